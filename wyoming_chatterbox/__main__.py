@@ -1,0 +1,76 @@
+"""The command line: flags and environment → Settings → run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from . import __version__
+from .settings import Settings, SettingsError, from_command_line
+
+EXIT_USAGE = 2
+"""Exit status where the user has to change something: a flag, a path, a port."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; returns the exit status."""
+    try:
+        settings = from_command_line(sys.argv[1:] if arguments is None else arguments, version=__version__)
+    except SettingsError as error:
+        return _complain(error)
+    _set_up_logging(settings.log_level)
+    try:
+        return _serve(settings)
+    except SettingsError as error:
+        return _complain(error)
+
+
+def run() -> None:
+    """The console script: as `main`, and the process is gone afterwards even if an engine is still busy."""
+    status = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # An engine's thread may be inside a native call that nothing interrupts; the interpreter's own exit would
+    # wait for some libraries' threads, or crash in them.
+    os._exit(status)
+
+
+def _serve(settings: Settings) -> int:
+    # Here, so that --help and --version need none of it.
+    from .protocol.listener import ListenError
+    from .server import Server
+
+    async def serve() -> None:
+        await Server(settings).run()
+
+    try:
+        asyncio.run(serve())
+    except ListenError as error:
+        return _complain(error)
+    return 0
+
+
+def _complain(error: Exception) -> int:
+    print(f"wyoming-chatterbox: {error}", file=sys.stderr)
+    return EXIT_USAGE
+
+
+def _set_up_logging(level: str) -> None:
+    logging.basicConfig(
+        level=level,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        datefmt="%Y-%m-%d %H:%M:%S",
+    )
+    if level != "DEBUG":
+        # Their INFO is about their own insides.
+        for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "zeroconf", "urllib3", "filelock", "numba"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    run()

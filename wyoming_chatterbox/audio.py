@@ -1,0 +1,97 @@
+"""Samples on their way out: trimming, gain, resampling, PCM16."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLE_WIDTH = 2
+"""Bytes per sample of everything that is sent."""
+
+CHANNELS = 1
+
+_FRAME_SECONDS = 0.005
+
+
+def trim_silence(
+    samples: NDArray[np.float32], sample_rate: int, *, threshold_db: float = -45.0, margin: float = 0.02
+) -> NDArray[np.float32]:
+    """Cut silence off both ends.
+
+    Args:
+        samples: shape (n,), in [-1, 1].
+        threshold_db: a 5 ms frame quieter than this, relative to the loudest frame, is silence.
+        margin: seconds kept on each side, so that soft onsets survive.
+
+    Returns:
+        A view of `samples`; empty when there is nothing in it.
+    """
+    frame = max(1, int(_FRAME_SECONDS * sample_rate))
+    whole = len(samples) // frame
+    if whole == 0:
+        return samples
+    power = np.square(samples[: whole * frame], dtype=np.float64).reshape(whole, frame).mean(axis=1)
+    loudest = float(power.max())
+    if loudest <= 1e-12:
+        return samples[:0]
+    loud = np.flatnonzero(power > loudest * 10 ** (threshold_db / 10))
+    keep = int(margin * sample_rate)
+    start = max(0, int(loud[0]) * frame - keep)
+    end = min(len(samples), (int(loud[-1]) + 1) * frame + keep)
+    return samples[start:end]
+
+
+def amplify(samples: NDArray[np.float32], gain: float, *, ceiling: float = 0.97) -> NDArray[np.float32]:
+    """Samples times `gain`, or times less where the loudest of them would exceed `ceiling`."""
+    peak = float(np.abs(samples).max(initial=0.0))
+    if peak == 0.0:
+        return samples
+    return samples * np.float32(min(gain, ceiling / peak))
+
+
+def silence(seconds: float, sample_rate: int) -> NDArray[np.float32]:
+    """Silence of shape (n,)."""
+    return np.zeros(round(seconds * sample_rate), dtype=np.float32)
+
+
+def pcm16(samples: NDArray[np.float32]) -> bytes:
+    """Little-endian signed 16-bit PCM; what exceeds [-1, 1] is clipped, what is not a number is silent."""
+    finite = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
+    return bytes(np.rint(np.clip(finite, -1.0, 1.0) * 32767.0).astype("<i2").tobytes())
+
+
+class PCMEncoder:
+    """Turns one utterance's samples into PCM16 at one rate, whatever the rates of the engines that made them.
+
+    Resampling is stateful across calls (soxr's stream), so chunk borders leave no trace.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self.sample_rate = sample_rate
+        self._source_rate = sample_rate
+        self._resampler: Any = None
+
+    def encode(self, samples: NDArray[np.float32], source_rate: int) -> bytes:
+        """PCM16 for samples of shape (n,) at `source_rate`; may be empty while the resampler fills."""
+        before = b""
+        if source_rate != self._source_rate:
+            before = self.flush()
+            self._source_rate = source_rate
+            if source_rate != self.sample_rate:
+                import soxr  # imported when needed: most installations never resample
+
+                self._resampler = soxr.ResampleStream(source_rate, self.sample_rate, CHANNELS, dtype="float32")
+        if self._resampler is not None:
+            samples = self._resampler.resample_chunk(samples)
+        return before + pcm16(samples)
+
+    def flush(self) -> bytes:
+        """What the resampler still holds; the encoder can be used again afterwards."""
+        if self._resampler is None:
+            return b""
+        rest = self._resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+        self._resampler = None
+        self._source_rate = self.sample_rate
+        return pcm16(rest)

@@ -1,0 +1,1 @@
+"""Engines: each turns one piece of text into samples, and knows no sockets."""

@@ -1,0 +1,129 @@
+"""espeak-ng or flite as child processes: the embedded voice where hibari-tts cannot be installed."""
+
+from __future__ import annotations
+
+import io
+import logging
+import shutil
+import subprocess
+import tempfile
+import time
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..audio import trim_silence
+from ..settings import GenerationSettings
+from ..voices.voice import Voice
+from .base import Cancel, EngineError, EngineUnavailable, Samples, StreamMetrics
+
+_LOGGER = logging.getLogger(__name__)
+
+_PROGRAMS = ("flite", "espeak-ng")
+"""In order of how pleasant their English is."""
+
+_TIMEOUT = 30.0
+"""Seconds for one sentence; both programs need well under one."""
+
+_POLL = 0.02
+"""Seconds between two looks at the cancellation while a program runs."""
+
+
+class SystemSpeechEngine:
+    """A speech program of the system behind the engine's door."""
+
+    model = "embedded"
+
+    def __init__(self, program: str, path: str) -> None:
+        self._program = program
+        self._path = path
+        self.voices = (
+            Voice(
+                name="embedded",
+                model=self.model,
+                description=f"{program} (system voice, English)",
+                languages=("en",),
+                attribution=program,
+                attribution_url="https://github.com/espeak-ng/espeak-ng"
+                if program == "espeak-ng"
+                else "https://github.com/festvox/flite",
+            ),
+        )
+        self.sample_rate = self._run("Ready.", Cancel())[1]
+
+    @classmethod
+    def find(cls) -> SystemSpeechEngine:
+        """The first of the known programs that works.
+
+        Raises:
+            EngineUnavailable: none does.
+        """
+        for program in _PROGRAMS:
+            path = shutil.which(program)
+            if path is None:
+                continue
+            try:
+                return cls(program, path)
+            except EngineError as error:
+                _LOGGER.warning("%s", error)
+        raise EngineUnavailable(f"No speech program found either; install one of: {', '.join(_PROGRAMS)}")
+
+    def warm_up(self) -> None:
+        """Nothing to do: the program starts anew for every sentence."""
+
+    def generate_stream(
+        self, text: str, voice: Voice, settings: GenerationSettings, cancel: Cancel
+    ) -> Iterator[tuple[Samples, StreamMetrics]]:
+        """See `Engine`. No setting matters to these programs."""
+        started = time.perf_counter()
+        raw, _ = self._run(text, cancel)
+        samples = trim_silence(raw, self.sample_rate)
+        if len(samples) == 0:
+            raise EngineError(f"{self._program} found nothing to say in {text!r}")
+        elapsed = time.perf_counter() - started
+        audio = len(samples) / self.sample_rate
+        yield samples, StreamMetrics(1, elapsed, elapsed, audio, elapsed / audio)
+
+    def _run(self, text: str, cancel: Cancel) -> tuple[Samples, int]:
+        with tempfile.TemporaryDirectory(prefix="wyoming-chatterbox-") as folder:
+            source, target = Path(folder, "text"), Path(folder, "speech.wav")
+            # Through a file, never as an argument: a text may begin with a dash.
+            source.write_text(text, encoding="utf-8")
+            output = ["-w", str(target)] if self._program == "espeak-ng" else ["-o", str(target)]
+            command = [self._path, "-f", str(source), *output]
+            if self._program == "espeak-ng":
+                command += ["-v", "en-us"]
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            )
+            try:
+                deadline = time.monotonic() + _TIMEOUT
+                while True:
+                    try:
+                        _, complaint = process.communicate(timeout=_POLL)
+                        break
+                    except subprocess.TimeoutExpired:
+                        cancel.raise_if_set()
+                        if time.monotonic() > deadline:
+                            raise EngineError(f"{self._program} took over {_TIMEOUT:g} s for {text!r}") from None
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                    process.communicate()
+            if process.returncode != 0 or not target.is_file():
+                detail = complaint.decode(errors="replace").strip()[:200]
+                raise EngineError(f"{self._program} failed with status {process.returncode}: {detail}")
+            return _read_wav(target.read_bytes())
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _read_wav(data: bytes) -> tuple[Samples, int]:
+    with wave.open(io.BytesIO(data)) as reader:
+        if reader.getsampwidth() != 2 or reader.getnchannels() != 1:
+            raise EngineError("The speech program did not write 16-bit mono audio")
+        samples = np.frombuffer(reader.readframes(reader.getnframes()), dtype="<i2")
+        return (samples / np.float32(32768.0)).astype(np.float32), reader.getframerate()

@@ -1,0 +1,111 @@
+"""The one thread on which an engine lives."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import Any, TypeVar
+
+from .base import Cancel
+
+_LOGGER = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class EngineWorker:
+    """Runs an engine's blocking work in order of arrival, one job at a time, away from the event loop.
+
+    Every sentence is a job of its own, so utterances that are spoken at the same time take turns sentence
+    by sentence. The thread is a daemon: a process that must exit does not wait for a model that is busy.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=f"engine-{name}", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+            del job  # a finished job must not keep its audio alive until the next one comes
+
+    async def run(self, function: Callable[[], _T]) -> _T:
+        """Run one blocking call on the thread and return what it returns or raise what it raises."""
+        results = self.stream(lambda: iter((function(),)), Cancel())
+        async for result in results:
+            return result
+        raise AssertionError("unreachable: the iterator has one item")
+
+    async def stream(self, make: Callable[[], Iterator[_T]], cancel: Cancel) -> AsyncGenerator[_T, None]:
+        """Iterate on the thread, yield here.
+
+        Closing this generator before its end sets `cancel`; the thread closes its iterator at the next item. What the
+        thread is ahead is held here, so callers iterate over one bounded thing (a sentence) at a time.
+
+        Raises:
+            Cancelled: `cancel` was set before the end.
+        """
+        loop = asyncio.get_running_loop()
+        items: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+
+        def post(kind: str, value: Any) -> None:
+            try:
+                loop.call_soon_threadsafe(items.put_nowait, (kind, value))
+            except RuntimeError:  # the loop is closed: the process is on its way out
+                _LOGGER.debug("Nobody is left to take the engine's output")
+
+        def job() -> None:
+            try:
+                cancel.raise_if_set()
+                iterator = make()
+                try:
+                    for item in iterator:
+                        cancel.raise_if_set()
+                        post("item", item)
+                finally:
+                    close = getattr(iterator, "close", None)
+                    if close is not None:
+                        close()
+            except BaseException as error:  # all of it belongs to the caller, the thread must live
+                post("error", error)
+            else:
+                post("end", None)
+
+        self._jobs.put(job)
+        try:
+            while True:
+                kind, value = await items.get()
+                if kind == "item":
+                    yield value
+                elif kind == "error":
+                    raise value
+                else:
+                    return
+        except BaseException:  # GeneratorExit and CancelledError among them: nobody listens any more
+            cancel.set()
+            raise
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Run a job for nobody: its errors are logged."""
+
+        def logged() -> None:
+            try:
+                job()
+            except Exception:
+                _LOGGER.exception("The engine broke in %s", job)
+
+        self._jobs.put(logged)
+
+    def close(self) -> None:
+        """End the thread once the jobs before this call are done."""
+        self._jobs.put(None)
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the thread to end; False when it is still at work after `timeout` seconds."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+

@@ -1,0 +1,69 @@
+"""From the settings to the models that speak."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from .engine import upstream
+from .engine.base import Cancel, Engine
+from .engine.embedded import EMBEDDED_MODEL, HEART, create_embedded_engine
+from .settings import Settings, SettingsError
+from .speech.model import EngineFactory, Model, ModelState, Report
+from .voices.library import original_voices
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def create_models(settings: Settings) -> tuple[Model, Model | None]:
+    """(the model that was chosen, the embedded voice as its fallback or None). Nothing is loaded yet.
+
+    Raises:
+        SettingsError: the chosen model can never speak here and nothing may speak in its place.
+    """
+    embedded = Model(EMBEDDED_MODEL, (HEART,), lambda report, cancel: create_embedded_engine())
+    if choose_model(settings) == EMBEDDED_MODEL:
+        return embedded, embedded
+    if not settings.fallback and not upstream.is_installed():
+        raise SettingsError(f"model: 'original' cannot be used: {upstream.INSTALL_REMEDY}")
+    original = Model("original", original_voices(settings.reference_clip), _original_factory(settings))
+    return original, embedded if settings.fallback else None
+
+
+def choose_model(settings: Settings) -> str:
+    """The model that `auto` means on this machine, or the one that was asked for."""
+    if settings.model != "auto":
+        return settings.model
+    if not upstream.nvidia_gpu_present():
+        _LOGGER.info("Model auto: no NVIDIA GPU here, the embedded voice speaks (--model original to change that)")
+        return EMBEDDED_MODEL
+    if not upstream.is_installed():
+        _LOGGER.warning("Model auto: an NVIDIA GPU is here, but %s; the embedded voice speaks", upstream.INSTALL_REMEDY)
+        return EMBEDDED_MODEL
+    return "original"
+
+
+def _original_factory(settings: Settings) -> EngineFactory:
+    def make(report: Report, cancel: Cancel) -> Engine:
+        from .engine.original import OriginalEngine
+
+        directory = settings.model_dir or _download(settings, report, cancel)
+        report(ModelState.LOADING, None)
+        return OriginalEngine.load(directory, settings.device, settings.reference_clip, settings.generation.seed)
+
+    return make
+
+
+def _download(settings: Settings, report: Report, cancel: Cancel) -> Path:
+    from .engine import weights
+
+    def progress(done: int, total: int) -> None:
+        report(ModelState.DOWNLOADING, done / total if total else None)
+
+    return weights.download(
+        weights.ORIGINAL,
+        cache_dir=settings.download_dir,
+        local_files_only=settings.local_files_only,
+        on_progress=progress,
+        cancel=cancel,
+    )

@@ -1,0 +1,1 @@
+"""The Wyoming edge: bytes → requests, audio → bytes. It knows no tensors."""

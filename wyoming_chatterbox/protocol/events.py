@@ -1,0 +1,161 @@
+"""Wyoming events on the wire: a reader that trusts nothing, and a writer that cannot be held up for ever.
+
+`wyoming`'s own reader has no limit on payloads and no timeouts, and one malformed line ends it with an
+exception; everything it does not bound is bounded here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from wyoming.event import Event
+from wyoming.version import __version__ as wyoming_version
+
+from ..speech.errors import InvalidEvent
+
+MAX_HEADER_BYTES = 64 * 1024
+"""One header line. It is what the `wyoming` client's own reader takes (asyncio's default limit)."""
+
+MAX_DATA_BYTES = 1024 * 1024
+"""The JSON behind a header. 20,000 characters of text, each escaped as \\ud83d\\ude00, are 240 kB."""
+
+MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
+"""The binary part, which no event for a text-to-speech server has: it is read and thrown away, never kept.
+A client that speaks to the wrong port may send audio; 16 MiB is eight minutes of it."""
+
+MAX_INTEGER_DIGITS = 20
+"""Digits of an integer in JSON. Lengths and timestamps need 19; parsing millions of them takes minutes."""
+
+_DISCARD_BYTES = 64 * 1024
+
+
+class EventReader:
+    """Reads one connection's events."""
+
+    def __init__(self, reader: asyncio.StreamReader, event_timeout: float) -> None:
+        """
+        Args:
+            reader: made with limit=MAX_HEADER_BYTES.
+            event_timeout: seconds for one event once its first byte is here.
+        """
+        self._reader = reader
+        self._event_timeout = event_timeout
+
+    async def read(self) -> Event | None:
+        """The next event, or None at the end of the stream (an event that was cut off counts as the end).
+
+        Raises:
+            InvalidEvent: what came is not an event; where the next one begins cannot be known.
+        """
+        first = await self._reader.read(1)
+        if not first:
+            return None
+        try:
+            return await asyncio.wait_for(self._read_rest(first), self._event_timeout)
+        except asyncio.TimeoutError:
+            raise InvalidEvent(f"An event was not complete after {self._event_timeout:g} s") from None
+        except asyncio.IncompleteReadError:
+            return None
+        except asyncio.LimitOverrunError:
+            raise InvalidEvent(
+                f"A header is longer than {MAX_HEADER_BYTES} bytes; put the data behind data_length"
+            ) from None
+
+    async def _read_rest(self, first: bytes) -> Event:
+        line = first if first == b"\n" else first + await self._reader.readuntil(b"\n")
+        header = _json_object(line, "header")
+        event_type = header.get("type")
+        if not isinstance(event_type, str):
+            raise InvalidEvent(f"A header has no 'type' that is a string: {_excerpt(line)}")
+        data = header.get("data") or {}
+        if not isinstance(data, dict):
+            raise InvalidEvent(f"The data of {event_type!r} is not an object")
+        data_length = _length(header, "data_length", MAX_DATA_BYTES)
+        if data_length:
+            data = {**data, **_json_object(await self._reader.readexactly(data_length), f"data of {event_type!r}")}
+        remaining = _length(header, "payload_length", MAX_PAYLOAD_BYTES)
+        while remaining:
+            remaining -= len(await self._reader.readexactly(min(remaining, _DISCARD_BYTES)))
+        return Event(type=event_type, data=data)
+
+
+def _json_object(text: bytes, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text, parse_int=_integer)
+    except (ValueError, RecursionError) as error:
+        raise InvalidEvent(f"The {what} is not JSON ({error}): {_excerpt(text)}") from None
+    if not isinstance(value, dict):
+        raise InvalidEvent(f"The {what} is not a JSON object: {_excerpt(text)}")
+    return value
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_INTEGER_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _length(header: dict[str, Any], name: str, limit: int) -> int:
+    value = header.get(name)
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InvalidEvent(f"{name} is {value!r}; it must be a number of bytes")
+    if value > limit:
+        raise InvalidEvent(f"{name} is {value}; at most {limit} bytes are taken")
+    return value
+
+
+def _excerpt(text: bytes) -> str:
+    return repr(text[:60])
+
+
+class EventWriter:
+    """Writes one connection's events, each as one piece, from any task."""
+
+    def __init__(self, writer: asyncio.StreamWriter, write_timeout: float) -> None:
+        """`write_timeout`: seconds that the client may leave what was sent untaken."""
+        self._writer = writer
+        self._write_timeout = write_timeout
+        self._draining = asyncio.Lock()  # asyncio before 3.12 takes one drain() at a time
+
+    async def write(self, event: Event) -> None:
+        """Send an event.
+
+        Raises:
+            ConnectionError: the client is gone, or took nothing for too long (it is cut off then).
+        """
+        self._writer.write(encode(event))
+        try:
+            await asyncio.wait_for(self._drain(), self._write_timeout)
+        except asyncio.TimeoutError:
+            self._writer.transport.abort()
+            raise ConnectionAbortedError(f"the client took no audio for {self._write_timeout:g} s") from None
+
+    async def _drain(self) -> None:
+        async with self._draining:
+            await self._writer.drain()
+
+    async def close(self) -> None:
+        """Close the connection once what was written is sent, or after `write_timeout` seconds."""
+        try:
+            self._writer.close()
+            await asyncio.wait_for(self._writer.wait_closed(), self._write_timeout)
+        except asyncio.TimeoutError:
+            self._writer.transport.abort()
+        except (ConnectionError, OSError):
+            pass  # it is closed, which is what was wanted
+
+
+def encode(event: Event) -> bytes:
+    """An event's bytes. All data stands behind `data_length`, as clients cut header lines at 64 KiB."""
+    header: dict[str, Any] = {"type": event.type, "version": wyoming_version}
+    data = json.dumps(event.data, ensure_ascii=False).encode("utf-8", "replace") if event.data else b""
+    if data:
+        header["data_length"] = len(data)
+    payload = event.payload or b""
+    if payload:
+        header["payload_length"] = len(payload)
+    return b"".join((json.dumps(header).encode(), b"\n", data, payload))

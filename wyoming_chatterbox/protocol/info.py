@@ -1,0 +1,42 @@
+"""What the server says about itself when it is asked to describe."""
+
+from __future__ import annotations
+
+from wyoming.info import Attribution, Info, TtsProgram, TtsVoice
+
+from .. import __version__
+from ..speech.service import SpeechService
+from ..voices.voice import Voice
+
+PROGRAM_NAME = "chatterbox"
+"""Home Assistant names its entity after it and remembers the server by it, so it never changes."""
+
+_URL = "https://github.com/resemble-ai/chatterbox"
+
+
+def describe(service: SpeechService) -> Info:
+    """The Info event's content; takes microseconds, whatever the model is doing."""
+    return Info(
+        tts=[
+            TtsProgram(
+                name=PROGRAM_NAME,
+                description=service.describe(),
+                attribution=Attribution(name="Resemble AI", url=_URL),
+                installed=True,
+                version=__version__,
+                voices=[_voice(voice) for voice in service.voices],
+                supports_synthesize_streaming=service.streaming,
+            )
+        ]
+    )
+
+
+def _voice(voice: Voice) -> TtsVoice:
+    return TtsVoice(
+        name=voice.name,
+        description=voice.description,
+        attribution=Attribution(name=voice.attribution, url=voice.attribution_url),
+        installed=True,
+        version=__version__,
+        languages=list(voice.languages),
+    )

@@ -1,0 +1,169 @@
+"""Where clients come from: tcp://, unix:// and stdio://."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import stat
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from .events import MAX_HEADER_BYTES
+
+_LOGGER = logging.getLogger(__name__)
+
+OnClient = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+"""Serves one client until it is gone."""
+
+_WILDCARDS = ("0.0.0.0", "::")
+_BACKLOG = 128
+
+
+class ListenError(Exception):
+    """The server cannot listen there; the message names the address, the cause and the remedy."""
+
+
+class Listener:
+    """One URI that is listened on."""
+
+    def __init__(self, uri: str, servers: list[asyncio.Server], hosts: list[str], port: int | None, path: Path | None):
+        self.uri = uri
+        """As it is: with the port that was chosen where port 0 was asked for."""
+        self.hosts = hosts
+        """The addresses that are bound; "0.0.0.0" and "::" mean all of a family."""
+        self.port = port
+        self._servers = servers
+        self._path = path
+
+    def close(self) -> None:
+        """Take no further clients; those that are here stay."""
+        for server in self._servers:
+            server.close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+
+async def listen(uri: str, on_client: OnClient) -> Listener:
+    """Listen on a tcp:// or unix:// URI.
+
+    Raises:
+        ListenError: the address is in use, not of this machine, or not allowed.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "unix":
+        return await _listen_unix(Path(parts.netloc + parts.path), uri, on_client)
+    assert parts.hostname is not None and parts.port is not None, "settings.check_uri() has seen it"
+    return await _listen_tcp(parts.hostname, parts.port, uri, on_client)
+
+
+async def _listen_tcp(host: str, port: int, uri: str, on_client: OnClient) -> Listener:
+    try:
+        sockets = _wildcard_sockets(port) if host in _WILDCARDS else await _host_sockets(host, port)
+    except OSError as error:
+        raise ListenError(f"Cannot listen on {uri}: {_cause(error)}") from None
+    servers = [await asyncio.start_server(on_client, sock=one, limit=MAX_HEADER_BYTES) for one in sockets]
+    hosts = [one.getsockname()[0] for one in sockets]
+    port = sockets[0].getsockname()[1]
+    return Listener(f"tcp://{f'[{host}]' if ':' in host else host}:{port}", servers, hosts, port, None)
+
+
+def _wildcard_sockets(port: int) -> list[socket.socket]:
+    """Both families on one port: Home Assistant may resolve a name to either."""
+    first = _bind(socket.AF_INET, ("0.0.0.0", port))
+    try:
+        second = _bind(socket.AF_INET6, ("::", first.getsockname()[1]))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            first.close()
+            raise
+        _LOGGER.info("Listening on IPv4 only: %s", _cause(error))
+        return [first]
+    return [first, second]
+
+
+async def _host_sockets(host: str, port: int) -> list[socket.socket]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    sockets: list[socket.socket] = []
+    try:
+        for family, _, _, _, address in dict.fromkeys(found):
+            chosen = sockets[0].getsockname()[1] if sockets else port
+            sockets.append(_bind(family, (address[0], chosen, *address[2:])))
+    except OSError:
+        for one in sockets:
+            one.close()
+        raise
+    return sockets
+
+
+def _bind(family: int, address: tuple[object, ...]) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(address)
+        # Here rather than in start_server(): two servers may bind one port, only one may listen on it.
+        bound.listen(_BACKLOG)
+    except OSError:
+        bound.close()
+        raise
+    bound.setblocking(False)
+    return bound
+
+
+async def _listen_unix(path: Path, uri: str, on_client: OnClient) -> Listener:
+    try:
+        if path.exists():
+            if not stat.S_ISSOCK(path.stat().st_mode):
+                raise ListenError(f"Cannot listen on {uri}: {path} exists and is not a socket; name another path")
+            if await _answers(path):
+                raise ListenError(f"Cannot listen on {uri}: another server is listening there; stop it first")
+            path.unlink()  # left behind by a process that was killed
+        server = await asyncio.start_unix_server(on_client, path=path, limit=MAX_HEADER_BYTES)
+    except OSError as error:
+        raise ListenError(f"Cannot listen on {uri}: {_cause(error)}") from None
+    return Listener(uri, [server], [], None, path)
+
+
+async def _answers(path: Path) -> bool:
+    try:
+        _, writer = await asyncio.open_unix_connection(path)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def _cause(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the port is in use; stop the other server or choose another port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine does not have that address"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "not allowed; choose a port above 1023 or a directory you may write to"
+    if isinstance(error, socket.gaierror):
+        return f"the host name is unknown ({error.strerror})"
+    return error.strerror or str(error)
+
+
+async def open_stdio() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """The process's standard streams as a connection.
+
+    From here on file descriptor 1 is standard error: what a library prints must not get between the events.
+    """
+    loop = asyncio.get_running_loop()
+    output = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    reader = asyncio.StreamReader(limit=MAX_HEADER_BYTES)
+    source = os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), source)
+    # A protocol that also knows drain(): StreamWriter needs one, and its reader is not used.
+    transport, protocol = await loop.connect_write_pipe(
+        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), output
+    )
+    return reader, asyncio.StreamWriter(transport, protocol, None, loop)

@@ -1,0 +1,203 @@
+"""The life of the process: startup, serve, drain, shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Sequence
+
+from . import __version__
+from .discovery import Advertisement
+from .models import create_models
+from .protocol.connection import Connection
+from .protocol.listener import Listener, listen, open_stdio
+from .settings import Settings
+from .speech.errors import ServerBusy, ShuttingDown
+from .speech.model import Model
+from .speech.service import SpeechService
+
+_LOGGER = logging.getLogger(__name__)
+
+STDIO = "stdio://"
+
+_LAST_WORDS_SECONDS = 1.0
+"""After the shutdown's deadline: how long clients may take to hear that their utterance ends here."""
+
+_JOIN_SECONDS = 0.5
+"""How long an engine's thread may take to notice its cancellation before the process exits without it."""
+
+
+class Server:
+    """Serves Wyoming clients until it is told to stop.
+
+        server = Server(settings)
+        await server.start()
+        await server.stopped()
+        await server.shutdown()
+    """
+
+    def __init__(self, settings: Settings, models: tuple[Model, Model | None] | None = None) -> None:
+        """
+        Args:
+            models: (the model, its fallback), instead of those that the settings name.
+        """
+        self._settings = settings
+        self._model, self._fallback = models if models is not None else create_models(settings)
+        self.service = SpeechService(settings, self._model, self._fallback)
+        self.listeners: list[Listener] = []
+        self._connections: dict[Connection, asyncio.Task[None]] = {}
+        self._loading: list[asyncio.Task[None]] = []
+        self._advertisement: Advertisement | None = None
+        self._stop = asyncio.Event()
+        self._stdio: asyncio.Task[None] | None = None
+        self._started = time.perf_counter()
+
+    async def start(self) -> None:
+        """Listen, then load the models in the background: `describe` is answered from the first moment.
+
+        Raises:
+            ListenError: a URI cannot be listened on; nothing is left open.
+        """
+        try:
+            for uri in self._settings.uri:
+                if uri != STDIO:
+                    self.listeners.append(await listen(uri, self._serve_client))
+        except BaseException:
+            self._close_listeners()
+            raise
+        self._handle_signals()
+        self._load_models()
+        if STDIO in self._settings.uri:
+            reader, writer = await open_stdio()
+            self._stdio = asyncio.create_task(self._serve_stdio(reader, writer))
+        self._advertise()
+        uris = [one.uri for one in self.listeners] or [STDIO]
+        _LOGGER.info("wyoming-chatterbox %s listens on %s", __version__, ", ".join(uris))
+
+    async def stopped(self) -> None:
+        """Wait until the server is told to stop: by a signal, by `stop()`, or by the end of stdio's client."""
+        await self._stop.wait()
+
+    def stop(self) -> None:
+        """Tell the server to stop."""
+        self._stop.set()
+
+    async def shutdown(self) -> None:
+        """Take no further clients, let those that are served finish within the deadline, say goodbye."""
+        self._close_listeners()
+        goodbye = asyncio.create_task(self._withdraw())
+        await self._drain()
+        for task in self._loading:
+            task.cancel()
+        await asyncio.gather(goodbye, *self._loading, return_exceptions=True)
+        models = self._all_models()
+        for model in models:
+            await model.close()
+        idle = [await asyncio.to_thread(model.join, _JOIN_SECONDS) for model in models]
+        _LOGGER.info("Stopped%s", "" if all(idle) else " while an engine was still busy")
+
+    async def run(self) -> None:
+        """Start, serve until told to stop, shut down."""
+        await self.start()
+        try:
+            await self.stopped()
+        finally:
+            await self.shutdown()
+
+    def _all_models(self) -> Sequence[Model]:
+        if self._fallback is None or self._fallback is self._model:
+            return [self._model]
+        return [self._fallback, self._model]
+
+    # Startup
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                loop.add_signal_handler(number, self._on_signal, number)
+            except (NotImplementedError, RuntimeError, ValueError):  # not the main thread (tests), or Windows
+                return
+
+    def _on_signal(self, number: int) -> None:
+        if self._stop.is_set():
+            _LOGGER.warning("Second signal: cancelling what is still spoken")
+            for task in self._connections.values():
+                task.cancel()
+            return
+        _LOGGER.info("%s: stopping", signal.Signals(number).name)
+        self.stop()
+
+    def _load_models(self) -> None:
+        for model in self._all_models():
+            self._loading.append(asyncio.create_task(self._load(model)))
+
+    async def _load(self, model: Model) -> None:
+        # The embedded voice first: it is there in a second and answers while the other one loads.
+        if self._fallback is not None and model is not self._fallback:
+            await self._fallback.settled()
+        await model.load()
+        if model is self._model and model.ready:
+            _LOGGER.info("Model %s speaks, %.1f s after the start", model.name, time.perf_counter() - self._started)
+        elif model is self._model and self._fallback is not None and self._fallback is not model:
+            _LOGGER.warning("The embedded voice speaks in the place of model %s", model.name)
+
+    def _advertise(self) -> None:
+        listener = next((one for one in self.listeners if one.port is not None), None)
+        if not self._settings.zeroconf or listener is None or listener.port is None:
+            return
+        self._advertisement = Advertisement(
+            listener.port, listener.hosts, self._settings.zeroconf_name, self._settings.zeroconf_interface
+        )
+        self._advertisement.start()
+
+    # Serving
+
+    async def _serve_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = Connection(reader, writer, self.service, self._settings)
+        if self._stop.is_set():
+            await connection.refuse(ShuttingDown("The server is stopping"))
+            return
+        if len(self._connections) >= self._settings.max_connections:
+            _LOGGER.warning("Refusing a client: %d are connected (--max-connections)", len(self._connections))
+            await connection.refuse(ServerBusy(f"{len(self._connections)} clients are connected already"))
+            return
+        task = asyncio.create_task(connection.run(), name="connection")
+        self._connections[connection] = task
+        task.add_done_callback(lambda _: self._connections.pop(connection, None))
+
+    async def _serve_stdio(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = Connection(reader, writer, self.service, self._settings)
+        task = asyncio.create_task(connection.run(finish_after_eof=True), name="stdio")
+        self._connections[connection] = task
+        task.add_done_callback(lambda _: self._connections.pop(connection, None))
+        await asyncio.wait((task,))
+        self.stop()
+
+    # Shutdown
+
+    def _close_listeners(self) -> None:
+        for listener in self.listeners:
+            listener.close()
+
+    async def _withdraw(self) -> None:
+        if self._advertisement is not None:
+            await self._advertisement.stop()
+
+    async def _drain(self) -> None:
+        """Ask every connection to finish, wait for them with a deadline, then end the rest."""
+        tasks = dict(self._connections)
+        for connection in tasks:
+            await connection.stop()
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks.values(), timeout=self._settings.shutdown_timeout)
+        if late:
+            _LOGGER.warning(
+                "%d connections did not finish within %g s; ending them", len(late), self._settings.shutdown_timeout
+            )
+            for task in late:
+                task.cancel()
+            await asyncio.wait(late, timeout=_LAST_WORDS_SECONDS)

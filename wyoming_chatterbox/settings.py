@@ -1,0 +1,442 @@
+"""Every knob of the program, once: name, default, unit, bounds, flag, environment variable.
+
+A knob is a field of `Settings` (or of `GenerationSettings`, which `Settings` holds). The command line
+flag is the field's name with dashes, the environment variable is `WYOMING_CHATTERBOX_` and the name in
+capitals. A flag wins over the environment, the environment wins over the default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+ENVIRONMENT_PREFIX = "WYOMING_CHATTERBOX_"
+MODELS = ("auto", "original", "embedded")
+
+_URIS = "allowed: tcp://HOST:PORT, unix://PATH, stdio://"
+
+_REFUSED_GENERATION = {
+    "top_p": "is fixed at 0.8 in chatterbox-streaming",
+    "min_p": "does not exist in chatterbox-streaming",
+    "top_k": "does not exist in chatterbox-streaming",
+    "repetition_penalty": "is fixed at 2.0 in chatterbox-streaming",
+    "speed": "does not exist in chatterbox-streaming: generate_stream() has no speaking rate",
+    "audio_prompt_path": "is called --reference-clip here",
+}
+"""Settings people bring from other Chatterbox servers, and why they are refused rather than ignored."""
+
+
+class SettingsError(ValueError):
+    """A setting is unknown, malformed or out of its range; the message names it and the remedy."""
+
+
+@dataclass(frozen=True)
+class Knob:
+    """What the command line, the environment and the docs need to know about one field."""
+
+    name: str
+    kind: type
+    default: Any
+    help: str
+    group: str
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    repeatable: bool = False
+
+    @property
+    def flag(self) -> str:
+        """The flag as written; a switch that is on by default is turned off with `--no-…`."""
+        name = self.name.replace("_", "-")
+        return f"--no-{name}" if self.kind is bool and self.default else f"--{name}"
+
+    @property
+    def environment(self) -> str:
+        return ENVIRONMENT_PREFIX + self.name.upper()
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words, for messages and docs; empty when anything goes."""
+        if self.choices:
+            return ", ".join(self.choices)
+        if self.kind is bool:
+            return "true, false"
+        if self.minimum is None and self.maximum is None:
+            return ""
+        return f"{_plain(self.minimum)} to {_plain(self.maximum)}{' ' + self.unit if self.unit else ''}"
+
+    def parse(self, text: str) -> Any:
+        """One value from its text. Raises SettingsError naming the knob, the value and what is allowed."""
+        try:
+            value: Any
+            if self.kind is bool:
+                value = {"1": True, "true": True, "yes": True, "on": True}.get(text.strip().lower())
+                if value is None:
+                    value = {"0": False, "false": False, "no": False, "off": False}[text.strip().lower()]
+            elif self.kind is Path:
+                value = Path(text).expanduser()
+            else:
+                value = self.kind(text)
+        except (ValueError, KeyError):
+            raise SettingsError(f"{self.name}: {text!r} is not a valid value{self._remedy()}") from None
+        self.check(value)
+        return value
+
+    def check(self, value: Any) -> None:
+        """Raise SettingsError when a value of the right type lies outside the allowed ones."""
+        if self.choices and value not in self.choices:
+            raise SettingsError(f"{self.name}: {value!r} is unknown{self._remedy()}")
+        if self.kind in (int, float) and self.minimum is not None and self.maximum is not None:
+            # "not (a <= b <= c)" rather than two comparisons: nan must fail too.
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise SettingsError(f"{self.name}: {value!r} is not a number{self._remedy()}")
+            if not (self.minimum <= value <= self.maximum):
+                raise SettingsError(f"{self.name}: {value!r} is out of range{self._remedy()}")
+
+    def _remedy(self) -> str:
+        return f" (allowed: {self.allowed})" if self.allowed else ""
+
+
+def _plain(number: float | None) -> str:
+    """A bound as a person writes it: 2147483647 rather than 2.14748e+09."""
+    return "any" if number is None else str(int(number)) if number == int(number) else str(number)
+
+
+def knob(
+    default: Any,
+    help: str,
+    *,
+    unit: str = "",
+    bounds: tuple[float, float] | None = None,
+    choices: tuple[str, ...] = (),
+    kind: type | None = None,
+    group: str = "",
+    repeatable: bool = False,
+) -> Any:
+    """Declare a dataclass field as a knob. `bounds` are inclusive; `kind` is needed where default is None."""
+    minimum, maximum = bounds if bounds is not None else (None, None)
+    metadata = {
+        "kind": kind or type(default),
+        "help": help,
+        "unit": unit,
+        "minimum": minimum,
+        "maximum": maximum,
+        "choices": choices,
+        "group": group,
+        "repeatable": repeatable,
+    }
+    return field(default=default, metadata=metadata)
+
+
+def knobs_of(cls: type) -> Iterator[Knob]:
+    """The knobs of a settings dataclass, nested ones included, in the order of the source."""
+    for f in dataclasses.fields(cls):
+        if f.metadata:
+            yield Knob(name=f.name, default=f.default, **f.metadata)
+        else:
+            yield from knobs_of(GenerationSettings)
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How one utterance is spoken: the parameters of chatterbox-streaming's `generate_stream()`.
+
+    Its other two parameters are the text, which every request brings, and `audio_prompt_path`, which is
+    the voice's reference clip.
+    """
+
+    exaggeration: float = knob(
+        0.5, "Emotion of the delivery; 0.5 is neutral, higher is more dramatic", bounds=(0.0, 2.0), group="Chatterbox"
+    )
+    cfg_weight: float = knob(
+        0.5,
+        "Classifier-free guidance: lower speaks slower and follows the clip's accent less",
+        bounds=(0.0, 1.0),
+        group="Chatterbox",
+    )
+    temperature: float = knob(0.8, "Sampling temperature; higher varies more", bounds=(0.05, 5.0), group="Chatterbox")
+    chunk_size: int = knob(
+        25,
+        "Speech tokens (25 per second) per chunk; smaller sounds sooner and costs more",
+        unit="tokens",
+        bounds=(5, 500),
+        group="Chatterbox",
+    )
+    context_window: int = knob(
+        50,
+        "Speech tokens of context that each chunk is decoded with",
+        unit="tokens",
+        # Upstream slices tokens[-context_window:], so 0 would mean all of them rather than none.
+        bounds=(1, 1000),
+        group="Chatterbox",
+    )
+    fade_duration: float = knob(
+        0.02, "Fade-in at the start of every chunk", unit="seconds", bounds=(0.0, 0.5), group="Chatterbox"
+    )
+    print_metrics: bool = knob(
+        False, "Let chatterbox-streaming print its own metrics too (to the log's stream)", group="Chatterbox"
+    )
+    seed: int = knob(
+        0,
+        "Same text, voice, settings and seed give the same samples; -1 draws a new seed for every utterance",
+        bounds=(-1, 2**31 - 1),
+        group="Chatterbox",
+    )
+
+    def __post_init__(self) -> None:
+        for one in knobs_of(GenerationSettings):
+            one.check(getattr(self, one.name))
+
+    def replaced_by(self, changes: Mapping[str, Any]) -> GenerationSettings:
+        """These settings with some changed by name (text or values).
+
+        Raises SettingsError for a name that `generate_stream()` does not take, or a value out of range.
+        """
+        known = {one.name: one for one in knobs_of(GenerationSettings)}
+        values: dict[str, Any] = {}
+        for name, value in changes.items():
+            if name not in known:
+                raise SettingsError(unknown_setting(name, list(known)))
+            values[name] = known[name].parse(value) if isinstance(value, str) else value
+        return dataclasses.replace(self, **values)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the command line and the environment decide. Values are checked when it is made."""
+
+    uri: tuple[str, ...] = knob(
+        ("tcp://0.0.0.0:10200",),
+        "Where to listen: tcp://HOST:PORT (0.0.0.0 is every address, IPv4 and IPv6), unix://PATH or stdio://",
+        kind=str,
+        group="Server",
+        repeatable=True,
+    )
+    model: str = knob(
+        "auto",
+        "Which model speaks; auto is the original where an NVIDIA GPU and its packages are, else the embedded voice",
+        choices=MODELS,
+        group="Model",
+    )
+    model_dir: Path | None = knob(
+        None, "Directory with the model's weights; nothing is downloaded then", kind=Path, group="Model"
+    )
+    download_dir: Path | None = knob(
+        None, "Where downloaded weights are kept (default: the Hugging Face cache)", kind=Path, group="Model"
+    )
+    local_files_only: bool = knob(False, "Never download; use weights that are already here", group="Model")
+    device: str = knob("auto", "Where the model runs: auto, cpu, mps, cuda or cuda:N", group="Model")
+    fallback: bool = knob(
+        True, "Refuse requests while the model cannot speak, instead of letting the embedded voice answer", group="Model"
+    )
+    voice: str | None = knob(
+        None, "Voice for requests that name none (default: the model's first)", kind=str, group="Voice"
+    )
+    reference_clip: Path | None = knob(
+        None, "Audio file of the voice to clone; the voice is named like the file", kind=Path, group="Voice"
+    )
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    sample_rate: int = knob(
+        0,
+        "Sample rate sent to clients; 0 keeps the model's 24000. Satellites ask for 16000",
+        unit="Hz",
+        bounds=(0, 48000),
+        group="Audio",
+    )
+    sentence_silence: float = knob(
+        0.25, "Silence between two sentences", unit="seconds", bounds=(0.0, 5.0), group="Audio"
+    )
+    first_clause_words: int = knob(
+        8,
+        "Speak the first clause by itself once it has this many words, so that a long first sentence is heard sooner; "
+        "0 waits for the whole sentence",
+        unit="words",
+        bounds=(0, 100),
+        group="Text",
+    )
+    max_sentence_chars: int = knob(
+        240, "Longer sentences are split at clauses", unit="characters", bounds=(40, 1000), group="Text"
+    )
+    max_text_chars: int = knob(
+        20_000, "Longest text of one request", unit="characters", bounds=(100, 1_000_000), group="Text"
+    )
+    streaming: bool = knob(
+        True, "Advertise no streaming: Home Assistant then waits for whole answers", group="Server"
+    )
+    max_queue: int = knob(
+        32, "Utterances that may be spoken or wait at once; more are refused", bounds=(1, 10_000), group="Server"
+    )
+    max_connections: int = knob(
+        128, "Clients connected at once; more are refused", bounds=(1, 10_000), group="Server"
+    )
+    event_timeout: float = knob(
+        30.0, "How long one event may take to arrive once begun", unit="seconds", bounds=(0.1, 3600), group="Server"
+    )
+    idle_timeout: float = knob(
+        600.0, "How long a connection may be idle", unit="seconds", bounds=(0.1, 86400), group="Server"
+    )
+    text_timeout: float = knob(
+        300.0,
+        "How long a streamed text may pause (a language model may call tools between two words)",
+        unit="seconds",
+        bounds=(0.1, 3600),
+        group="Server",
+    )
+    write_timeout: float = knob(
+        60.0, "A client that takes no audio for so long is cut off", unit="seconds", bounds=(0.1, 3600), group="Server"
+    )
+    shutdown_timeout: float = knob(
+        5.0, "How long running utterances may finish after SIGTERM", unit="seconds", bounds=(0.0, 600), group="Server"
+    )
+    zeroconf: bool = knob(True, "Do not advertise the server on the LAN", group="Discovery")
+    zeroconf_name: str | None = knob(
+        None, "Instance name on the LAN (default: from host name, machine id and port)", kind=str, group="Discovery"
+    )
+    zeroconf_interface: tuple[str, ...] = knob(
+        (),
+        "Advertise only on this network interface, by its name or address",
+        kind=str,
+        group="Discovery",
+        repeatable=True,
+    )
+    log_level: str = knob(
+        "INFO", "How much is logged (to stderr)", choices=("DEBUG", "INFO", "WARNING", "ERROR"), group="Server"
+    )
+
+    def __post_init__(self) -> None:
+        for one in knobs_of(Settings):
+            if hasattr(self, one.name) and one.name not in ("uri", "zeroconf_interface"):
+                value = getattr(self, one.name)
+                if value is not None:
+                    one.check(value)
+        for uri in self.uri:
+            check_uri(uri)
+        if 0 < self.sample_rate < 8000:
+            raise SettingsError(f"sample_rate: {self.sample_rate} is out of range (allowed: 0, or 8000 to 48000 Hz)")
+        name, _, index = self.device.partition(":")
+        if name not in ("auto", "cpu", "mps", "cuda") or (index and not (name == "cuda" and index.isdigit())):
+            raise SettingsError(f"device: {self.device!r} is unknown (allowed: auto, cpu, mps, cuda, cuda:N)")
+        if self.model_dir is not None and not self.model_dir.is_dir():
+            raise SettingsError(f"model_dir: {str(self.model_dir)!r} is not a directory; give the one with the weights")
+        if self.reference_clip is not None and not self.reference_clip.is_file():
+            raise SettingsError(f"reference_clip: {str(self.reference_clip)!r} is not a file; give an audio file")
+        if len(self.uri) > 1 and "stdio://" in self.uri:
+            raise SettingsError("uri: 'stdio://' serves one client on standard input and cannot be combined")
+
+
+def check_uri(uri: str) -> None:
+    """Raise SettingsError unless the URI is one the server can listen on."""
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError as error:
+        raise SettingsError(f"uri: {uri!r} is not valid: {error} ({_URIS})") from None
+    if parts.scheme == "tcp" and parts.hostname and port is not None and not parts.path.strip("/"):
+        return
+    if parts.scheme == "unix" and (parts.netloc + parts.path):
+        return
+    if uri == "stdio://":
+        return
+    raise SettingsError(f"uri: {uri!r} is not valid ({_URIS})")
+
+
+def unknown_setting(name: str, known: Sequence[str]) -> str:
+    """The message for a setting that does not exist: why, or the nearest that does."""
+    if name in _REFUSED_GENERATION:
+        return f"{name}: refused, it {_REFUSED_GENERATION[name]}"
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+    return f"{name}: unknown setting; {hint}"
+
+
+def from_command_line(
+    arguments: Sequence[str], environment: Mapping[str, str] | None = None, version: str = ""
+) -> Settings:
+    """Settings from flags and environment variables.
+
+    Exits with status 0 after `--help` and `--version`. Raises SettingsError for anything not understood.
+    """
+    parser = _parser(version)
+    parsed, rest = parser.parse_known_args(arguments)
+    known = [one.name for one in knobs_of(Settings)]
+    if rest:
+        name = rest[0].split("=")[0]
+        if name.startswith("--"):
+            raise SettingsError(unknown_setting(name[2:].replace("-", "_"), known))
+        raise SettingsError(f"{name!r}: unexpected argument; see --help")
+    values = _from_environment(os.environ if environment is None else environment)
+    for one in knobs_of(Settings):
+        given = getattr(parsed, one.name)
+        if given is None:
+            continue
+        if one.kind is bool:
+            values[one.name] = not one.default
+        elif one.repeatable:
+            values[one.name] = tuple(one.parse(text) for text in given)
+        else:
+            values[one.name] = one.parse(given)
+    generation = {one.name: values.pop(one.name) for one in knobs_of(GenerationSettings) if one.name in values}
+    return Settings(generation=GenerationSettings(**generation), **values)
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    by_variable = {one.environment: one for one in knobs_of(Settings)}
+    values: dict[str, Any] = {}
+    for variable, text in environment.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        if variable not in by_variable:
+            near = difflib.get_close_matches(variable, by_variable, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise SettingsError(f"{variable}: unknown environment variable{hint}")
+        one = by_variable[variable]
+        if one.repeatable:
+            values[one.name] = tuple(one.parse(part) for part in text.replace(",", " ").split())
+        else:
+            values[one.name] = one.parse(text)
+    return values
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise SettingsError(f"{message}; see --help")
+
+
+def _parser(version: str) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="wyoming-chatterbox",
+        description="Streams Chatterbox speech to Home Assistant over the Wyoming protocol.",
+        epilog=f"Every flag is an environment variable too: --sample-rate is {ENVIRONMENT_PREFIX}SAMPLE_RATE.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=version)
+    groups: dict[str, Any] = {}
+    for one in knobs_of(Settings):
+        group = groups.setdefault(one.group, None) or parser.add_argument_group(one.group)
+        groups[one.group] = group
+        text = one.help.replace("%", "%%")
+        if one.kind is bool:
+            group.add_argument(one.flag, dest=one.name, action="store_const", const=True, help=text)
+            continue
+        details = [one.allowed] if one.allowed and not one.choices else []
+        if one.default not in (None, ()):
+            default = " ".join(one.default) if one.repeatable else one.default
+            details.append(f"default: {default}")
+        if one.repeatable:
+            details.append("repeatable")
+        group.add_argument(
+            one.flag,
+            dest=one.name,
+            action="append" if one.repeatable else "store",
+            metavar="{" + ",".join(one.choices) + "}" if one.choices else one.name.split("_")[-1].upper(),
+            help=text + (f" ({'; '.join(details)})" if details else ""),
+        )
+    return parser

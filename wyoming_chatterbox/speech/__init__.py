@@ -1,0 +1,1 @@
+"""Everything that is the same whatever the edge or the engine."""

@@ -1,0 +1,106 @@
+"""One request to speak, as every edge hands it to the service."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+from .errors import SpeechError, TextTimeout, TextTooLong
+
+_ids = itertools.count(1)
+
+
+class TextStream:
+    """The text of one request while it arrives: an edge feeds it, the service iterates over it.
+
+    What waits in it is bounded by `max_chars`; an empty piece counts as one character, so that the number
+    of pieces is bounded too.
+    """
+
+    def __init__(self, max_chars: int, timeout: float) -> None:
+        """`timeout`: seconds that the text may pause before `__anext__` raises TextTimeout."""
+        self._pieces: asyncio.Queue[str | SpeechError | None] = asyncio.Queue()
+        self._max_chars = max_chars
+        self._timeout = timeout
+        self._chars = 0
+        self._over = False
+
+    @classmethod
+    def of(cls, text: str, max_chars: int) -> TextStream:
+        """A text that is complete already."""
+        stream = cls(max_chars, timeout=0)
+        stream.feed(text)
+        stream.close()
+        return stream
+
+    def feed(self, piece: str) -> None:
+        """Add a piece. A text that grows too long ends with TextTooLong where it is read."""
+        if self._over:
+            return
+        self._chars += max(1, len(piece))
+        if self._chars > self._max_chars:
+            self.fail(
+                TextTooLong(
+                    f"The text is longer than {self._max_chars} characters; send less at once, "
+                    "or raise --max-text-chars"
+                )
+            )
+            return
+        self._pieces.put_nowait(piece)
+
+    def close(self) -> None:
+        """The text is complete."""
+        if not self._over:
+            self._over = True
+            self._pieces.put_nowait(None)
+
+    def fail(self, error: SpeechError) -> None:
+        """The text will not be completed: whoever reads it gets the error, at once."""
+        if not self._over:
+            self._over = True
+            while not self._pieces.empty():
+                self._pieces.get_nowait()
+            self._pieces.put_nowait(error)
+
+    async def __aiter__(self) -> AsyncGenerator[str, None]:
+        while True:
+            if self._over or not self._pieces.empty():
+                piece = await self._pieces.get()
+            else:
+                try:
+                    piece = await asyncio.wait_for(self._pieces.get(), self._timeout)
+                except asyncio.TimeoutError:
+                    raise TextTimeout(
+                        f"No text came for {self._timeout:g} s; end the text, or raise --text-timeout"
+                    ) from None
+            if piece is None:
+                return
+            if isinstance(piece, SpeechError):
+                raise piece
+            yield piece
+
+
+@dataclass
+class SpeechRequest:
+    """What is to be said, in which voice. It belongs to one client and is used once."""
+
+    text: TextStream
+    voice: str | None = None
+    """Name of a voice, or None for the default one (or that of `language`)."""
+
+    language: str | None = None
+    """Looked at only where no voice is named."""
+
+    speaker: str | None = None
+    ssml: bool = False
+    streamed: bool = False
+    """The text arrives in pieces; said in the log, nothing else depends on it."""
+
+    id: int = field(default_factory=lambda: next(_ids))
+    """Number of the utterance in the log."""
+
+    received: float = field(default_factory=time.perf_counter)
+    """When the request was read (time.perf_counter())."""

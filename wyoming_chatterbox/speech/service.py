@@ -1,0 +1,255 @@
+"""Speaks requests: text → sentences → engine → PCM, with cancellation, a bound, and a voice that never fails.
+
+Utterances take turns sentence by sentence (each engine works on one sentence at a time, in order of
+arrival), so a long text does not keep a short one waiting until its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from ..audio import PCMEncoder, silence
+from ..engine.base import Cancel, Cancelled, EngineError
+from ..metrics import UtteranceMetrics
+from ..settings import Settings, SettingsError
+from ..voices.library import UnknownVoice, find_voice
+from ..voices.voice import Voice
+from .cleaning import clean
+from .errors import EngineFailed, ModelUnavailable, ServerBusy, SpeechError, VoiceNotFound
+from .model import Model
+from .request import SpeechRequest, TextStream
+from .sentences import Sentence, SentenceSplitter
+from .ssml import SSMLStripper
+
+_LOGGER = logging.getLogger(__name__)
+
+DEFAULT_SAMPLE_RATE = 24000
+"""What Chatterbox and the embedded voice make."""
+
+_CLAUSE_PAUSE = 0.4
+"""The pause inside a sentence that was cut at a clause, as a share of that between sentences."""
+
+
+@dataclass(frozen=True)
+class Speech:
+    """A piece of an utterance's audio, and who spoke it."""
+
+    pcm: bytes
+    """16-bit mono at the service's sample rate; whole samples, never empty."""
+
+    voice: Voice
+    fallback: bool
+    """`voice` is not the one that was asked for: its model could not speak."""
+
+
+class SpeechService:
+    """The one place where requests become speech. Its methods are for the event loop."""
+
+    def __init__(self, settings: Settings, model: Model, fallback: Model | None) -> None:
+        """
+        Args:
+            model: the one that was chosen.
+            fallback: speaks while `model` cannot; None where nothing may.
+
+        Raises:
+            SettingsError: the default voice of the settings is not offered.
+        """
+        self._settings = settings
+        self._model = model
+        self._fallback = fallback
+        self._running = 0
+        self.sample_rate = settings.sample_rate or DEFAULT_SAMPLE_RATE
+        if settings.voice is not None:
+            try:
+                find_voice(self.voices, name=settings.voice)
+            except UnknownVoice as error:
+                raise SettingsError(f"voice: {error}") from None
+
+    @property
+    def voices(self) -> tuple[Voice, ...]:
+        """Everything that can be chosen; the first is the model's default."""
+        extra = self._fallback.voices if self._fallback is not None and self._fallback is not self._model else ()
+        return self._model.voices + extra
+
+    @property
+    def streaming(self) -> bool:
+        """Whether clients are told that they may send text while it is written."""
+        return self._settings.streaming
+
+    @property
+    def running(self) -> int:
+        """Utterances that are spoken or wait for their turn."""
+        return self._running
+
+    def describe(self) -> str:
+        """Who speaks, in one line for people."""
+        model = f"Chatterbox speech, model {self._model.name} {self._model.status}"
+        if self._model.ready or self._model is self._fallback:
+            return model
+        instead = "nothing speaks" if self._fallback is None else "the embedded voice speaks"
+        return f"{model}; {instead} in its place"
+
+    def new_text(self) -> TextStream:
+        """A text for a request whose pieces will be fed one by one."""
+        return TextStream(self._settings.max_text_chars, self._settings.text_timeout)
+
+    def whole_text(self, text: str) -> TextStream:
+        """A text for a request that has it all."""
+        return TextStream.of(text, self._settings.max_text_chars)
+
+    async def speak(self, request: SpeechRequest) -> AsyncGenerator[Speech, None]:
+        """Speak one request, yielding audio as it is made; blank text yields nothing.
+
+        Closing the generator cancels the work before the next speech token.
+
+        Raises:
+            SpeechError: with the code for the client; audio may have been yielded before.
+        """
+        metrics = UtteranceMetrics(request.id, request.streamed, request.received)
+        cancel = Cancel()
+        if self._running >= self._settings.max_queue:
+            metrics.outcome = ServerBusy.code
+            metrics.log()
+            raise ServerBusy(f"{self._running} utterances are waiting already; try again later, or raise --max-queue")
+        self._running += 1
+        try:
+            async with aclosing(self._speak(request, metrics, cancel)) as pieces:
+                async for piece in pieces:
+                    yield piece
+                    metrics.audio_written()
+        except SpeechError as error:
+            metrics.outcome = error.code
+            _LOGGER.warning("Utterance %d: %s", request.id, error)
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            metrics.outcome = "cancelled"
+            raise
+        finally:
+            cancel.set()
+            self._running -= 1
+            metrics.log()
+
+    async def _speak(
+        self, request: SpeechRequest, metrics: UtteranceMetrics, cancel: Cancel
+    ) -> AsyncGenerator[Speech, None]:
+        voice = self._find_voice(request)
+        metrics.voice, metrics.model = voice.name, voice.model
+        encoder = PCMEncoder(self.sample_rate)
+        speaker = _Speaker(self._model, self._fallback, voice)
+        pause = 0.0
+        async with aclosing(self._sentences(request)) as sentences:
+            async for sentence in sentences:
+                text = clean(sentence.text)
+                if not text:
+                    continue
+                metrics.begin_sentence(len(text))
+                async with aclosing(self._speak_sentence(text, speaker, metrics, cancel, encoder, pause)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+                pause = self._settings.sentence_silence * (_CLAUSE_PAUSE if sentence.ends_inside else 1.0)
+        rest = encoder.flush()
+        if rest:
+            yield Speech(rest, speaker.voice, speaker.fallback)
+
+    async def _speak_sentence(
+        self,
+        text: str,
+        speaker: _Speaker,
+        metrics: UtteranceMetrics,
+        cancel: Cancel,
+        encoder: PCMEncoder,
+        pause: float,
+    ) -> AsyncGenerator[Speech, None]:
+        while True:
+            await speaker.choose()
+            metrics.model, metrics.voice, metrics.fallback = speaker.model.name, speaker.voice.name, speaker.fallback
+            spoken = False
+            started = time.perf_counter()
+            stream = speaker.model.generate_stream(text, speaker.voice, self._settings.generation, cancel)
+            try:
+                async with aclosing(stream) as chunks:
+                    async for samples, current, sample_rate in chunks:
+                        metrics.update(current)
+                        pcm = b""
+                        if not spoken and pause:
+                            pcm = encoder.encode(silence(pause, sample_rate), sample_rate)
+                        spoken = True
+                        pcm += encoder.encode(samples, sample_rate)
+                        if pcm:
+                            yield Speech(pcm, speaker.voice, speaker.fallback)
+                return
+            except Cancelled as error:
+                raise EngineFailed(f"Model {speaker.model.name} was stopped") from error
+            except Exception as error:
+                if not isinstance(error, EngineError):
+                    _LOGGER.exception("Model %s broke after %.2f s", speaker.model.name, time.perf_counter() - started)
+                # A sentence that was heard in part cannot be begun again in another voice.
+                if spoken or not speaker.fall_back():
+                    raise EngineFailed(f"Model {speaker.model.name} failed: {error}") from error
+                _LOGGER.warning("Model %s failed, the embedded voice goes on: %s", metrics.model, error)
+
+    def _find_voice(self, request: SpeechRequest) -> Voice:
+        try:
+            return find_voice(
+                self.voices,
+                name=request.voice,
+                language=request.language,
+                speaker=request.speaker,
+                default=self._settings.voice,
+            )
+        except UnknownVoice as error:
+            raise VoiceNotFound(str(error)) from None
+
+    async def _sentences(self, request: SpeechRequest) -> AsyncGenerator[Sentence, None]:
+        splitter = SentenceSplitter(self._settings.max_sentence_chars, self._settings.first_clause_words)
+        stripper = SSMLStripper() if request.ssml else None
+        async with aclosing(aiter(request.text)) as pieces:
+            async for piece in pieces:
+                for sentence in splitter.feed(stripper.strip(piece) if stripper else piece):
+                    yield sentence
+        if stripper:
+            for sentence in splitter.feed(stripper.finish()):
+                yield sentence
+        for sentence in splitter.finish():
+            yield sentence
+
+
+class _Speaker:
+    """Who speaks an utterance: the model of its voice, or from some sentence on the fallback."""
+
+    def __init__(self, model: Model, fallback: Model | None, voice: Voice) -> None:
+        self.model = fallback if fallback is not None and voice.model == fallback.name else model
+        self.voice = voice
+        self.fallback = False
+        self._other = fallback
+
+    async def choose(self) -> None:
+        """Make sure that `model` can speak the next sentence, or put the fallback in its place.
+
+        Raises:
+            ModelUnavailable: nothing can.
+        """
+        if self.model.ready:
+            return
+        if self.model is not self._other and self._other is None:
+            raise ModelUnavailable(f"Model {self.model.name} is {self.model.status}; try again later or allow a fallback")
+        if self.model is not self._other and not self.fall_back():
+            raise ModelUnavailable(f"Model {self.model.name} is {self.model.status}; see the log")
+        # The embedded voice is ready a second after the start: worth waiting for.
+        await self.model.settled()
+        if not self.model.ready:
+            raise ModelUnavailable(f"The embedded voice is {self.model.status}")
+
+    def fall_back(self) -> bool:
+        """Let the fallback speak from now on; False when there is none, or it spoke already."""
+        if self._other is None or self.model is self._other:
+            return False
+        self.model = self._other
+        self.voice = self._other.voices[0]
+        self.fallback = True
+        return True
