@@ -188,7 +188,7 @@ class Process:
 
     @property
     def port(self) -> int:
-        return int(self.wait_for(r"listens on tcp://\S+?:(\d+)").group(1))
+        return int(self.wait_for(r"listens on tcp://\S*:(\d+)(?:,|\s)").group(1))
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = 20) -> int:
         """Send a signal; the exit status."""
