@@ -84,7 +84,7 @@ class EngineWorker:
                     raise value
                 else:
                     return
-        except BaseException:  # GeneratorExit and CancelledError among them: nobody listens any more
+        except (GeneratorExit, asyncio.CancelledError):  # nobody listens any more
             cancel.set()
             raise
 

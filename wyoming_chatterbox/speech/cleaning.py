@@ -8,7 +8,9 @@ import regex
 
 _SPEAKABLE = regex.compile(r"[\p{L}\p{N}]")
 
-_IMAGE_OR_LINK = regex.compile(r"!?\[([^\[\]]*)\]\(\s*<?[^()\s]*>?(?:\s+[\"'][^\"']*[\"'])?\s*\)")
+_IMAGE_OR_LINK = regex.compile(
+    r"!?\[([^\[\]]*)\]\(\s*<?(?:[^()\s]|\([^()\s]*\))*+>?(?:\s+[\"'][^\"']*[\"'])?\s*\)"
+)
 _AUTOLINK = regex.compile(r"<(https?://[^<>\s]+)>", regex.I)
 _URL = regex.compile(r"\bhttps?://(?:www\.)?([\w.-]+)[^\s<>\"')\]]*", regex.I)
 _FENCE = regex.compile(r"^\s*(?:`{3,}|~{3,})[\w+.-]*[ \t]*$", regex.M)
@@ -51,7 +53,7 @@ _REPEATED = (
 )
 _STRAY_MARKS = regex.compile(r"(?<!\S)[*_`~#|\\]+(?!\S)|[*`]+")
 _SPACE_BEFORE = regex.compile(r"\s+([,.!?;:](?:\s|$))")
-_DANGLING = regex.compile(r"^[\s,;:.!?)\]}»—–-]+(?=[\p{L}\p{N}\"'(\[¿¡$€£+-])")
+_DANGLING = regex.compile(r"^(?:[\s,;:!?)\]}»—–]|[.-](?!\d))+(?=[\p{L}\p{N}\"'(\[¿¡$€£+.-])")
 
 
 def clean(text: str) -> str:

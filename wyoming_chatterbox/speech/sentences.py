@@ -110,7 +110,7 @@ class SentenceSplitter:
         # A clause end near the start would leave the long rest as long as it was.
         if clauses and clauses[-1] > self._max_chars // 4:
             return clauses[-1]
-        space = head.rstrip().rfind(" ")
+        space = text[: self._max_chars + 1].rfind(" ")
         return space if space > 0 else self._max_chars
 
 

@@ -1,0 +1,102 @@
+"""The thread of an engine."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import aclosing
+
+import pytest
+
+from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineError
+from wyoming_chatterbox.engine.worker import EngineWorker
+
+
+def numbers(log: list[str], pause: float = 0.0) -> Iterator[int]:
+    try:
+        for number in range(1000):
+            time.sleep(pause)
+            yield number
+    finally:
+        log.append("closed")
+
+
+async def test_items_come_as_they_are_made_and_the_loop_stays_free() -> None:
+    worker = EngineWorker("test")
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0.001)
+
+    ticking = asyncio.create_task(tick())
+    found = []
+    async with aclosing(worker.stream(lambda: numbers([], 0.01), Cancel())) as items:
+        async for item in items:
+            found.append((item, ticks))
+            if item == 5:
+                break
+    ticking.cancel()
+    assert [item for item, _ in found] == list(range(6))
+    assert found[5][1] > found[0][1] + 10
+
+
+async def test_leaving_the_stream_cancels_it_and_closes_its_iterator() -> None:
+    worker = EngineWorker("test")
+    log: list[str] = []
+    cancel = Cancel()
+    async with aclosing(worker.stream(lambda: numbers(log, 0.001), cancel)) as items:
+        async for _ in items:
+            break
+    assert cancel.is_set
+    await worker.run(lambda: None)
+    assert log == ["closed"]
+
+
+async def test_a_job_that_was_cancelled_while_it_waited_is_not_begun() -> None:
+    worker = EngineWorker("test")
+    begun: list[str] = []
+    cancel = Cancel()
+    blocking = asyncio.create_task(worker.run(lambda: time.sleep(0.1)))
+    await asyncio.sleep(0.02)
+
+    async def take() -> None:
+        async for _ in worker.stream(lambda: iter([begun.append("begun")]), cancel):
+            pass
+
+    waiting = asyncio.create_task(take())
+    await asyncio.sleep(0)
+    cancel.set()
+    with pytest.raises(Cancelled):
+        await waiting
+    await blocking
+    assert begun == []
+
+
+async def test_errors_arrive_and_the_thread_lives_on() -> None:
+    worker = EngineWorker("test")
+
+    def broken() -> Iterator[int]:
+        yield 1
+        raise EngineError("broken")
+
+    found = []
+    with pytest.raises(EngineError, match="broken"):
+        async for item in worker.stream(broken, Cancel()):
+            found.append(item)
+    assert found == [1]
+    with pytest.raises(SystemExit):
+        await worker.run(lambda: (_ for _ in ()).throw(SystemExit(3)))
+    assert await worker.run(threading.get_ident) != threading.get_ident()
+
+
+async def test_close_ends_the_thread_and_join_tells_whether_it_did() -> None:
+    worker = EngineWorker("test")
+    worker.submit(lambda: time.sleep(0.2))
+    worker.close()
+    assert not worker.join(0.01)
+    assert worker.join(2)

@@ -1,0 +1,201 @@
+"""Who speaks when: the model, and the embedded voice while the model cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from wyoming.event import Event
+from wyoming.info import Info
+
+from tests.engines import BreakingEngine, SlowEngine, ToneEngine, model_of, voice
+from tests.serving import describe, read_answer, running, stream, synthesize
+from wyoming_chatterbox.engine.base import Cancel, Engine, EngineError, EngineUnavailable
+from wyoming_chatterbox.speech.model import Model, ModelState, Report
+
+PLAIN = ["audio-start", "audio-chunk", "audio-stop"]
+
+
+class Retryable(EngineError):
+    retryable = True
+
+
+def loading(engine: ToneEngine, load: Callable[[Report, Cancel], None], retry: float = 0.05) -> Model:
+    """A model whose loading does `load` first."""
+
+    def make(report: Report, cancel: Cancel) -> Engine:
+        load(report, cancel)
+        return engine
+
+    return Model(engine.model, engine.voices, make, retry_seconds=(retry,))
+
+
+def fallback() -> tuple[ToneEngine, Model]:
+    engine = ToneEngine("embedded")
+    return engine, model_of(engine)
+
+
+async def test_the_embedded_voice_speaks_while_the_model_loads_and_the_model_when_it_is_there() -> None:
+    engine, (embedded, other) = ToneEngine("original"), fallback()
+    released = asyncio.Event()
+
+    def load(report: Report, cancel: Cancel) -> None:
+        report(ModelState.DOWNLOADING, 0.43)
+        deadline = time.monotonic() + 10
+        while not released.is_set() and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    model = loading(engine, load)
+    async with running(model, other, wait=False) as server, server.client() as client:
+        while model.status.progress is None:
+            await asyncio.sleep(0.01)
+        info = Info.from_event(await describe(client)).tts[0]
+        assert "model original downloading, 43% done; the embedded voice speaks in its place" in (info.description or "")
+        assert [one.name for one in info.voices] == ["original", "embedded"]
+        answer = await synthesize(client, "Hello.", voice="original")
+        assert answer.types == PLAIN
+        assert (answer.start["model"], answer.start["fallback"]) == ("embedded", True)
+        assert embedded.texts == ["Hello."]
+        released.set()
+        await model.settled()
+        answer = await synthesize(client, "Hello again.", voice="original")
+        assert (answer.start["model"], answer.start["fallback"]) == ("original", False)
+        assert engine.texts == ["Hello again."]
+        assert "original ready" in (Info.from_event(await describe(client)).tts[0].description or "")
+
+
+async def test_the_embedded_voice_speaks_after_the_model_failed_and_info_says_why() -> None:
+    def load(report: Report, cancel: Cancel) -> None:
+        raise EngineUnavailable("no weights here")
+
+    embedded, other = fallback()
+    async with running(loading(ToneEngine("original"), load), other) as server, server.client() as client:
+        answer = await stream(client, ["Hello. ", "You."])
+        description = Info.from_event(await describe(client)).tts[0].description or ""
+    assert answer.types == [*PLAIN, "synthesize-stopped"]
+    assert embedded.texts == ["Hello.", "You."]
+    assert "original failed: no weights here; the embedded voice speaks in its place" in description
+
+
+async def test_the_embedded_voice_can_be_chosen_by_name_and_is_no_fallback_then() -> None:
+    engine, (embedded, other) = ToneEngine("original"), fallback()
+    async with running(model_of(engine), other) as server, server.client() as client:
+        await other.settled()
+        answer = await synthesize(client, "Hello.", voice="embedded")
+    assert (answer.start["model"], answer.start["fallback"]) == ("embedded", False)
+    assert (engine.texts, embedded.texts) == ([], ["Hello."])
+
+
+async def test_without_a_fallback_requests_are_refused_at_once_while_the_model_loads() -> None:
+    def load(report: Report, cancel: Cancel) -> None:
+        while not cancel.is_set:
+            time.sleep(0.005)
+
+    async with running(loading(ToneEngine("original"), load), None, wait=False) as server, server.client() as client:
+        answer = await stream(client, ["Hello."])
+    assert answer.error["code"] == "model-unavailable"
+    assert "Model original is loading" in answer.error["text"]
+    assert answer.types == ["error", "audio-stop", "synthesize-stopped"]
+
+
+async def test_a_load_that_may_succeed_later_is_tried_again() -> None:
+    tries = 0
+
+    def load(report: Report, cancel: Cancel) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise Retryable("no network")
+
+    model = loading(ToneEngine("original"), load)
+    _, other = fallback()
+    async with running(model, other) as server, server.client() as client:
+        assert model.status.state is ModelState.FAILED
+        deadline = time.monotonic() + 5
+        while not model.ready:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+        assert (await synthesize(client, "Hello.")).start["model"] == "original"
+    assert tries == 3
+
+
+async def test_a_load_that_fails_for_good_is_tried_once() -> None:
+    tries = 0
+
+    def load(report: Report, cancel: Cancel) -> None:
+        nonlocal tries
+        tries += 1
+        raise RuntimeError("a bug")
+
+    model = loading(ToneEngine("original"), load, retry=0.01)
+    async with running(model, fallback()[1]):
+        await asyncio.sleep(0.1)
+    assert tries == 1
+    assert "a bug" in str(model.status)
+
+
+async def test_a_model_that_breaks_before_a_sentence_is_heard_hands_it_to_the_embedded_voice() -> None:
+    engine, (embedded, other) = BreakingEngine(1, model="original"), fallback()
+    async with running(model_of(engine), other) as server, server.client() as client:
+        await other.settled()
+        answer = await synthesize(client, "This is fine. Now break. The rest.")
+        assert answer.types == PLAIN
+        assert embedded.texts == ["Now break.", "The rest."]
+        again = await synthesize(client, "Fine again.")
+        assert again.start["model"] == "original", "the next utterance is the model's again"
+
+
+async def test_a_model_that_breaks_inside_a_sentence_ends_with_an_error() -> None:
+    engine, (embedded, other) = BreakingEngine(2, model="original"), fallback()
+    async with running(model_of(engine), other) as server, server.client() as client:
+        await other.settled()
+        answer = await synthesize(client, "Now break. The rest.")
+    assert answer.error["code"] == "engine-failed"
+    assert embedded.texts == []
+
+
+async def test_a_request_in_the_first_second_waits_for_the_embedded_voice() -> None:
+    engine = ToneEngine("embedded")
+    model = loading(engine, lambda report, cancel: time.sleep(0.3))
+    async with running(model, model, wait=False) as server, server.client() as client:
+        assert (await synthesize(client, "Hello.")).types == PLAIN
+
+
+async def test_silence_stands_between_sentences_and_less_of_it_between_clauses() -> None:
+    engine = ToneEngine(chunks=1)
+    text = "Clause number one, then the second one goes on. The next sentence."
+    async with running(model_of(engine), sentence_silence=0.5, first_clause_words=3) as server, server.client() as client:
+        answer = await synthesize(client, text)
+    assert engine.texts == ["Clause number one,", "then the second one goes on.", "The next sentence."]
+    samples = np.frombuffer(answer.pcm, dtype="<i2")
+    edges = np.flatnonzero(np.diff((samples != 0).astype(int)))
+    gaps = [(edges[i + 1] - edges[i]) / 24000 for i in range(0, len(edges) - 1, 2)]
+    assert gaps == pytest.approx([0.2, 0.5], abs=0.001)
+
+
+async def test_an_engine_works_on_one_thread_only() -> None:
+    engine = SlowEngine(seconds=0.001, chunks=2)
+    async with running(model_of(engine)) as server:
+
+        async def ask() -> None:
+            async with server.client() as client:
+                await stream(client, ["First one. ", "Second one. ", "Third one."])
+
+        await asyncio.gather(*(ask() for _ in range(5)))
+    assert len(engine.threads) == 1
+    assert len(engine.texts) == 15
+
+
+async def test_voices_of_the_model_come_first() -> None:
+    engine = ToneEngine("original")
+    engine.voices = (voice("anna", "original"), voice("default", "original"))
+    async with running(model_of(engine), fallback()[1]) as server, server.client() as client:
+        names = [one.name for one in Info.from_event(await describe(client)).tts[0].voices]
+        assert names == ["anna", "default", "embedded"]
+        assert (await synthesize(client, "Hello.")).start["voice"] == "anna"
+        assert (await synthesize(client, "Hello.", voice="DEFAULT")).start["voice"] == "default"
+        await client.write_event(Event("synthesize", {"text": "Hello.", "voice": {"language": "en_GB"}}))
+        assert (await read_answer(client, "audio-stop")).start["voice"] == "anna"

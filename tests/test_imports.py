@@ -1,0 +1,106 @@
+"""The rules of the house: who may import whom, and what may not be loaded."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.serving import ROOT, environment
+
+PACKAGE = ROOT / "wyoming_chatterbox"
+
+ROOMS: dict[str, set[str]] = {
+    "settings": set(),
+    "audio": set(),
+    "links": set(),
+    "voices": {"settings", "audio"},
+    "engine": {"voices", "settings", "audio"},
+    "metrics": {"engine"},
+    "speech": {"engine", "voices", "audio", "settings", "metrics"},
+    "models": {"speech", "engine", "voices", "settings"},
+    "discovery": {"settings", "links"},
+    "protocol": {"speech", "voices", "audio", "settings"},
+    "server": {"protocol", "speech", "models", "discovery", "metrics", "settings"},
+    "__main__": {"server", "protocol", "settings"},
+}
+"""Each room of the package and the rooms it may import. Nothing imports upward."""
+
+TORCH = {"torch", "torchaudio", "chatterbox", "perth", "transformers", "librosa", "safetensors"}
+EDGES = {"wyoming", "zeroconf", "socket"}
+
+
+def room_of(path: Path) -> str:
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Absolute names of everything a module imports, wherever in it."""
+    package = [PACKAGE.name, *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            yield name
+            yield from (f"{name}.{alias.name}" for alias in node.names)
+
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_what_its_room_may(path: Path) -> None:
+    room = room_of(path)
+    if room == "__init__":
+        return
+    assert room in ROOMS, f"{path.name} is a new room: say in this table what it may import"
+    for name in imports_of(path):
+        parts = name.split(".")
+        if parts[0] == PACKAGE.name and len(parts) > 1 and parts[1] in ROOMS:
+            assert parts[1] == room or parts[1] in ROOMS[room], f"{room} may not import {parts[1]}"
+        if parts[0] in TORCH:
+            assert room in ("engine", "voices"), f"{room} may not import {parts[0]}"
+        if parts[0] in EDGES:
+            assert room not in ("engine", "voices", "speech", "audio", "settings"), f"{room} may not import {parts[0]}"
+
+
+def test_the_rules_can_fail() -> None:
+    """The walk above sees relative imports: the edge really imports speech, and not the other way round."""
+    seen = set(imports_of(PACKAGE / "protocol" / "connection.py"))
+    assert "wyoming_chatterbox.speech.service" in seen
+    assert "wyoming_chatterbox.settings" in seen
+
+
+def test_importing_every_module_of_the_package_imports_no_torch() -> None:
+    modules = [".".join([PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts]) for path in MODULES]
+    program = (
+        "import importlib, json, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        f"print(json.dumps(sorted({TORCH!r} & {{name.split('.')[0] for name in sys.modules}})))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment(), timeout=60
+    )
+    assert json.loads(answer.stdout) == []
+
+
+def test_version_loads_neither_the_edge_nor_the_voice() -> None:
+    program = (
+        "import sys\n"
+        "from wyoming_chatterbox.__main__ import main\n"
+        "try: main(['--version'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'numpy', 'wyoming', 'zeroconf', 'onnxruntime', 'regex'} & set(sys.modules)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment(), timeout=60
+    )
+    assert answer.stdout.splitlines()[-1] == "[]"

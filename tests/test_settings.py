@@ -1,0 +1,115 @@
+"""Every knob is bounded, named when it is refused, and settable in both ways."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wyoming_chatterbox.settings import (
+    GenerationSettings,
+    Settings,
+    SettingsError,
+    from_command_line,
+    knobs_of,
+)
+
+KNOBS = list(knobs_of(Settings))
+
+
+def load(*arguments: str, **environment: str) -> Settings:
+    return from_command_line(arguments, environment)
+
+
+def test_the_nine_parameters_of_upstream_are_settings_or_named_otherwise() -> None:
+    upstream = {"exaggeration", "cfg_weight", "temperature", "chunk_size", "context_window", "fade_duration"}
+    assert upstream | {"print_metrics", "seed"} == {knob.name for knob in knobs_of(GenerationSettings)}
+    with pytest.raises(SettingsError, match="is called --reference-clip here"):
+        load("--audio-prompt-path", "x.wav")
+
+
+def test_defaults_are_upstreams_and_the_servers() -> None:
+    settings = load()
+    assert settings.uri == ("tcp://0.0.0.0:10200",)
+    assert settings.generation == GenerationSettings(
+        exaggeration=0.5, cfg_weight=0.5, temperature=0.8, chunk_size=25, context_window=50, fade_duration=0.02
+    )
+
+
+@pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: knob.name)
+def test_every_knob_is_described_and_every_number_bounded(knob) -> None:  # type: ignore[no-untyped-def]
+    assert knob.help and knob.group
+    if knob.kind in (int, float):
+        assert knob.minimum is not None and knob.maximum is not None
+        assert knob.minimum <= knob.default <= knob.maximum
+
+
+@pytest.mark.parametrize("knob", [k for k in KNOBS if k.kind in (int, float)], ids=lambda knob: knob.name)
+def test_every_number_out_of_range_is_refused_by_name_with_what_is_allowed(knob) -> None:  # type: ignore[no-untyped-def]
+    for value in (knob.minimum - 1, knob.maximum + 1, "nan", "inf", "much", ""):
+        with pytest.raises(SettingsError) as refused:
+            load(f"{knob.flag}={value}")
+        assert str(refused.value).startswith(f"{knob.name}: ")
+        assert knob.allowed in str(refused.value)
+
+
+def test_a_flag_wins_over_the_environment() -> None:
+    assert load(WYOMING_CHATTERBOX_CHUNK_SIZE="30").generation.chunk_size == 30
+    assert load("--chunk-size", "40", WYOMING_CHATTERBOX_CHUNK_SIZE="30").generation.chunk_size == 40
+
+
+def test_switches_are_turned_by_their_flag_and_by_words() -> None:
+    assert load().zeroconf and not load("--no-zeroconf").zeroconf
+    assert not load(WYOMING_CHATTERBOX_ZEROCONF="off").zeroconf
+    assert load("--local-files-only").local_files_only
+    with pytest.raises(SettingsError, match=r"zeroconf: 'maybe' is not a valid value \(allowed: true, false\)"):
+        load(WYOMING_CHATTERBOX_ZEROCONF="maybe")
+
+
+def test_repeatable_flags_and_their_variable() -> None:
+    assert load("--uri", "tcp://[::1]:1", "--uri", "unix:///tmp/x").uri == ("tcp://[::1]:1", "unix:///tmp/x")
+    assert load(WYOMING_CHATTERBOX_ZEROCONF_INTERFACE="eth0, wlan0").zeroconf_interface == ("eth0", "wlan0")
+
+
+@pytest.mark.parametrize("uri", ["tcp://1.2.3.4", "tcp://:1", "tcp://a:99999", "tcp://a:1/x", "unix://", "stdio", "x"])
+def test_what_cannot_be_listened_on_is_refused(uri: str) -> None:
+    with pytest.raises(SettingsError, match="allowed: tcp://HOST:PORT, unix://PATH, stdio://"):
+        load("--uri", uri)
+
+
+def test_stdio_stands_alone() -> None:
+    with pytest.raises(SettingsError, match="cannot be combined"):
+        load("--uri", "stdio://", "--uri", "tcp://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cpu:0", ""])
+def test_unknown_devices_are_refused(device: str) -> None:
+    with pytest.raises(SettingsError, match="allowed: auto, cpu, mps, cuda, cuda:N"):
+        load(f"--device={device}")
+
+
+def test_a_sample_rate_below_8000_is_refused() -> None:
+    with pytest.raises(SettingsError, match="sample_rate: 4000"):
+        load("--sample-rate", "4000")
+
+
+def test_one_utterances_changes_are_bounded_and_refused_by_name() -> None:
+    settings = GenerationSettings()
+    assert settings.replaced_by({"exaggeration": "0.8", "seed": 3}) == GenerationSettings(exaggeration=0.8, seed=3)
+    for changes, message in (
+        ({"exageration": "1"}, "exageration: unknown setting; did you mean exaggeration?"),
+        ({"min_p": 0.1}, "min_p: refused, it does not exist in chatterbox-streaming"),
+        ({"cfg_weight": "2"}, "cfg_weight: 2.0 is out of range (allowed: 0 to 1)"),
+        ({"chunk_size": True}, "chunk_size: True is not a number (allowed: 5 to 500 tokens)"),
+    ):
+        with pytest.raises(SettingsError) as refused:
+            settings.replaced_by(changes)
+        assert str(refused.value) == message
+
+
+def test_paths_must_exist(tmp_path: Path) -> None:
+    clip = tmp_path / "anna.wav"
+    clip.touch()
+    assert load("--model-dir", str(tmp_path), "--reference-clip", str(clip)).reference_clip == clip
+    with pytest.raises(SettingsError, match="is not a file"):
+        load("--reference-clip", str(tmp_path))
