@@ -42,7 +42,9 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(model: Model, fallback: Model | None = None, *, wait: bool = True, **changes: Any) -> AsyncIterator[Running]:
+async def running(
+    model: Model, fallback: Model | None = None, *, wait: bool = True, **changes: Any
+) -> AsyncIterator[Running]:
     """A started server; `wait` for its model to be loaded."""
     server = Server(settings(**changes), (model, fallback))
     await server.start()

@@ -191,7 +191,10 @@ def test_a_bad_start_is_one_clear_line_and_status_2(arguments: list[str], messag
 def test_a_misspelt_environment_variable_is_refused() -> None:
     refused = run(env={"WYOMING_CHATTERBOX_VOIC": "x"})
     assert refused.returncode == 2
-    assert "WYOMING_CHATTERBOX_VOIC: unknown environment variable; did you mean WYOMING_CHATTERBOX_VOICE?" in refused.stderr
+    assert (
+        "WYOMING_CHATTERBOX_VOIC: unknown environment variable; did you mean WYOMING_CHATTERBOX_VOICE?"
+        in refused.stderr
+    )
 
 
 async def test_settings_come_from_the_environment_too(tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ def amplify(samples: NDArray[np.float32], gain: float, *, ceiling: float = 0.97)
     peak = float(np.abs(samples).max(initial=0.0))
     if peak == 0.0:
         return samples
-    return samples * np.float32(min(gain, ceiling / peak))
+    louder: NDArray[np.float32] = samples * np.float32(min(gain, ceiling / peak))
+    return louder
 
 
 def silence(seconds: float, sample_rate: int) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from .engine import upstream
 from .engine.base import Cancel, Engine
 from .engine.embedded import EMBEDDED_MODEL, HEART, create_embedded_engine
+from .engine.loading import without_collections
 from .settings import Settings, SettingsError
 from .speech.model import EngineFactory, Model, ModelState, Report
 from .voices.library import original_voices
@@ -21,7 +22,7 @@ def create_models(settings: Settings) -> tuple[Model, Model | None]:
     Raises:
         SettingsError: the chosen model can never speak here and nothing may speak in its place.
     """
-    embedded = Model(EMBEDDED_MODEL, (HEART,), lambda report, cancel: create_embedded_engine())
+    embedded = Model(EMBEDDED_MODEL, (HEART,), _make_embedded)
     if choose_model(settings) == EMBEDDED_MODEL:
         return embedded, embedded
     if not settings.fallback and not upstream.is_installed():
@@ -43,13 +44,19 @@ def choose_model(settings: Settings) -> str:
     return "original"
 
 
+def _make_embedded(report: Report, cancel: Cancel) -> Engine:
+    with without_collections():
+        return create_embedded_engine()
+
+
 def _original_factory(settings: Settings) -> EngineFactory:
     def make(report: Report, cancel: Cancel) -> Engine:
         from .engine.original import OriginalEngine
 
         directory = settings.model_dir or _download(settings, report, cancel)
         report(ModelState.LOADING, None)
-        return OriginalEngine.load(directory, settings.device, settings.reference_clip, settings.generation.seed)
+        with without_collections():
+            return OriginalEngine.load(directory, settings.device, settings.reference_clip, settings.generation.seed)
 
     return make
 

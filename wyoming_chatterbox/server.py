@@ -6,13 +6,14 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from . import __version__
 from .discovery import Advertisement
 from .models import create_models
 from .protocol.connection import Connection
-from .protocol.listener import Listener, listen, open_stdio
+from .protocol.listener import Listener, bind, open_stdio
 from .settings import Settings
 from .speech.errors import ServerBusy, ShuttingDown
 from .speech.model import Model
@@ -32,10 +33,10 @@ _JOIN_SECONDS = 0.5
 class Server:
     """Serves Wyoming clients until it is told to stop.
 
-        server = Server(settings)
-        await server.start()
-        await server.stopped()
-        await server.shutdown()
+    server = Server(settings)
+    await server.start()
+    await server.stopped()
+    await server.shutdown()
     """
 
     def __init__(self, settings: Settings, models: tuple[Model, Model | None] | None = None) -> None:
@@ -55,7 +56,10 @@ class Server:
         self._started = time.perf_counter()
 
     async def start(self) -> None:
-        """Listen, then load the models in the background: `describe` is answered from the first moment.
+        """Take the addresses, load the embedded voice, serve; a larger model goes on loading in the background.
+
+        Clients are refused until the embedded voice is there (0.5 s): reading its word lists stops the event loop
+        for 0.1 s at a time, and whoever is connected has a right to an answer within 100 ms.
 
         Raises:
             ListenError: a URI cannot be listened on; nothing is left open.
@@ -63,12 +67,16 @@ class Server:
         try:
             for uri in self._settings.uri:
                 if uri != STDIO:
-                    self.listeners.append(await listen(uri, self._serve_client))
+                    self.listeners.append(await bind(uri, self._serve_client))
+            self._handle_signals()
+            self._load_models()
+            if self._fallback is not None:
+                await self._unless_stopped(self._fallback.settled())
+            for listener in self.listeners:
+                await listener.serve()
         except BaseException:
             self._close_listeners()
             raise
-        self._handle_signals()
-        self._load_models()
         if STDIO in self._settings.uri:
             reader, writer = await open_stdio()
             self._stdio = asyncio.create_task(self._serve_stdio(reader, writer))
@@ -113,6 +121,13 @@ class Server:
 
     # Startup
 
+    async def _unless_stopped(self, waiting: Coroutine[Any, Any, None]) -> None:
+        """Wait for something, or until the server is told to stop."""
+        tasks = [asyncio.ensure_future(waiting), asyncio.ensure_future(self._stop.wait())]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -145,7 +160,9 @@ class Server:
             _LOGGER.warning("The embedded voice speaks in the place of model %s", model.name)
 
     def _advertise(self) -> None:
-        listener = next((one for one in self.listeners if one.port is not None), None)
+        # One service has one port: of several listeners the first that other machines can reach.
+        tcp = [one for one in self.listeners if one.port is not None]
+        listener = next((one for one in tcp if not one.is_loopback), tcp[0] if tcp else None)
         if not self._settings.zeroconf or listener is None or listener.port is None:
             return
         self._advertisement = Advertisement(

@@ -235,7 +235,9 @@ class Settings:
     local_files_only: bool = knob(False, "Never download; use weights that are already here", group="Model")
     device: str = knob("auto", "Where the model runs: auto, cpu, mps, cuda or cuda:N", group="Model")
     fallback: bool = knob(
-        True, "Refuse requests while the model cannot speak, instead of letting the embedded voice answer", group="Model"
+        True,
+        "Refuse requests while the model cannot speak, instead of letting the embedded voice answer",
+        group="Model",
     )
     voice: str | None = knob(
         None, "Voice for requests that name none (default: the model's first)", kind=str, group="Voice"
@@ -268,15 +270,11 @@ class Settings:
     max_text_chars: int = knob(
         20_000, "Longest text of one request", unit="characters", bounds=(100, 1_000_000), group="Text"
     )
-    streaming: bool = knob(
-        True, "Advertise no streaming: Home Assistant then waits for whole answers", group="Server"
-    )
+    streaming: bool = knob(True, "Advertise no streaming: Home Assistant then waits for whole answers", group="Server")
     max_queue: int = knob(
         32, "Utterances that may be spoken or wait at once; more are refused", bounds=(1, 10_000), group="Server"
     )
-    max_connections: int = knob(
-        128, "Clients connected at once; more are refused", bounds=(1, 10_000), group="Server"
-    )
+    max_connections: int = knob(128, "Clients connected at once; more are refused", bounds=(1, 10_000), group="Server")
     event_timeout: float = knob(
         30.0, "How long one event may take to arrive once begun", unit="seconds", bounds=(0.1, 3600), group="Server"
     )

@@ -28,7 +28,9 @@ def engine() -> HibariEngine:
 
 
 def speak(engine: Engine, text: str, settings: GenerationSettings = SETTINGS) -> Samples:
-    return np.concatenate([samples for samples, _ in engine.generate_stream(text, engine.voices[0], settings, Cancel())])
+    return np.concatenate(
+        [samples for samples, _ in engine.generate_stream(text, engine.voices[0], settings, Cancel())]
+    )
 
 
 def loudness(samples: Samples) -> float:

@@ -201,7 +201,7 @@ async def test_a_second_start_inside_a_stream_is_refused_and_the_stream_goes_on(
 
 async def test_ssml_is_spoken_without_its_tags_in_both_ways() -> None:
     engine = ToneEngine()
-    ssml = '<speak>Hello <emphasis>you</emphasis>.<break time="1s"/>The <sub alias="World Wide Web">WWW</sub> &amp; I.</speak>'
+    ssml = '<speak>Hello <emphasis>you</emphasis>.<break/>The <sub alias="World Wide Web">WWW</sub> &amp; I.</speak>'
     async with running(model_of(engine)) as server, server.client() as client:
         await synthesize(client, ssml, text_format="ssml")
         whole = list(engine.texts)

@@ -70,8 +70,23 @@ def test_any_text_can_be_cleaned_encoded_and_cleaned_again(text: str) -> None:
     assert not spoken or regex.search(r"[\p{L}\p{N}]", spoken)
 
 
-@pytest.mark.parametrize("junk", ["*" * 20_000, "[" * 20_000, "](" * 10_000, "_a" * 10_000, "| " * 10_000, "<" * 20_000,
-                                  "~~" * 10_000, "&#" * 10_000, "http://" * 3_000, "!?" * 10_000, "- " * 10_000, " ." * 10_000])
+@pytest.mark.parametrize(
+    "junk",
+    [
+        "*" * 20_000,
+        "[" * 20_000,
+        "](" * 10_000,
+        "_a" * 10_000,
+        "| " * 10_000,
+        "<" * 20_000,
+        "~~" * 10_000,
+        "&#" * 10_000,
+        "http://" * 3_000,
+        "!?" * 10_000,
+        "- " * 10_000,
+        " ." * 10_000,
+    ],
+)
 def test_no_text_takes_long(junk: str) -> None:
     started = time.perf_counter()
     clean(junk[:1000])  # sentences are 1000 characters at most (--max-sentence-chars)

@@ -8,12 +8,14 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from wyoming.client import AsyncTcpClient
 from wyoming.event import Event
 from wyoming.info import Info
 
 from tests.engines import BreakingEngine, SlowEngine, ToneEngine, model_of, voice
-from tests.serving import describe, read_answer, running, stream, synthesize
+from tests.serving import describe, read_answer, running, settings, stream, synthesize
 from wyoming_chatterbox.engine.base import Cancel, Engine, EngineError, EngineUnavailable
+from wyoming_chatterbox.server import Server
 from wyoming_chatterbox.speech.model import Model, ModelState, Report
 
 PLAIN = ["audio-start", "audio-chunk", "audio-stop"]
@@ -53,7 +55,7 @@ async def test_the_embedded_voice_speaks_while_the_model_loads_and_the_model_whe
         while model.status.progress is None:
             await asyncio.sleep(0.01)
         info = Info.from_event(await describe(client)).tts[0]
-        assert "model original downloading, 43% done; the embedded voice speaks in its place" in (info.description or "")
+        assert "original downloading, 43% done; the embedded voice speaks in its place" in (info.description or "")
         assert [one.name for one in info.voices] == ["original", "embedded"]
         answer = await synthesize(client, "Hello.", voice="original")
         assert answer.types == PLAIN
@@ -157,17 +159,30 @@ async def test_a_model_that_breaks_inside_a_sentence_ends_with_an_error() -> Non
     assert embedded.texts == []
 
 
-async def test_a_request_in_the_first_second_waits_for_the_embedded_voice() -> None:
+async def test_clients_are_taken_once_the_embedded_voice_is_there_and_are_answered_at_once() -> None:
     engine = ToneEngine("embedded")
-    model = loading(engine, lambda report, cancel: time.sleep(0.3))
-    async with running(model, model, wait=False) as server, server.client() as client:
-        assert (await synthesize(client, "Hello.")).types == PLAIN
+    model = loading(engine, lambda report, cancel: time.sleep(0.5))
+    server = Server(settings(), (model, model))
+    starting = asyncio.create_task(server.start())
+    await asyncio.sleep(0.1)
+    port = server.listeners[0].port
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
+    await starting
+    async with AsyncTcpClient("127.0.0.1", port) as client:
+        answer = await synthesize(client, "Hello.")
+    await server.shutdown()
+    assert answer.types == PLAIN
+    assert answer.seconds < 0.2
 
 
 async def test_silence_stands_between_sentences_and_less_of_it_between_clauses() -> None:
     engine = ToneEngine(chunks=1)
     text = "Clause number one, then the second one goes on. The next sentence."
-    async with running(model_of(engine), sentence_silence=0.5, first_clause_words=3) as server, server.client() as client:
+    async with (
+        running(model_of(engine), sentence_silence=0.5, first_clause_words=3) as server,
+        server.client() as client,
+    ):
         answer = await synthesize(client, text)
     assert engine.texts == ["Clause number one,", "then the second one goes on.", "The next sentence."]
     samples = np.frombuffer(answer.pcm, dtype="<i2")

@@ -22,6 +22,7 @@ from ..audio import amplify, silence, trim_silence
 from ..settings import GenerationSettings
 from ..voices.voice import Voice
 from .base import Cancel, Engine, EngineError, EngineUnavailable, Samples, StreamMetrics
+from .loading import load_libraries
 from .system_speech import SystemSpeechEngine
 
 _LOGGER = logging.getLogger(__name__)
@@ -85,15 +86,17 @@ class HibariEngine:
                 f"The embedded voice's weights {weights} are not those of hibari-tts 0.2.1; "
                 "run: pip install --force-reinstall --no-deps hibari-tts==0.2.1"
             )
+        load_libraries("onnxruntime", "capi/onnxruntime_pybind11_state*.so")
         try:
             from hibari import Hibari
 
             self._tts: Any = Hibari()
+            _ = self._tts.g2p  # its word lists, which it would load with the first text
         except Exception as error:
             raise EngineUnavailable(f"The embedded voice cannot be loaded: {error}") from error
 
     def warm_up(self) -> None:
-        """Load the pronunciation tables and run the network once: 0.3 s the first request need not wait."""
+        """Run the networks once: they are slower the first time."""
         self._tts("Ready, 1 2 3.")
 
     def generate_stream(

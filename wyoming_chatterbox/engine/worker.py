@@ -107,5 +107,3 @@ class EngineWorker:
         """Wait for the thread to end; False when it is still at work after `timeout` seconds."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
-
-

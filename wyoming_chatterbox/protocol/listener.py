@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import logging
 import os
 import socket
@@ -40,6 +41,23 @@ class Listener:
         self._servers = servers
         self._path = path
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return all(ipaddress.ip_address(host).is_loopback for host in self.hosts)
+
+    async def serve(self) -> None:
+        """Take clients. Before this they are refused, as if nothing were there yet.
+
+        Raises:
+            ListenError: another server began to listen there since the address was bound.
+        """
+        try:
+            for server in self._servers:
+                await server.start_serving()
+        except OSError as error:
+            raise ListenError(f"Cannot listen on {self.uri}: {_cause(error)}") from None
+
     def close(self) -> None:
         """Take no further clients; those that are here stay."""
         for server in self._servers:
@@ -48,25 +66,28 @@ class Listener:
             self._path.unlink(missing_ok=True)
 
 
-async def listen(uri: str, on_client: OnClient) -> Listener:
-    """Listen on a tcp:// or unix:// URI.
+async def bind(uri: str, on_client: OnClient) -> Listener:
+    """Take the address of a tcp:// or unix:// URI; `serve()` takes clients there.
 
     Raises:
         ListenError: the address is in use, not of this machine, or not allowed.
     """
     parts = urlsplit(uri)
     if parts.scheme == "unix":
-        return await _listen_unix(Path(parts.netloc + parts.path), uri, on_client)
+        return await _bind_unix(Path(parts.netloc + parts.path), uri, on_client)
     assert parts.hostname is not None and parts.port is not None, "settings.check_uri() has seen it"
-    return await _listen_tcp(parts.hostname, parts.port, uri, on_client)
+    return await _bind_tcp(parts.hostname, parts.port, uri, on_client)
 
 
-async def _listen_tcp(host: str, port: int, uri: str, on_client: OnClient) -> Listener:
+async def _bind_tcp(host: str, port: int, uri: str, on_client: OnClient) -> Listener:
     try:
         sockets = _wildcard_sockets(port) if host in _WILDCARDS else await _host_sockets(host, port)
     except OSError as error:
         raise ListenError(f"Cannot listen on {uri}: {_cause(error)}") from None
-    servers = [await asyncio.start_server(on_client, sock=one, limit=MAX_HEADER_BYTES) for one in sockets]
+    servers = [
+        await asyncio.start_server(on_client, sock=one, limit=MAX_HEADER_BYTES, backlog=_BACKLOG, start_serving=False)
+        for one in sockets
+    ]
     hosts = [one.getsockname()[0] for one in sockets]
     port = sockets[0].getsockname()[1]
     return Listener(f"tcp://{f'[{host}]' if ':' in host else host}:{port}", servers, hosts, port, None)
@@ -107,8 +128,6 @@ def _bind(family: int, address: tuple[object, ...]) -> socket.socket:
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.bind(address)
-        # Here rather than in start_server(): two servers may bind one port, only one may listen on it.
-        bound.listen(_BACKLOG)
     except OSError:
         bound.close()
         raise
@@ -116,7 +135,7 @@ def _bind(family: int, address: tuple[object, ...]) -> socket.socket:
     return bound
 
 
-async def _listen_unix(path: Path, uri: str, on_client: OnClient) -> Listener:
+async def _bind_unix(path: Path, uri: str, on_client: OnClient) -> Listener:
     try:
         if path.exists():
             if not stat.S_ISSOCK(path.stat().st_mode):
@@ -124,7 +143,9 @@ async def _listen_unix(path: Path, uri: str, on_client: OnClient) -> Listener:
             if await _answers(path):
                 raise ListenError(f"Cannot listen on {uri}: another server is listening there; stop it first")
             path.unlink()  # left behind by a process that was killed
-        server = await asyncio.start_unix_server(on_client, path=path, limit=MAX_HEADER_BYTES)
+        server = await asyncio.start_unix_server(
+            on_client, path=path, limit=MAX_HEADER_BYTES, backlog=_BACKLOG, start_serving=False
+        )
     except OSError as error:
         raise ListenError(f"Cannot listen on {uri}: {_cause(error)}") from None
     return Listener(uri, [server], [], None, path)

@@ -8,9 +8,7 @@ import regex
 
 _SPEAKABLE = regex.compile(r"[\p{L}\p{N}]")
 
-_IMAGE_OR_LINK = regex.compile(
-    r"!?\[([^\[\]]*)\]\(\s*<?(?:[^()\s]|\([^()\s]*\))*+>?(?:\s+[\"'][^\"']*[\"'])?\s*\)"
-)
+_IMAGE_OR_LINK = regex.compile(r"!?\[([^\[\]]*)\]\(\s*<?(?:[^()\s]|\([^()\s]*\))*+>?(?:\s+[\"'][^\"']*[\"'])?\s*\)")
 _AUTOLINK = regex.compile(r"<(https?://[^<>\s]+)>", regex.I)
 _URL = regex.compile(r"\bhttps?://(?:www\.)?([\w.-]+)[^\s<>\"')\]]*", regex.I)
 _FENCE = regex.compile(r"^\s*(?:`{3,}|~{3,})[\w+.-]*[ \t]*$", regex.M)

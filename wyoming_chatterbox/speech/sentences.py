@@ -100,13 +100,13 @@ class SentenceSplitter:
                 len(text[: match.start()].split()) >= self._first_clause_words
                 and len(text[match.end() :].split()) >= _REST_WORDS
             ):
-                return match.end()
+                return int(match.end())
         return 0
 
     def _best_cut(self, text: str) -> int:
         """The last clause end within the limit, else the last space, else the limit."""
         head = text[: self._max_chars]
-        clauses = [match.end() for match in _CLAUSE_END.finditer(head)]
+        clauses: list[int] = [match.end() for match in _CLAUSE_END.finditer(head)]
         # A clause end near the start would leave the long rest as long as it was.
         if clauses and clauses[-1] > self._max_chars // 4:
             return clauses[-1]

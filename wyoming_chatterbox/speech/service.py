@@ -237,7 +237,7 @@ class _Speaker:
         if self.model.ready:
             return
         if self.model is not self._other and self._other is None:
-            raise ModelUnavailable(f"Model {self.model.name} is {self.model.status}; try again later or allow a fallback")
+            raise ModelUnavailable(f"Model {self.model.name} is {self.model.status}; try again later")
         if self.model is not self._other and not self.fall_back():
             raise ModelUnavailable(f"Model {self.model.name} is {self.model.status}; see the log")
         # The embedded voice is ready a second after the start: worth waiting for.

@@ -1,0 +1,122 @@
+"""From a directory of weights to upstream's model object, trusting nothing that the files hold."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from . import upstream
+from .base import EngineError
+from .steps import described
+from .weights import ModelFiles
+
+_LOGGER = logging.getLogger(__name__)
+
+_DERIVED_BUFFERS = frozenset({"tokenizer._mel_filters", "tokenizer.window"})
+"""S3Gen computes these when it is made; upstream's s3gen.safetensors leaves them out, its s3gen.pt does not."""
+
+_KEYS_SHOWN = 3
+
+
+def load_model(files: ModelFiles, device: str, seed: int) -> Any:
+    """Build upstream's ChatterboxTTS, its weights loaded; `conds` is the built-in voice's, or None.
+
+    Args:
+        files: where the weights are.
+        device: a torch device.
+        seed: the flow decoder's noise is drawn from it, so that every process that loads these files has the
+            same. At least 0.
+
+    Raises:
+        EngineUnavailable: upstream's packages are missing.
+        EngineError: a file is damaged, or holds another model's weights; the message names it.
+    """
+    tts = upstream.load_chatterbox()
+    torch = upstream.load_torch()
+    started = time.perf_counter()
+    # Perth announces its checkpoint on standard output. Fresh modules draw random weights: nobody else's
+    # random numbers should change for it.
+    with upstream.hushed(), torch.random.fork_rng(devices=[]):
+        voice_encoder = _filled(tts.VoiceEncoder(), files.voice_encoder)
+        t3 = _filled(tts.T3(), files.t3)
+        s3gen = _filled(tts.S3Gen(), files.s3gen, may_lack=_DERIVED_BUFFERS)
+        # Upstream draws this noise, unseeded, when S3Gen is made, so that every process speaks a little differently.
+        decoder = s3gen.flow.decoder
+        decoder.rand_noise = torch.randn(decoder.rand_noise.shape, generator=torch.Generator().manual_seed(seed))
+        for module in (voice_encoder, t3, s3gen):
+            module.to(device).eval()
+        conditionals = None if files.conditionals is None else _conditionals(files.conditionals, device)
+        model = tts.ChatterboxTTS(t3, s3gen, voice_encoder, _tokenizer(files.tokenizer), device, conds=conditionals)
+    _LOGGER.info("Loaded Chatterbox from %s on %s in %.1f s", files.t3.parent, device, time.perf_counter() - started)
+    return model
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The tensors of a .safetensors or .pt file, by name, on the CPU.
+
+    Raises:
+        EngineError: the file cannot be read, or holds more than tensors.
+    """
+    torch = upstream.load_torch()
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # both libraries have errors of their own, and torch unpickles: anything can come
+        raise EngineError(
+            f"{path} cannot be read as weights ({described(error)}); delete it and let it be downloaded again"
+        ) from error
+    if isinstance(state, Mapping) and isinstance(state.get("model"), list) and state["model"]:
+        state = state["model"][0]  # t3_cfg.pt as published
+    if not isinstance(state, Mapping):
+        raise EngineError(f"{path} does not hold weights by name, but {type(state).__name__}; give upstream's file")
+    return dict(state)
+
+
+def _filled(module: Any, path: Path, may_lack: frozenset[str] = frozenset()) -> Any:
+    """The module with the file's weights, which must be exactly the module's but for `may_lack`."""
+    state = read_state(path)
+    own = module.state_dict()
+    found = {
+        "lacks": sorted(own.keys() - state.keys() - may_lack),
+        "has unknown": sorted(state.keys() - own.keys()),
+        "has other shapes for": sorted(
+            name for name in own.keys() & state.keys() if getattr(state[name], "shape", None) != own[name].shape
+        ),
+    }
+    wrong = [f"{what} {_some(names)}" for what, names in found.items() if names]
+    if wrong:
+        raise EngineError(f"{path} is not the original Chatterbox model's: it {', '.join(wrong)}")
+    module.load_state_dict(state, strict=False)
+    return module
+
+
+def _conditionals(path: Path, device: str) -> Any:
+    """The built-in voice's conditionals (upstream's Conditionals) from conds.pt."""
+    tts = upstream.load_chatterbox()
+    torch = upstream.load_torch()
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return tts.Conditionals(tts.T3Cond(**content["t3"]), dict(content["gen"])).to(device)
+    except Exception as error:  # as in read_state
+        raise EngineError(
+            f"{path} cannot be read as a voice ({described(error)}); delete it and let it be downloaded again"
+        ) from error
+
+
+def _tokenizer(path: Path) -> Any:
+    try:
+        return upstream.load_chatterbox().EnTokenizer(str(path))
+    except Exception as error:  # the tokenizers library raises bare Exception, upstream asserts
+        raise EngineError(f"{path} is not Chatterbox's tokenizer ({described(error)})") from error
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    shown = ", ".join(names[:_KEYS_SHOWN])
+    return shown if len(names) <= _KEYS_SHOWN else f"{shown} and {len(names) - _KEYS_SHOWN} more"

@@ -1,0 +1,252 @@
+"""The original Chatterbox model, through upstream's own `generate_stream()`.
+
+The loaded model is shared by all streams and never changes: each call works on a shallow copy that carries
+its own conditionals. Likewise each stream has its own random numbers, its own cancellation, and leaves no
+trace in the thread between two chunks, so that streams may be advanced in turns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..settings import GenerationSettings
+from ..voices.voice import Voice
+from . import checkpoint, upstream
+from .base import Cancel, EngineError, EngineUnavailable, Samples, StreamMetrics
+from .steps import Steps, described
+from .weights import find_files
+
+_LOGGER = logging.getLogger(__name__)
+
+MODEL = "original"
+
+SAMPLE_RATE = 24_000
+"""S3GEN_SR upstream."""
+
+MAX_SPEECH_TOKENS = 1000
+"""Upstream stops here, saying nothing; at 25 tokens per second it is 40 seconds."""
+
+_ATTRIBUTION = "Resemble AI"
+_ATTRIBUTION_URL = "https://github.com/resemble-ai/chatterbox"
+
+BUILT_IN_VOICE = Voice(
+    name="default",
+    model=MODEL,
+    description="Chatterbox (built-in voice)",
+    languages=("en",),
+    attribution=_ATTRIBUTION,
+    attribution_url=_ATTRIBUTION_URL,
+)
+
+_WARM_UP_TEXT = "Good morning, the kettle is on."
+
+
+class OriginalEngine:
+    """Speaks with chatterbox-streaming's ChatterboxTTS. Made by `load`; see the `Engine` protocol."""
+
+    def __init__(self, model: Any, voices: tuple[Voice, ...]) -> None:
+        self._model: Any = model
+        """Upstream's ChatterboxTTS; its `conds` are the built-in voice's, or None."""
+
+        self._voices = voices
+        self._clips: dict[Path, _ClipConditionals] = {}
+
+    @classmethod
+    def load(cls, model_dir: Path, device: str, reference_clip: Path | None, seed: int) -> OriginalEngine:
+        """Load the weights and, where there is a reference clip, the voice it holds.
+
+        Args:
+            model_dir: has the weights, as `weights.find_files` expects them.
+            device: auto, cpu, mps, cuda or cuda:N.
+            reference_clip: audio file whose voice becomes the default; None leaves only the built-in one.
+            seed: of the model's own noise; -1 counts as 0, since the noise is part of the voice.
+
+        Raises:
+            EngineUnavailable: packages, weights or the device are missing.
+            EngineError: a file is damaged, or the clip cannot be used.
+        """
+        files = find_files(model_dir)
+        device = upstream.pick_device(device)
+        model = checkpoint.load_model(files, device, max(seed, 0))
+        voices: list[Voice] = []
+        if reference_clip is not None:
+            voices.append(_cloned_voice(reference_clip))
+        if model.conds is not None and all(voice.name != BUILT_IN_VOICE.name for voice in voices):
+            voices.append(BUILT_IN_VOICE)
+        if not voices:
+            raise EngineUnavailable(f"{model_dir} has no conds.pt, the built-in voice: add it or give --reference-clip")
+        engine = cls(model, tuple(voices))
+        if reference_clip is not None:
+            engine._conditionals_of(voices[0])
+        return engine
+
+    @property
+    def model(self) -> str:
+        return MODEL
+
+    @property
+    def sample_rate(self) -> int:
+        return SAMPLE_RATE
+
+    @property
+    def voices(self) -> tuple[Voice, ...]:
+        return self._voices
+
+    def warm_up(self) -> None:
+        """Speak up to the first chunk: it loads kernels and fills the allocator's pools."""
+        stream = self.generate_stream(_WARM_UP_TEXT, self._voices[0], GenerationSettings(), Cancel())
+        with contextlib.closing(stream):
+            _, metrics = next(stream)
+        _LOGGER.info("Warmed up: the first chunk took %.2f s", metrics.latency_to_first_chunk)
+
+    def generate_stream(
+        self, text: str, voice: Voice, settings: GenerationSettings, cancel: Cancel
+    ) -> Generator[tuple[Samples, StreamMetrics], None, None]:
+        """Speak one piece of text; see `Engine.generate_stream`.
+
+        All fields of every metrics are set: they count what was done up to this chunk. What upstream does
+        after its last chunk, when it samples the end of speech, is not in them.
+        """
+        started = time.perf_counter()
+        cancel.raise_if_set()
+        if self._model is None:
+            raise EngineError("the engine is closed")
+        self._check_length(text)
+        view = copy.copy(self._model)
+        view.conds = self._with_exaggeration(self._conditionals_of(voice), settings.exaggeration)
+        stream = view.generate_stream(
+            text=text,
+            audio_prompt_path=None,
+            exaggeration=settings.exaggeration,
+            cfg_weight=settings.cfg_weight,
+            temperature=settings.temperature,
+            chunk_size=settings.chunk_size,
+            context_window=settings.context_window,
+            fade_duration=settings.fade_duration,
+            print_metrics=settings.print_metrics,
+        )
+        steps = Steps(view, settings.seed, cancel)
+        worked = time.perf_counter() - started
+        chunks = samples_made = 0
+        first = 0.0
+        try:
+            while True:
+                resumed = time.perf_counter()
+                samples = steps.next_chunk(stream)
+                worked += time.perf_counter() - resumed
+                if samples is None:
+                    break
+                chunks += 1
+                samples_made += len(samples)
+                if chunks == 1:
+                    first = time.perf_counter() - started
+                duration = samples_made / SAMPLE_RATE
+                yield samples, StreamMetrics(chunks, first, worked, duration, worked / duration)
+        finally:
+            steps.close(stream)
+        if not chunks:
+            raise EngineError(
+                "Chatterbox made no speech of this text, it ended before the first sound; try another seed"
+            )
+        if steps.tokens >= MAX_SPEECH_TOKENS:
+            _LOGGER.warning(
+                "Speech was cut at %d s: Chatterbox makes no more than %d speech tokens of one text (%d characters)",
+                MAX_SPEECH_TOKENS // 25,
+                MAX_SPEECH_TOKENS,
+                len(text),
+            )
+
+    def close(self) -> None:
+        """Drop the model and give its GPU memory back."""
+        self._model = None
+        self._clips.clear()
+        torch = upstream.load_torch()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+    def _check_length(self, text: str) -> None:
+        """Raise EngineError for a text that upstream would answer with an IndexError, or with another text."""
+        if not text.strip():
+            raise EngineError("there is no text to speak")
+        limit = self._model.t3.hp.max_text_tokens
+        count = len(self._model.tokenizer.encode(upstream.load_chatterbox().punc_norm(text)))
+        if count > limit:
+            raise EngineError(
+                f"the text is too long for Chatterbox in one piece: {count} tokens ({len(text)} characters), "
+                f"at most {limit}; split it into sentences"
+            )
+
+    def _conditionals_of(self, voice: Voice) -> Any:
+        """The voice's conditionals (upstream's Conditionals, at some exaggeration); not to be changed.
+
+        Those of a clip are computed once, and again when the file changes.
+        """
+        clip = voice.reference_clip
+        if clip is None:
+            if self._model.conds is None:
+                raise EngineError(f"voice {voice.name!r} is not here: the weights came without conds.pt")
+            return self._model.conds
+        kept = self._clips.get(clip)
+        try:
+            facts = clip.stat()
+            version = (facts.st_mtime_ns, facts.st_size)
+        except OSError as error:
+            if kept is not None:  # a voice that is known goes on speaking when its file goes away
+                return kept.conditionals
+            raise EngineError(f"reference clip {clip} cannot be read: {error.strerror}") from error
+        if kept is None or kept.version != version:
+            kept = _ClipConditionals(version, self._computed_conditionals(clip))
+            self._clips[clip] = kept
+        return kept.conditionals
+
+    def _computed_conditionals(self, clip: Path) -> Any:
+        torch = upstream.load_torch()
+        view = copy.copy(self._model)  # upstream stores the result in `conds` of the object it is called on
+        started = time.perf_counter()
+        try:
+            with torch.no_grad():
+                view.prepare_conditionals(clip)
+        except Exception as error:
+            raise EngineError(
+                f"reference clip {clip} cannot be used ({described(error)}); give 5 to 15 s of clear speech as WAV"
+            ) from error
+        _LOGGER.info("Took the voice of %s in %.1f s", clip, time.perf_counter() - started)
+        return view.conds
+
+    def _with_exaggeration(self, conditionals: Any, exaggeration: float) -> Any:
+        """A copy that one call may do with as it likes: upstream writes into both parts."""
+        tts = upstream.load_chatterbox()
+        torch = upstream.load_torch()
+        t3 = tts.T3Cond(
+            speaker_emb=conditionals.t3.speaker_emb,
+            cond_prompt_speech_tokens=conditionals.t3.cond_prompt_speech_tokens,
+            emotion_adv=torch.full((1, 1, 1), exaggeration),
+        ).to(device=self._model.device)
+        return tts.Conditionals(t3, dict(conditionals.gen))
+
+
+@dataclass(frozen=True)
+class _ClipConditionals:
+    version: tuple[int, int]
+    """The file's modification time (ns) and size (bytes) they were computed from."""
+
+    conditionals: Any
+
+
+def _cloned_voice(clip: Path) -> Voice:
+    return Voice(
+        name=clip.stem,
+        model=MODEL,
+        description=f"Chatterbox (voice of {clip.name})",
+        languages=("en",),
+        attribution=_ATTRIBUTION,
+        attribution_url=_ATTRIBUTION_URL,
+        reference_clip=clip,
+    )
