@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.namespaces import Namespace, Program, lan, why_not
+from tests.serving import environment
 from wyoming_chatterbox import discovery
 from wyoming_chatterbox.discovery import Advertisement, clean_label, default_name
 from wyoming_chatterbox.links import Link, read_links, resolve, select, unknown_interfaces
@@ -64,6 +66,17 @@ ServiceBrowser(zc, TYPE, Listener())
 tell(event="browsing")
 sys.stdin.read()
 zc.close()
+"""
+
+
+SPEAK = """
+import asyncio, json, sys
+from wyoming.client import AsyncTcpClient
+from tests.serving import synthesize
+async def main():
+    async with AsyncTcpClient(sys.argv[1], int(sys.argv[2])) as client:
+        print(json.dumps({"types": (await synthesize(client, "Hello.")).types}), flush=True)
+asyncio.run(main())
 """
 
 
@@ -128,6 +141,24 @@ def test_default_name_is_the_same_after_a_restart_and_goodbye_is_said(machines: 
             assert server.log.count("\n") == 0, "one line when advertised, nothing else"
         browser.wait_for(lambda event, run=run: count(browser, name, "removed") == run, timeout=3)
         assert time.monotonic() - ending < 3
+
+
+def test_the_whole_server_is_found_is_spoken_to_at_the_advertised_address_and_says_goodbye(
+    machines: Machines, browser: Program
+) -> None:
+    a, b, _ = machines
+    program = [sys.executable, "-m", "wyoming_chatterbox", "--model", "embedded", "--zeroconf-name", "Whole"]
+    process = subprocess.Popen(["ip", "netns", "exec", a.name, *program], env=environment())
+    try:
+        found = seen(browser, "Whole", A_LAN)
+        with b.python(SPEAK, found["addresses"][0], str(found["port"])) as client:
+            assert client.wait_for(lambda event: True)["types"] == ["audio-start", "audio-chunk", "audio-stop"]
+        process.send_signal(signal.SIGTERM)
+        browser.wait_for(lambda event: count(browser, "Whole", "removed") == 1, timeout=5)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_specific_address_is_the_only_one_advertised(machines: Machines, browser: Program) -> None:

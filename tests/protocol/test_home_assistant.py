@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 
 import numpy as np
 import pytest
+from wyoming.event import Event
 from wyoming.info import Info
 
-from tests.engines import SlowEngine, ToneEngine, model_of
+from tests.engines import SlowEngine, ToneEngine, model_of, voice
 from tests.serving import describe, running, stream, synthesize
 from wyoming_chatterbox.engine.embedded import HEART, create_embedded_engine
 from wyoming_chatterbox.speech.model import Model
@@ -130,6 +132,18 @@ async def test_info_satisfies_the_clients_parser_and_says_what_home_assistant_ne
     assert info.satellite is None and not info.asr
 
 
+async def test_info_of_any_size_is_read_by_the_client() -> None:
+    engine = ToneEngine()
+    engine.voices = tuple(voice(f"voice number {number}", "tone") for number in range(3000))
+    async with running(model_of(engine)) as server, server.client() as client:
+        assert len(Info.from_event(await describe(client)).tts[0].voices) == 3000
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b'{"type": "describe"}\n')
+        header = json.loads(await reader.readline())
+        writer.close()
+    assert header["data_length"] > 64 * 1024, "more than the client takes in a header line"
+
+
 async def test_streaming_can_be_turned_off() -> None:
     async with running(model_of(ToneEngine()), streaming=False) as server, server.client() as client:
         assert not Info.from_event(await describe(client)).tts[0].supports_synthesize_streaming
@@ -154,7 +168,7 @@ async def test_describe_is_answered_between_the_audio_of_the_same_connection() -
     async with running(model_of(SlowEngine(seconds=0.02, chunks=20))) as server, server.client() as client:
         answer = asyncio.create_task(synthesize(client, "A long answer."))
         await asyncio.sleep(0.1)
-        await client.write_event(_event("describe"))
+        await client.write_event(Event("describe"))
         types = (await answer).types
     assert types == ["audio-start", "audio-chunk", "info", "audio-chunk", "audio-stop"]
 
@@ -175,9 +189,3 @@ async def test_two_clients_at_once_take_turns_and_get_their_own_audio() -> None:
         assert len(values) == 4
     order = [text.split()[0] for text in engine.texts]
     assert order != sorted(order), "a long text does not keep the other client waiting until its end"
-
-
-def _event(name: str):  # type: ignore[no-untyped-def]
-    from wyoming.event import Event
-
-    return Event(type=name)
