@@ -16,9 +16,10 @@ from tests.checkpoint_fixture import SKIP_REASON, TOKENS
 from tests.random_checkpoint import CLIP, set_eos_at, write_clip
 from wyoming_chatterbox.engine import checkpoint, original, upstream
 from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineError, EngineUnavailable, Samples
-from wyoming_chatterbox.engine.original import BUILT_IN_VOICE, OriginalEngine
+from wyoming_chatterbox.engine.original import OriginalEngine
 from wyoming_chatterbox.engine.weights import WeightsError
 from wyoming_chatterbox.settings import GenerationSettings
+from wyoming_chatterbox.voices.library import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.voices.voice import Voice
 
 if not upstream.is_installed():
@@ -58,7 +59,7 @@ def _stream(
     engine: OriginalEngine,
     *,
     text: str = TEXT,
-    voice: Voice = BUILT_IN_VOICE,
+    voice: Voice = CHATTERBOX_DEFAULT,
     settings: GenerationSettings = SETTINGS,
     cancel: Cancel | None = None,
 ) -> Any:
@@ -473,7 +474,7 @@ def test_speech_that_upstream_cuts_is_logged(
 def test_the_clips_voice_comes_first_and_the_built_in_one_last(engine: OriginalEngine, high_clip: Path) -> None:
     assert [voice.name for voice in engine.voices] == ["high", "default"]
     assert engine.voices[0].reference_clip == high_clip
-    assert engine.voices[1] == BUILT_IN_VOICE and BUILT_IN_VOICE.reference_clip is None
+    assert engine.voices[1] == CHATTERBOX_DEFAULT and CHATTERBOX_DEFAULT.reference_clip is None
     assert engine.sample_rate == 24_000
     assert engine.model == "original" == engine.voices[0].model
 
@@ -490,7 +491,7 @@ def test_a_clip_is_read_once_and_again_when_it_changes(
 ) -> None:
     clip = tmp_path / "mine.wav"
     write_clip(clip, seconds=2)
-    voice = dataclasses.replace(BUILT_IN_VOICE, name="mine", reference_clip=clip)
+    voice = dataclasses.replace(CHATTERBOX_DEFAULT, name="mine", reference_clip=clip)
     tts = upstream.load_chatterbox()
     real = tts.ChatterboxTTS.prepare_conditionals
     calls = []
@@ -516,7 +517,7 @@ def test_a_clip_is_read_once_and_again_when_it_changes(
 
 
 def test_a_clip_that_is_not_here_is_named(engine: OriginalEngine, tmp_path: Path) -> None:
-    voice = dataclasses.replace(BUILT_IN_VOICE, name="gone", reference_clip=tmp_path / "gone.wav")
+    voice = dataclasses.replace(CHATTERBOX_DEFAULT, name="gone", reference_clip=tmp_path / "gone.wav")
     with pytest.raises(EngineError, match=r"gone\.wav cannot be read: No such file"):
         next(_stream(engine, voice=voice))
 

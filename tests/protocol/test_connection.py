@@ -246,7 +246,7 @@ async def test_audio_sent_to_the_wrong_port_is_swallowed() -> None:
         (line(type="synthesize", payload_length=2**40), "at most"),
         (line(type="synthesize", payload_length=True), "payload_length"),
         (line(type="synthesize", data_length=3) + b"[1]", "not a JSON object"),
-        (b'{"type": "a", "data_length": ' + b"9" * 5000 + b"}\n", "digits"),
+        (b'{"type": "a", "data_length": ' + b"9" * 1000 + b"}\n", "digits"),
         (b"[" * 60_000 + b"\n", "not JSON"),
         (b"x" * 70_000, "longer than"),
     ],

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..settings import GenerationSettings
+from ..voices.library import original_voices
 from ..voices.voice import Voice
 from . import checkpoint, upstream
 from .base import Cancel, EngineError, EngineUnavailable, Samples, StreamMetrics
@@ -32,18 +33,6 @@ SAMPLE_RATE = 24_000
 
 MAX_SPEECH_TOKENS = 1000
 """Upstream stops here, saying nothing; at 25 tokens per second it is 40 seconds."""
-
-_ATTRIBUTION = "Resemble AI"
-_ATTRIBUTION_URL = "https://github.com/resemble-ai/chatterbox"
-
-BUILT_IN_VOICE = Voice(
-    name="default",
-    model=MODEL,
-    description="Chatterbox (built-in voice)",
-    languages=("en",),
-    attribution=_ATTRIBUTION,
-    attribution_url=_ATTRIBUTION_URL,
-)
 
 _WARM_UP_TEXT = "Good morning, the kettle is on."
 
@@ -75,11 +64,7 @@ class OriginalEngine:
         files = find_files(model_dir)
         device = upstream.pick_device(device)
         model = checkpoint.load_model(files, device, max(seed, 0))
-        voices: list[Voice] = []
-        if reference_clip is not None:
-            voices.append(_cloned_voice(reference_clip))
-        if model.conds is not None and all(voice.name != BUILT_IN_VOICE.name for voice in voices):
-            voices.append(BUILT_IN_VOICE)
+        voices = [voice for voice in original_voices(reference_clip) if voice.reference_clip or model.conds is not None]
         if not voices:
             raise EngineUnavailable(f"{model_dir} has no conds.pt, the built-in voice: add it or give --reference-clip")
         engine = cls(model, tuple(voices))
@@ -238,15 +223,3 @@ class _ClipConditionals:
     """The file's modification time (ns) and size (bytes) they were computed from."""
 
     conditionals: Any
-
-
-def _cloned_voice(clip: Path) -> Voice:
-    return Voice(
-        name=clip.stem,
-        model=MODEL,
-        description=f"Chatterbox (voice of {clip.name})",
-        languages=("en",),
-        attribution=_ATTRIBUTION,
-        attribution_url=_ATTRIBUTION_URL,
-        reference_clip=clip,
-    )

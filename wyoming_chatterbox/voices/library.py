@@ -30,16 +30,19 @@ def clip_voice(reference_clip: Path) -> Voice:
         model="original",
         description=f"{reference_clip.stem} (cloned)",
         languages=("en",),
-        attribution="reference clip",
-        attribution_url="",
+        attribution="Resemble AI",
+        attribution_url="https://github.com/resemble-ai/chatterbox",
         reference_clip=reference_clip,
     )
 
 
 def original_voices(reference_clip: Path | None) -> tuple[Voice, ...]:
     """What the original model speaks as long as nobody has looked into its checkpoint."""
-    cloned = (clip_voice(reference_clip),) if reference_clip is not None else ()
-    return (*cloned, CHATTERBOX_DEFAULT)
+    if reference_clip is None:
+        return (CHATTERBOX_DEFAULT,)
+    cloned = clip_voice(reference_clip)
+    # A clip called default.wav takes the built-in voice's place: names are unique.
+    return (cloned,) if cloned.name.casefold() == CHATTERBOX_DEFAULT.name else (cloned, CHATTERBOX_DEFAULT)
 
 
 def find_voice(
