@@ -17,16 +17,17 @@ PACKAGE = ROOT / "wyoming_chatterbox"
 
 ROOMS: dict[str, set[str]] = {
     "settings": set(),
+    "waiting": set(),
     "audio": set(),
     "links": set(),
     "voices": {"settings", "audio"},
-    "engine": {"voices", "settings", "audio"},
+    "engine": {"voices", "settings", "audio", "waiting"},
     "metrics": {"engine"},
-    "speech": {"engine", "voices", "audio", "settings", "metrics"},
+    "speech": {"engine", "voices", "audio", "settings", "metrics", "waiting"},
     "models": {"speech", "engine", "voices", "settings"},
     "discovery": {"settings", "links"},
-    "protocol": {"speech", "voices", "audio", "settings"},
-    "server": {"protocol", "speech", "models", "discovery", "metrics", "settings"},
+    "protocol": {"speech", "voices", "audio", "settings", "waiting"},
+    "server": {"protocol", "speech", "models", "discovery", "metrics", "settings", "waiting"},
     "__main__": {"server", "protocol", "settings"},
 }
 """Each room of the package and the rooms it may import. Nothing imports upward."""

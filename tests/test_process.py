@@ -17,6 +17,7 @@ from wyoming.client import AsyncClient, AsyncTcpClient, AsyncUnixClient
 from wyoming.event import Event, read_event, write_event
 
 from tests.serving import environment, read_answer, spawned, stream, synthesize
+from wyoming_chatterbox.settings import Settings, from_command_line
 
 LONG = "The first sentence of a long text is not that short. " * 100
 
@@ -177,6 +178,7 @@ def test_a_port_in_use_is_one_clear_line_and_status_2(tmp_path: Path) -> None:
         (["--model", "embedded", "--voice", "embeded"], "voice: There is no voice 'embeded'; near names: embedded"),
         (["--uri", "unix:///dev/null", "--model", "embedded"], "/dev/null exists and is not a socket"),
         (["--uri", "tcp://192.0.2.1:5000", "--model", "embedded"], "this machine does not have that address"),
+        (["--uri", "tcp://a..b:1", "--model", "embedded"], "'a..b' is no host name"),
         (["speak"], "'speak': unexpected argument"),
     ],
 )
@@ -262,3 +264,59 @@ def _has_ipv6() -> bool:
             return True
     except OSError:
         return False
+
+
+async def test_at_the_deadline_every_client_is_told(tmp_path: Path) -> None:
+    with spawned(tmp_path, "--shutdown-timeout", "0.3") as server:
+        server.wait_for("is ready")
+        clients = [AsyncTcpClient("127.0.0.1", server.port) for _ in range(3)]
+        for client in clients:
+            await client.connect()
+            await client.write_event(Event("synthesize", {"text": LONG}))
+        reading = [asyncio.create_task(read_answer(client, "audio-stop")) for client in clients]
+        await asyncio.sleep(0.2)
+        server.process.send_signal(signal.SIGTERM)
+        answers = await asyncio.gather(*reading)
+        assert server.process.wait(10) == 0
+    assert [answer.error["code"] for answer in answers] == ["shutting-down"] * 3
+    assert "Traceback" not in server.log and "exception" not in server.log
+
+
+@pytest.mark.parametrize("source", ["file", "/dev/null"])
+def test_stdio_may_be_files(tmp_path: Path, source: str) -> None:
+    requests, answers = tmp_path / "requests", tmp_path / "answers"
+    requests.write_bytes(b'{"type": "synthesize", "data": {"text": "Hello there, how are you today?"}}\n')
+    with (requests if source == "file" else Path(source)).open("rb") as stdin, answers.open("wb") as stdout:
+        command = [sys.executable, "-m", "wyoming_chatterbox", "--uri", "stdio://", "--model", "embedded"]
+        done = subprocess.run(
+            command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, timeout=30, env=environment(), check=False
+        )
+    assert done.returncode == 0, done.stderr.decode()
+    types = []
+    with answers.open("rb") as stream_:
+        while (event := read_event(stream_)) is not None:
+            types.append(event.type)
+    assert types[:1] + types[-1:] == (["audio-start", "audio-stop"] if source == "file" else [])
+
+
+def test_closed_standard_streams_are_one_clear_line() -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m wyoming_chatterbox --uri stdio:// --model embedded <&- >&-"],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=30,
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("standard input or output is closed")
+
+
+def test_variables_of_an_orchestrator_and_empty_ones_are_no_settings() -> None:
+    links = {
+        "WYOMING_CHATTERBOX_SERVICE_HOST": "10.0.0.1",
+        "WYOMING_CHATTERBOX_PORT": "tcp://10.0.0.1:10200",
+        "WYOMING_CHATTERBOX_PORT_10200_TCP_ADDR": "10.0.0.1",
+        "WYOMING_CHATTERBOX_VOICE": "",
+    }
+    assert from_command_line([], links) == Settings()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sys
+import threading
 from collections.abc import Sequence
 
 from . import __version__
@@ -13,6 +14,11 @@ from .settings import Settings, SettingsError, from_command_line
 
 EXIT_USAGE = 2
 """Exit status where the user has to change something: a flag, a path, a port."""
+
+
+EXIT_INTERRUPTED = 130
+
+LAST_OUTPUT_SECONDS = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,10 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run() -> None:
     """The console script: as `main`, and the process is gone afterwards even if an engine is still busy."""
-    status = main()
+    try:
+        status = main()
+    except KeyboardInterrupt:  # before the server was there to be told
+        status = EXIT_INTERRUPTED
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.main_thread():
+            thread.join(LAST_OUTPUT_SECONDS)  # stdio:// into a file: the last audio is on its way
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # closed when the program was started
+            stream.flush()
     # An engine's thread may be inside a native call that nothing interrupts; the interpreter's own exit would
     # wait for some libraries' threads, or crash in them.
     os._exit(status)

@@ -22,12 +22,16 @@ def create_models(settings: Settings) -> tuple[Model, Model | None]:
     Raises:
         SettingsError: the chosen model can never speak here and nothing may speak in its place.
     """
-    embedded = Model(EMBEDDED_MODEL, (HEART,), _make_embedded)
+    limit = settings.engine_timeout
+    embedded = Model(EMBEDDED_MODEL, (HEART,), _make_embedded, engine_timeout=limit)
     if choose_model(settings) == EMBEDDED_MODEL:
+        if settings.reference_clip is not None:
+            _LOGGER.warning("--reference-clip is of no use to the embedded voice; it needs --model original")
         return embedded, embedded
     if not settings.fallback and not upstream.is_installed():
         raise SettingsError(f"model: 'original' cannot be used: {upstream.INSTALL_REMEDY}")
-    original = Model("original", original_voices(settings.reference_clip), _original_factory(settings))
+    voices = original_voices(settings.reference_clip)
+    original = Model("original", voices, _original_factory(settings), engine_timeout=limit)
     return original, embedded if settings.fallback else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import time
@@ -18,10 +19,14 @@ from .settings import Settings
 from .speech.errors import ServerBusy, ShuttingDown
 from .speech.model import Model
 from .speech.service import SpeechService
+from .waiting import within
 
 _LOGGER = logging.getLogger(__name__)
 
 STDIO = "stdio://"
+
+_EMBEDDED_SECONDS = 30.0
+"""Longest wait for the embedded voice before clients are taken without it."""
 
 _LAST_WORDS_SECONDS = 1.0
 """After the shutdown's deadline: how long clients may take to hear that their utterance ends here."""
@@ -68,18 +73,19 @@ class Server:
             for uri in self._settings.uri:
                 if uri != STDIO:
                     self.listeners.append(await bind(uri, self._serve_client))
+            stdio = await open_stdio() if STDIO in self._settings.uri else None
             self._handle_signals()
             self._load_models()
             if self._fallback is not None:
-                await self._unless_stopped(self._fallback.settled())
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await within(_EMBEDDED_SECONDS, self._unless_stopped(self._fallback.settled()))
             for listener in self.listeners:
                 await listener.serve()
         except BaseException:
             self._close_listeners()
             raise
-        if STDIO in self._settings.uri:
-            reader, writer = await open_stdio()
-            self._stdio = asyncio.create_task(self._serve_stdio(reader, writer))
+        if stdio is not None:
+            self._stdio = asyncio.create_task(self._serve_stdio(*stdio))
         self._advertise()
         uris = [one.uri for one in self.listeners] or [STDIO]
         _LOGGER.info("wyoming-chatterbox %s listens on %s", __version__, ", ".join(uris))
@@ -177,6 +183,11 @@ class Server:
         if self._stop.is_set():
             await connection.refuse(ShuttingDown("The server is stopping"))
             return
+        if len(self._connections) >= self._settings.max_connections:
+            # Whoever has been silent for longest makes room.
+            idle = next((one for one in self._connections if not one.busy), None)
+            if idle is not None:
+                self._connections.pop(idle).cancel()
         if len(self._connections) >= self._settings.max_connections:
             _LOGGER.warning("Refusing a client: %d are connected (--max-connections)", len(self._connections))
             await connection.refuse(ServerBusy(f"{len(self._connections)} clients are connected already"))

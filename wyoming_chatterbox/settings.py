@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,10 @@ _REFUSED_GENERATION = {
     "audio_prompt_path": "is called --reference-clip here",
 }
 """Settings people bring from other Chatterbox servers, and why they are refused rather than ignored."""
+
+
+_FROM_AN_ORCHESTRATOR = re.compile(r"(SERVICE|PORT)(_|$)")
+"""Kubernetes and old Docker links tell every container of a service wyoming-chatterbox in variables of these names."""
 
 
 class SettingsError(ValueError):
@@ -248,7 +253,7 @@ class Settings:
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     sample_rate: int = knob(
         0,
-        "Sample rate sent to clients; 0 keeps the model's 24000. Satellites ask for 16000",
+        "Sample rate sent to clients, at least 8000; 0 keeps the model's 24000. Satellites ask for 16000",
         unit="Hz",
         bounds=(0, 48000),
         group="Audio",
@@ -286,6 +291,13 @@ class Settings:
         "How long a streamed text may pause (a language model may call tools between two words)",
         unit="seconds",
         bounds=(0.1, 3600),
+        group="Server",
+    )
+    engine_timeout: float = knob(
+        300.0,
+        "How long a model may work on one chunk before it is taken to hang",
+        unit="seconds",
+        bounds=(0.1, 86400),
         group="Server",
     )
     write_timeout: float = knob(
@@ -390,6 +402,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for variable, text in environment.items():
         if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        if not text or _FROM_AN_ORCHESTRATOR.match(variable.removeprefix(ENVIRONMENT_PREFIX)):
             continue
         if variable not in by_variable:
             near = difflib.get_close_matches(variable, by_variable, n=1)

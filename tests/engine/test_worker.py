@@ -11,7 +11,7 @@ from contextlib import aclosing
 import pytest
 
 from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineError
-from wyoming_chatterbox.engine.worker import EngineWorker
+from wyoming_chatterbox.engine.worker import EngineHung, EngineWorker
 
 
 def numbers(log: list[str], pause: float = 0.0) -> Iterator[int]:
@@ -89,7 +89,7 @@ async def test_errors_arrive_and_the_thread_lives_on() -> None:
         async for item in worker.stream(broken, Cancel()):
             found.append(item)
     assert found == [1]
-    with pytest.raises(SystemExit):
+    with pytest.raises(EngineError, match="SystemExit: 3"):  # itself it would end the event loop
         await worker.run(lambda: (_ for _ in ()).throw(SystemExit(3)))
     assert await worker.run(threading.get_ident) != threading.get_ident()
 
@@ -100,3 +100,23 @@ async def test_close_ends_the_thread_and_join_tells_whether_it_did() -> None:
     worker.close()
     assert not worker.join(0.01)
     assert worker.join(2)
+
+
+async def test_an_engine_that_hangs_is_given_up_and_waiting_for_ones_turn_is_not_hanging() -> None:
+    worker = EngineWorker("test")
+    cancel = Cancel()
+
+    async def take(seconds: float, timeout: float) -> list[float]:
+        def work() -> Iterator[float]:
+            time.sleep(seconds)
+            yield seconds
+
+        return [item async for item in worker.stream(work, cancel if seconds > 1 else Cancel(), timeout)]
+
+    patient = asyncio.create_task(take(0.3, 5.0))
+    await asyncio.sleep(0)
+    assert await take(0.0, 0.1) == [0.0], "it waited for 0.3 s, but not in vain"
+    assert await patient == [0.3]
+    with pytest.raises(EngineHung, match=r"the engine made nothing for 0\.1 s"):
+        await take(1.1, 0.1)
+    assert cancel.is_set

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from typing import Any
@@ -118,16 +119,24 @@ async def test_more_utterances_than_may_wait_are_refused() -> None:
 
 
 async def test_more_connections_than_allowed_are_told_so() -> None:
-    async with running(model_of(ToneEngine()), max_connections=2) as server:
+    async with running(model_of(SlowEngine(seconds=0.02, chunks=50)), max_connections=2) as server:
         async with server.client() as one, server.client() as two:
-            await describe(one)
-            await describe(two)
+            speaking = [asyncio.create_task(synthesize(client, "A long text.")) for client in (one, two)]
+            await asyncio.sleep(0.1)
             async with server.client() as three:
                 assert (await read_answer(three, "error")).error["code"] == "server-busy"
                 assert await three.read_event() is None
-        await asyncio.sleep(0.05)
-        async with server.client() as four:
-            assert (await describe(four)).type == "info"
+            for answer in speaking:
+                assert (await answer).types == ["audio-start", "audio-chunk", "audio-stop"]
+
+
+async def test_the_connection_that_was_idle_for_longest_makes_room_for_a_new_one() -> None:
+    async with running(model_of(ToneEngine()), max_connections=2) as server:
+        async with server.client() as one, server.client() as two, server.client() as three:
+            assert (await describe(two)).type == "info"
+            assert (await describe(three)).type == "info"
+            assert await one.read_event() is None
+            assert (await describe(two)).type == "info"
 
 
 @pytest.mark.parametrize(
@@ -187,14 +196,25 @@ async def test_stream_events_without_a_stream_are_refused(name: str) -> None:
         assert (await stream(client, ["Hello."])).types[-1] == "synthesize-stopped"
 
 
-async def test_a_second_start_inside_a_stream_is_refused_and_the_stream_goes_on() -> None:
+async def test_a_second_start_inside_a_stream_ends_it_with_an_error_rather_than_mixing_two_texts() -> None:
     engine = ToneEngine()
     async with running(model_of(engine)) as server, server.client() as client:
-        await client.write_event(Event("synthesize-start", {}))
-        await client.write_event(Event("synthesize-start", {}))
-        assert (await read_answer(client, "error")).error["code"] == "invalid-event"
-        await client.write_event(Event("synthesize-chunk", {"text": "Hello."}))
-        await client.write_event(Event("synthesize-stop", {}))
+        for name, text in (("start", ""), ("chunk", "One "), ("start", ""), ("chunk", "two."), ("stop", "")):
+            await client.write_event(Event(f"synthesize-{name}", {"text": text} if text else {}))
+        answer = await read_answer(client, "synthesize-stopped")
+        assert answer.types == ["error", "audio-stop", "synthesize-stopped"]
+        assert answer.error["code"] == "invalid-event"
+        assert (await stream(client, ["Hello."])).types[-1] == "synthesize-stopped"
+    assert engine.texts == ["Hello."]
+
+
+async def test_a_new_stream_may_begin_where_one_failed_and_was_given_up() -> None:
+    engine = ToneEngine()
+    async with running(model_of(engine)) as server, server.client() as client:
+        await client.write_event(Event("synthesize-start", {"voice": {"name": "nobody"}}))
+        assert (await read_answer(client, "audio-stop")).error["code"] == "voice-not-found"
+        answer = await stream(client, ["Hello."])
+        assert answer.types[0] == "synthesize-stopped"
         assert (await read_answer(client, "synthesize-stopped")).types[-1] == "synthesize-stopped"
     assert engine.texts == ["Hello."]
 
@@ -330,3 +350,68 @@ async def test_a_long_voice_name_with_junk_is_answered() -> None:
         event = await asyncio.wait_for(async_read_event(reader), 5)
         assert event is not None and event.data["code"] == "voice-not-found"
         writer.close()
+
+
+@pytest.mark.parametrize("number", range(5))
+async def test_a_malformed_line_inside_a_stream_ends_the_connection_at_once(number: int) -> None:
+    async with running(model_of(ToneEngine())) as server:
+        reader, writer = await raw(server)
+        writer.write(line(type="synthesize-start") + line(type="synthesize-chunk", data={"text": "One two"}) + b"{\n")
+        events = []
+        while (event := await asyncio.wait_for(async_read_event(reader), 3)) is not None:
+            events.append(event)
+        writer.close()
+        assert [event.type for event in events].count("error") == 1
+        await settle(server)
+        await asyncio.sleep(0.05)
+        assert not server.server._connections
+
+
+async def test_clients_that_half_close_in_the_middle_of_audio_leave_nothing_behind() -> None:
+    async with running(model_of(ToneEngine(chunks=50)), max_connections=20) as server:
+        for _ in range(60):
+            reader, writer = await raw(server)
+            writer.write(line(type="synthesize", data={"text": "Hello there. How are you? " * 5}))
+            await reader.read(1)
+            writer.write_eof()
+            await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+        await settle(server)
+        await asyncio.sleep(0.1)
+        assert not server.server._connections
+
+
+async def test_a_client_that_asks_and_does_not_read_is_let_go_before_it_takes_the_memory() -> None:
+    async with running(model_of(SlowEngine(seconds=0.5))) as server:
+        reader, writer = await raw(server)
+        request = line(type="synthesize", data={"text": "x" * 10_000})
+        with contextlib.suppress(ConnectionError):
+            for _ in range(2000):
+                writer.write(request)
+                await writer.drain()
+        await settle(server, 5)
+        assert not server.server._connections
+        writer.close()
+        del reader
+
+
+async def test_a_stream_says_at_its_end_who_spoke_at_last() -> None:
+    engine, embedded = BreakingEngine(1, model="original"), ToneEngine("embedded")
+    other = model_of(embedded)
+    async with running(model_of(engine), other) as server, server.client() as client:
+        await other.settled()
+        answer = await synthesize(client, "This is fine. Now break.")
+        assert answer.start["fallback"] is False
+        stop = answer.events[-1]
+        assert (stop.type, stop.data["model"], stop.data["fallback"]) == ("audio-stop", "embedded", True)
+        info = (await describe(client)).data["tts"][0]
+        assert "original ready, but failed last: out of memory" in info["description"]
+
+
+async def test_names_and_values_of_any_size_come_back_short() -> None:
+    async with running(model_of(ToneEngine())) as server, server.client() as client:
+        for data in ({"voice": {"name": "x" * 500_000}}, {"text": ["x" * 500_000]}, {"text_format": "x" * 500_000}):
+            await client.write_event(Event("synthesize", {"text": "Hi.", **data}))
+            answer = await read_answer(client, "audio-stop")
+            assert len(answer.error["text"]) < 200
+            assert answer.seconds < 0.1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 import time
 from collections.abc import Callable
 
@@ -14,7 +16,7 @@ from wyoming.info import Info
 
 from tests.engines import BreakingEngine, SlowEngine, ToneEngine, model_of, voice
 from tests.serving import describe, read_answer, running, settings, stream, synthesize
-from wyoming_chatterbox.engine.base import Cancel, Engine, EngineError, EngineUnavailable
+from wyoming_chatterbox.engine.base import Cancel, Engine, EngineError, EngineUnavailable, NothingToSay
 from wyoming_chatterbox.server import Server
 from wyoming_chatterbox.speech.model import Model, ModelState, Report
 
@@ -214,3 +216,82 @@ async def test_voices_of_the_model_come_first() -> None:
         assert (await synthesize(client, "Hello.", voice="DEFAULT")).start["voice"] == "default"
         await client.write_event(Event("synthesize", {"text": "Hello.", "voice": {"language": "en_GB"}}))
         assert (await read_answer(client, "audio-stop")).start["voice"] == "anna"
+
+
+class PickyEngine(ToneEngine):
+    """Finds nothing to say in what begins with a Z."""
+
+    def work(self, number: int, cancel: Cancel) -> None:
+        if self.texts[-1].startswith("Z"):
+            raise NothingToSay(f"nothing to say in {self.texts[-1]!r}")
+
+
+async def test_a_sentence_that_the_engine_cannot_speak_does_not_take_the_others_with_it() -> None:
+    async with running(model_of(PickyEngine())) as server, server.client() as client:
+        answer = await synthesize(client, "The first one. Zzz zzz. The third one.")
+        nothing = await synthesize(client, "Zzz zzz.")
+    assert answer.types == PLAIN
+    assert len(set(np.frombuffer(answer.pcm, dtype="<i2")) - {0}) == 2
+    assert nothing.types == ["error", "audio-stop"]
+    assert nothing.error["code"] == "engine-failed"
+
+
+async def test_a_whole_sentence_is_spoken_while_the_text_pauses() -> None:
+    engine = ToneEngine()
+    async with running(model_of(engine)) as server, server.client() as client:
+        await client.write_event(Event("synthesize-start", {}))
+        await client.write_event(Event("synthesize-chunk", {"text": "Let me check that. "}))
+        answer = await read_answer(client, "audio-chunk", timeout=3)
+        assert answer.first_audio is not None and answer.first_audio > 0.5
+        await client.write_event(Event("synthesize-chunk", {"text": "it is on"}))
+        await asyncio.sleep(1.3)
+        assert engine.texts == ["Let me check that."], "half a sentence waits for its other half"
+        await client.write_event(Event("synthesize-chunk", {"text": ", I see."}))
+        await client.write_event(Event("synthesize-stop", {}))
+        await read_answer(client, "synthesize-stopped")
+    assert engine.texts == ["Let me check that.", "it is on, I see."]
+
+
+async def test_clients_without_anything_to_say_keep_nobody_from_speaking() -> None:
+    async with running(model_of(ToneEngine()), max_queue=2) as server:
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(5):
+                client = await stack.enter_async_context(server.client())
+                await client.write_event(Event("synthesize-start", {}))
+            async with server.client() as client:
+                assert (await stream(client, ["Hello."])).types[-1] == "synthesize-stopped"
+
+
+async def test_an_engine_that_hangs_is_replaced_until_it_comes_back() -> None:
+    engine, (embedded, other) = SlowEngine(seconds=0.0, chunks=1, model="original"), fallback()
+    released = threading.Event()
+    engine.work = lambda number, cancel: (released.wait(10), None)[1]  # type: ignore[method-assign]
+    model = Model("original", engine.voices, lambda report, cancel: engine, engine_timeout=0.2)
+    async with running(model, other) as server, server.client() as client:
+        await other.settled()
+        answer = await synthesize(client, "Hello.")
+        assert answer.types == PLAIN, "the embedded voice said it"
+        assert answer.seconds < 2
+        assert "the engine made nothing for 0.2 s" in str(model.status)
+        assert (await synthesize(client, "Hello again.")).start["fallback"]
+        released.set()
+        deadline = time.monotonic() + 2
+        while not model.ready:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+        assert (await synthesize(client, "Here I am.")).start["model"] == "original"
+    assert embedded.texts == ["Hello.", "Hello again."]
+
+
+async def test_text_without_a_word_keeps_nobody_waiting() -> None:
+    async with running(model_of(ToneEngine()), max_sentence_chars=1000) as server:
+        async with server.client() as noisy, server.client() as polling:
+            asking = asyncio.create_task(synthesize(noisy, "!?" * 10_000))
+            waits = []
+            while not asking.done():
+                started = time.perf_counter()
+                await describe(polling)
+                waits.append(time.perf_counter() - started)
+            assert (await asking).types == ["audio-start", "audio-stop"]
+    assert len(waits) > 3
+    assert max(waits) < 0.1

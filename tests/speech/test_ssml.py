@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,3 +43,32 @@ def test_it_may_arrive_in_pieces(cuts: list[int]) -> None:
     cuts = sorted(min(cut, len(ssml)) for cut in cuts)
     pieces = [ssml[start:end] for start, end in zip([0, *cuts], [*cuts, len(ssml)], strict=True)]
     assert strip(*pieces) == "Hi World Wide Web & all.\n\nBye !"
+
+
+@pytest.mark.parametrize(
+    "junk", ["<a ", '<a b="', "<!--", "<![CDATA[", "&", "<", "<?", "<sub>", "</", "<a>", '<a b=">', ">"]
+)
+def test_no_markup_takes_long(junk: str) -> None:
+    ssml = '<a b="' * (junk == ">") + (junk * 20_000)[:20_000]
+    started = time.perf_counter()
+    strip(ssml)
+    assert time.perf_counter() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    ("ssml", "text"),
+    [
+        ('<lookup ref="x">Some words</lookup> end', "Some words end"),
+        ('a <meta name="x" content="y">b', "a b"),
+        ("<![CDATA[Tom & <Jerry>]]> end", "Tom & <Jerry> end"),
+        ("<![CDATA[a]b]]c]]>d", "a]b]]cd"),
+        ("a <!-- x > y --> b", "a  b"),
+        ('<voice name="a>b">c</voice>', "c"),
+        ("5 < 6 & 7", "5 < 6 & 7"),
+        ("AT&T & you &nosuch; &lt", "AT&T & you &nosuch; <"),
+        ("<a " + "x" * 5000 + ">text", "text"),
+    ],
+)
+def test_what_is_text_and_what_is_not(ssml: str, text: str) -> None:
+    assert strip(ssml) == text
+    assert strip(*ssml) == text

@@ -25,6 +25,10 @@ class EngineUnavailable(EngineError):
     """The engine's packages, weights or device are not here."""
 
 
+class NothingToSay(EngineError):
+    """The engine finds no sound in the text, as an English voice in Chinese; others may be spoken."""
+
+
 class Cancelled(EngineError):
     """The request was cancelled; raised out of the work, never shown to a client."""
 
@@ -32,19 +36,21 @@ class Cancelled(EngineError):
 class Cancel:
     """A request's cancellation, set from the event loop and looked at by the engine's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, parent: Cancel | None = None) -> None:
+        """`parent`: cancels this too; not the other way round."""
         self._event = threading.Event()
+        self._parent = parent
 
     def set(self) -> None:
         self._event.set()
 
     @property
     def is_set(self) -> bool:
-        return self._event.is_set()
+        return self._event.is_set() or (self._parent is not None and self._parent.is_set)
 
     def raise_if_set(self) -> None:
         """Raise Cancelled when the request was cancelled."""
-        if self._event.is_set():
+        if self.is_set:
             raise Cancelled("cancelled")
 
 
@@ -100,6 +106,7 @@ class Engine(Protocol):
 
         Raises:
             Cancelled: `cancel` was set.
+            NothingToSay: there is no sound in the text.
             EngineError: the text could not be spoken.
         """
 

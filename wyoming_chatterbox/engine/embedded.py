@@ -21,7 +21,7 @@ import numpy as np
 from ..audio import amplify, silence, trim_silence
 from ..settings import GenerationSettings
 from ..voices.voice import Voice
-from .base import Cancel, Engine, EngineError, EngineUnavailable, Samples, StreamMetrics
+from .base import Cancel, Engine, EngineError, EngineUnavailable, NothingToSay, Samples, StreamMetrics
 from .loading import load_libraries
 from .system_speech import SystemSpeechEngine
 
@@ -127,7 +127,7 @@ class HibariEngine:
             )
             yield samples, metrics
         if made == 0:
-            raise EngineError(f"The embedded voice speaks English only and found nothing to say in {text!r}")
+            raise NothingToSay(f"The embedded voice speaks English only and found nothing to say in {text!r}")
 
     def _parts(self, text: str, seed: int | None) -> Iterator[Samples]:
         try:

@@ -17,7 +17,7 @@ import numpy as np
 from ..audio import trim_silence
 from ..settings import GenerationSettings
 from ..voices.voice import Voice
-from .base import Cancel, EngineError, EngineUnavailable, Samples, StreamMetrics
+from .base import Cancel, EngineError, EngineUnavailable, NothingToSay, Samples, StreamMetrics
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class SystemSpeechEngine:
         raw, _ = self._run(text, cancel)
         samples = trim_silence(raw, self.sample_rate)
         if len(samples) == 0:
-            raise EngineError(f"{self._program} found nothing to say in {text!r}")
+            raise NothingToSay(f"{self._program} found nothing to say in {text!r}")
         elapsed = time.perf_counter() - started
         audio = len(samples) / self.sample_rate
         yield samples, StreamMetrics(1, elapsed, elapsed, audio, elapsed / audio)

@@ -9,10 +9,15 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, TypeVar
 
-from .base import Cancel
+from ..waiting import within
+from .base import Cancel, EngineError
 
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
+
+
+class EngineHung(EngineError):
+    """The engine's thread does not come back from something."""
 
 
 class EngineWorker:
@@ -39,14 +44,20 @@ class EngineWorker:
             return result
         raise AssertionError("unreachable: the iterator has one item")
 
-    async def stream(self, make: Callable[[], Iterator[_T]], cancel: Cancel) -> AsyncGenerator[_T, None]:
+    async def stream(
+        self, make: Callable[[], Iterator[_T]], cancel: Cancel, timeout: float | None = None
+    ) -> AsyncGenerator[_T, None]:
         """Iterate on the thread, yield here.
 
         Closing this generator before its end sets `cancel`; the thread closes its iterator at the next item. What the
         thread is ahead is held here, so callers iterate over one bounded thing (a sentence) at a time.
 
+        Args:
+            timeout: seconds that one item may take once the thread has begun; None: as long as it takes.
+
         Raises:
             Cancelled: `cancel` was set before the end.
+            EngineHung: an item took longer than `timeout`; the thread is still at it.
         """
         loop = asyncio.get_running_loop()
         items: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
@@ -60,6 +71,7 @@ class EngineWorker:
         def job() -> None:
             try:
                 cancel.raise_if_set()
+                post("begun", None)
                 iterator = make()
                 try:
                     for item in iterator:
@@ -69,20 +81,28 @@ class EngineWorker:
                     close = getattr(iterator, "close", None)
                     if close is not None:
                         close()
-            except BaseException as error:  # all of it belongs to the caller, the thread must live
+            except Exception as error:
                 post("error", error)
+            except BaseException as error:  # SystemExit would end the event loop where it is raised again
+                post("error", EngineError(f"{type(error).__name__}: {error}"))
             else:
                 post("end", None)
 
         self._jobs.put(job)
+        limit = None  # waiting for one's turn has none
         try:
             while True:
-                kind, value = await items.get()
+                try:
+                    kind, value = await within(limit, items.get())
+                except asyncio.TimeoutError:
+                    cancel.set()
+                    raise EngineHung(f"the engine made nothing for {timeout:g} s") from None
+                limit = timeout
                 if kind == "item":
                     yield value
                 elif kind == "error":
                     raise value
-                else:
+                elif kind == "end":
                     return
         except (GeneratorExit, asyncio.CancelledError):  # nobody listens any more
             cancel.set()

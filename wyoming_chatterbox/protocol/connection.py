@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from wyoming.audio import AudioStop
+from wyoming.audio import AudioStart, AudioStop
 from wyoming.error import Error
 from wyoming.event import Event
 from wyoming.ping import Pong
@@ -33,13 +33,20 @@ from ..speech.errors import (
 )
 from ..speech.request import SpeechRequest, TextStream
 from ..speech.service import Speech, SpeechService
-from .events import EventReader, EventWriter
+from ..waiting import within
+from .events import EventReader, EventWriter, shortened
 from .info import PROGRAM_NAME, describe
 
 _LOGGER = logging.getLogger(__name__)
 
 MAX_PENDING = 16
 """Requests that one connection may have waiting. Home Assistant has one; a queue is for impatient scripts."""
+
+MAX_UNANSWERED = 2 * MAX_PENDING
+"""Requests, the refused ones included, after which a client that does not read its answers is let go."""
+
+MAX_NAME_CHARS = 200
+"""Of voices, speakers and languages; looking for near names costs more than a millisecond beyond."""
 
 _CHUNK_SECONDS = 0.1
 """Longest audio-chunk: small enough for players with small buffers, large enough to cost nothing."""
@@ -56,6 +63,9 @@ class _Turn:
 
     error: SpeechError | None = None
     """The request is refused; it is still answered in its turn."""
+
+    failed: bool = False
+    """The client was told of an error."""
 
 
 class Connection:
@@ -99,7 +109,8 @@ class Connection:
             for task in (reading, speaking):
                 task.cancel()
             for result in await asyncio.gather(reading, speaking, return_exceptions=True):
-                if isinstance(result, ConnectionError):
+                # Not only ConnectionError: a host that vanished is EHOSTUNREACH, a silent one ETIMEDOUT.
+                if isinstance(result, OSError):
                     _LOGGER.debug("Connection lost: %s", result)
                 elif isinstance(result, Exception):
                     _LOGGER.error("A connection ended with an error of the server", exc_info=result)
@@ -112,8 +123,8 @@ class Connection:
 
     async def refuse(self, error: SpeechError) -> None:
         """Say why this client is not served, and close. Raises nothing."""
-        with contextlib.suppress(ConnectionError):
-            await self._writer.write(Error(text=str(error), code=error.code).event())
+        with contextlib.suppress(OSError):
+            await self._writer.write(_error(error))
         await self._writer.close()
 
     # Reading
@@ -123,19 +134,24 @@ class Connection:
             try:
                 event = await self._next_event()
             except InvalidEvent as error:
-                _LOGGER.warning("Closing a connection: %s", error)
-                if self._open is not None:
-                    self._open.request.text.fail(error)
-                with contextlib.suppress(ConnectionError):
-                    await self._writer.write(Error(text=str(error), code=error.code).event())
+                await self._break_off(error)
                 return
             if event is None:
                 return
             try:
                 await self._handle(event)
             except SpeechError as error:
-                _LOGGER.warning("%s refused: %s", event.type, error)
-                await self._writer.write(Error(text=str(error), code=error.code).event())
+                _LOGGER.warning("%s refused: %s", shortened(event.type), error)
+                await self._writer.write(_error(error))
+            if len(self._turns) > MAX_UNANSWERED:
+                await self._break_off(ServerBusy(f"{len(self._turns)} requests of this connection are not answered"))
+                return
+
+    async def _break_off(self, error: SpeechError) -> None:
+        """Say why the connection ends; whoever returns from reading ends it."""
+        _LOGGER.warning("Closing a connection: %s", error)
+        with contextlib.suppress(OSError):
+            await self._writer.write(_error(error))
 
     async def _next_event(self) -> Event | None:
         reading = asyncio.ensure_future(self._events.read())
@@ -149,7 +165,7 @@ class Connection:
                     return None
         finally:
             reading.cancel()
-            with contextlib.suppress(asyncio.CancelledError, InvalidEvent, ConnectionError):
+            with contextlib.suppress(asyncio.CancelledError, InvalidEvent, OSError):
                 await reading
 
     async def _handle(self, event: Event) -> None:
@@ -161,14 +177,19 @@ class Connection:
         elif event.type == "select-program":
             name = event.data.get("name")
             if name != PROGRAM_NAME:
-                raise ProgramNotFound(f"There is no program {name!r}; there is: {PROGRAM_NAME}")
+                raise ProgramNotFound(f"There is no program {shortened(name)}; there is: {PROGRAM_NAME}")
         elif event.type == "synthesize":
             # Inside a stream it is the whole text again, for servers that know no streaming.
             if self._open is None:
                 self._add_turn(self._new_turn(event, streamed=False))
         elif event.type == "synthesize-start":
-            if self._open is not None:
-                raise InvalidEvent("synthesize-start came before the synthesize-stop of the stream before it")
+            if self._open is not None and not self._open.failed:
+                # Two texts in one answer would be worse than none; its synthesize-stop is still to come.
+                self._open.request.text.fail(
+                    InvalidEvent("synthesize-start came before the synthesize-stop of the stream before it")
+                )
+                return
+            self._end_open_text()  # the client gave up the stream that failed
             self._open = self._new_turn(event, streamed=True)
             self._add_turn(self._open)
         elif event.type == "synthesize-chunk":
@@ -176,7 +197,7 @@ class Connection:
                 raise InvalidEvent("synthesize-chunk came without a synthesize-start")
             piece = event.data.get("text")
             if not isinstance(piece, str):
-                self._open.request.text.fail(InvalidEvent(f"The text of a synthesize-chunk is {piece!r}, not a string"))
+                self._open.request.text.fail(_no_string("text", piece))
             else:
                 self._open.request.text.feed(piece)
         elif event.type == "synthesize-stop":
@@ -184,7 +205,7 @@ class Connection:
                 raise InvalidEvent("synthesize-stop came without a synthesize-start")
             self._end_open_text()
         else:
-            _LOGGER.debug("Ignoring an event of type %r", event.type)
+            _LOGGER.debug("Ignoring an event of type %s", shortened(event.type))
 
     def _end_open_text(self) -> None:
         if self._open is not None:
@@ -209,7 +230,7 @@ class Connection:
             error = ShuttingDown("The server is stopping")
         turn = _Turn(request, streamed, error=error)
         if error is not None:
-            request.text.fail(error)
+            request.text.drop()
         if not streamed:
             turn.ended.set()
         return turn
@@ -219,7 +240,7 @@ class Connection:
         if text is None:
             raise EmptyText("The synthesize event has no text")
         if not isinstance(text, str):
-            raise InvalidEvent(f"The text of a synthesize event is {text!r}, not a string")
+            raise _no_string("text", text)
         return self._service.whole_text(text)
 
     def _add_turn(self, turn: _Turn) -> None:
@@ -245,6 +266,7 @@ class Connection:
         """Answer one request: audio, or an error; in any case the event that ends it."""
         started = False
         timestamp = 0.0
+        last: Speech | None = None
         try:
             if turn.error is not None:
                 raise turn.error
@@ -255,26 +277,29 @@ class Connection:
                         started = True
                     for chunk in self._audio_chunks(piece.pcm, timestamp):
                         await self._writer.write(chunk)
+                    last = piece
                     timestamp += len(piece.pcm) / (SAMPLE_WIDTH * CHANNELS * self._service.sample_rate)
             if not started:
                 await self._writer.write(self._audio_start(None))
         except SpeechError as error:
-            await self._writer.write(Error(text=str(error), code=error.code).event())
+            turn.failed = True
+            await self._writer.write(_error(error))
         except asyncio.CancelledError:
             if self._stopping:
                 await self._say_stopping(turn)
             raise
-        except ConnectionError:
+        except OSError:
             raise  # there is nobody left to tell
         except Exception as error:
+            turn.failed = True
             _LOGGER.exception("Utterance %d ended with an error of the server", turn.request.id)
-            await self._writer.write(Error(text=f"The server failed: {error}", code=SpeechError.code).event())
-        await self._writer.write(AudioStop(timestamp=round(timestamp * 1000)).event())
+            await self._writer.write(_error(SpeechError(f"The server failed: {error}")))
+        await self._writer.write(_with_speaker(AudioStop(timestamp=round(timestamp * 1000)).event(), last))
         if turn.streamed:
             # Home Assistant's writing task fails when the end comes before it has said everything. A text that
             # was given up (an error) may never be ended, so this wait has a limit of its own.
             try:
-                await asyncio.wait_for(turn.ended.wait(), self._settings.text_timeout)
+                await within(self._settings.text_timeout, turn.ended.wait())
             except asyncio.TimeoutError:
                 _LOGGER.warning("Utterance %d: its text was never ended; closing the connection", turn.request.id)
                 raise ConnectionAbortedError("the text was never ended") from None
@@ -283,25 +308,15 @@ class Connection:
     async def _say_stopping(self, turn: _Turn) -> None:
         """The deadline of the shutdown is over: the client hears of it before the socket closes."""
         error = ShuttingDown("The server stops before the utterance was finished")
-        with contextlib.suppress(ConnectionError):
-            await self._writer.write(Error(text=str(error), code=error.code).event())
+        with contextlib.suppress(OSError):
+            await self._writer.write(_error(error))
             await self._writer.write(AudioStop().event())
             if turn.streamed and turn.ended.is_set():
                 await self._writer.write(SynthesizeStopped().event())
 
     def _audio_start(self, piece: Speech | None) -> Event:
-        data: dict[str, Any] = {
-            "rate": self._service.sample_rate,
-            "width": SAMPLE_WIDTH,
-            "channels": CHANNELS,
-            "timestamp": 0,
-        }
-        if piece is not None:
-            # Clients skip fields they do not know; script/say shows these.
-            data["model"] = piece.voice.model
-            data["voice"] = piece.voice.name
-            data["fallback"] = piece.fallback
-        return Event(type="audio-start", data=data)
+        start = AudioStart(rate=self._service.sample_rate, width=SAMPLE_WIDTH, channels=CHANNELS, timestamp=0)
+        return _with_speaker(start.event(), piece)
 
     def _audio_chunks(self, pcm: bytes, timestamp: float) -> list[Event]:
         rate = self._service.sample_rate
@@ -327,12 +342,14 @@ def _chosen_voice(event: Event) -> tuple[str | None, str | None, str | None]:
     if voice is None:
         return None, None, None
     if not isinstance(voice, dict):
-        raise InvalidEvent(f"The voice is {voice!r}, not an object")
+        raise InvalidEvent(f"The voice is {shortened(voice)}, not an object")
     chosen: list[str | None] = []
     for key in ("name", "language", "speaker"):
         value = voice.get(key)
         if value is not None and not isinstance(value, str):
-            raise InvalidEvent(f"The voice's {key} is {value!r}, not a string")
+            raise _no_string(f"voice's {key}", value)
+        if value and len(value) > MAX_NAME_CHARS:
+            raise InvalidEvent(f"The voice's {key} has {len(value)} characters; at most {MAX_NAME_CHARS} are taken")
         chosen.append(value or None)
     return chosen[0], chosen[1], chosen[2]
 
@@ -343,4 +360,19 @@ def _is_ssml(event: Event) -> bool:
         return False
     if text_format == "ssml":
         return True
-    raise UnsupportedTextFormat(f"The text format {text_format!r} is unknown (allowed: text, ssml)")
+    raise UnsupportedTextFormat(f"The text format {shortened(text_format)} is unknown (allowed: text, ssml)")
+
+
+def _no_string(what: str, value: Any) -> InvalidEvent:
+    return InvalidEvent(f"The {what} is {shortened(value)}, not a string")
+
+
+def _error(error: SpeechError) -> Event:
+    return Error(text=str(error), code=error.code).event()
+
+
+def _with_speaker(event: Event, piece: Speech | None) -> Event:
+    """Say in an audio event who speaks. Clients skip fields they do not know; script/say shows these."""
+    if piece is not None:
+        event.data.update(model=piece.voice.model, voice=piece.voice.name, fallback=piece.fallback)
+    return event

@@ -14,6 +14,7 @@ from wyoming.event import Event
 from wyoming.version import __version__ as wyoming_version
 
 from ..speech.errors import InvalidEvent
+from ..waiting import within
 
 MAX_HEADER_BYTES = 64 * 1024
 """One header line. It is what the `wyoming` client's own reader takes (asyncio's default limit)."""
@@ -53,7 +54,7 @@ class EventReader:
         if not first:
             return None
         try:
-            return await asyncio.wait_for(self._read_rest(first), self._event_timeout)
+            return await within(self._event_timeout, self._read_rest(first))
         except asyncio.TimeoutError:
             raise InvalidEvent(f"An event was not complete after {self._event_timeout:g} s") from None
         except asyncio.IncompleteReadError:
@@ -71,10 +72,13 @@ class EventReader:
             raise InvalidEvent(f"A header has no 'type' that is a string: {_excerpt(line)}")
         data = header.get("data") or {}
         if not isinstance(data, dict):
-            raise InvalidEvent(f"The data of {event_type!r} is not an object")
+            raise InvalidEvent(f"The data of {shortened(event_type)} is not an object")
         data_length = _length(header, "data_length", MAX_DATA_BYTES)
         if data_length:
-            data = {**data, **_json_object(await self._reader.readexactly(data_length), f"data of {event_type!r}")}
+            data = {
+                **data,
+                **_json_object(await self._reader.readexactly(data_length), f"data of {shortened(event_type)}"),
+            }
         remaining = _length(header, "payload_length", MAX_PAYLOAD_BYTES)
         while remaining:
             remaining -= len(await self._reader.readexactly(min(remaining, _DISCARD_BYTES)))
@@ -112,6 +116,12 @@ def _excerpt(text: bytes) -> str:
     return repr(text[:60])
 
 
+def shortened(value: object) -> str:
+    """What a client sent, fit for a log line and an answer."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
 class EventWriter:
     """Writes one connection's events, each as one piece, from any task."""
 
@@ -125,11 +135,11 @@ class EventWriter:
         """Send an event.
 
         Raises:
-            ConnectionError: the client is gone, or took nothing for too long (it is cut off then).
+            OSError: the client is gone, or took nothing for too long (it is cut off then).
         """
         self._writer.write(encode(event))
         try:
-            await asyncio.wait_for(self._drain(), self._write_timeout)
+            await within(self._write_timeout, self._drain())
         except asyncio.TimeoutError:
             self._writer.transport.abort()
             raise ConnectionAbortedError(f"the client took no audio for {self._write_timeout:g} s") from None
@@ -142,10 +152,10 @@ class EventWriter:
         """Close the connection once what was written is sent, or after `write_timeout` seconds."""
         try:
             self._writer.close()
-            await asyncio.wait_for(self._writer.wait_closed(), self._write_timeout)
+            await within(self._write_timeout, self._writer.wait_closed())
         except asyncio.TimeoutError:
             self._writer.transport.abort()
-        except (ConnectionError, OSError):
+        except OSError:
             pass  # it is closed, which is what was wanted
 
 

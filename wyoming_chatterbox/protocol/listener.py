@@ -10,6 +10,7 @@ import os
 import socket
 import stat
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -82,6 +83,8 @@ async def bind(uri: str, on_client: OnClient) -> Listener:
 async def _bind_tcp(host: str, port: int, uri: str, on_client: OnClient) -> Listener:
     try:
         sockets = _wildcard_sockets(port) if host in _WILDCARDS else await _host_sockets(host, port)
+    except UnicodeError:  # what getaddrinfo() says of a name like "a..b"
+        raise ListenError(f"Cannot listen on {uri}: {host!r} is no host name") from None
     except OSError as error:
         raise ListenError(f"Cannot listen on {uri}: {_cause(error)}") from None
     servers = [
@@ -173,18 +176,58 @@ def _cause(error: OSError) -> str:
 
 
 async def open_stdio() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """The process's standard streams as a connection.
+    """The process's standard streams as a connection, whatever they are: pipes, a terminal, files.
 
     From here on file descriptor 1 is standard error: what a library prints must not get between the events.
+
+    Raises:
+        ListenError: one of them is closed.
     """
+    if sys.stdin is None or sys.stdout is None:  # their descriptors belong to something else by now
+        raise ListenError("Cannot listen on stdio://: standard input or output is closed")
+    source, target = os.dup(0), os.dup(1)
+    os.dup2(2, 1)
     loop = asyncio.get_running_loop()
-    output = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     reader = asyncio.StreamReader(limit=MAX_HEADER_BYTES)
-    source = os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), source)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(_read_end(source), "rb", 0))
     # A protocol that also knows drain(): StreamWriter needs one, and its reader is not used.
     transport, protocol = await loop.connect_write_pipe(
-        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), output
+        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), os.fdopen(_write_end(target), "wb", 0)
     )
     return reader, asyncio.StreamWriter(transport, protocol, None, loop)
+
+
+def _read_end(source: int) -> int:
+    """A descriptor that the event loop can wait for and that gives what `source` does."""
+    if _can_be_waited_for(source):
+        return source
+    reading, writing = os.pipe()
+    threading.Thread(target=_copy, args=(source, writing), name="stdin", daemon=True).start()
+    return reading
+
+
+def _write_end(target: int) -> int:
+    """A descriptor that the event loop can wait for and whose content goes to `target`."""
+    if _can_be_waited_for(target):
+        return target
+    reading, writing = os.pipe()
+    # Not a daemon: the last audio is on its way when the connection is closed.
+    threading.Thread(target=_copy, args=(reading, target), name="stdout").start()
+    return writing
+
+
+def _can_be_waited_for(descriptor: int) -> bool:
+    mode = os.fstat(descriptor).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor)
+
+
+def _copy(source: int, target: int) -> None:
+    try:
+        while data := os.read(source, 65536):
+            while data:
+                data = data[os.write(target, data) :]
+    except OSError as error:
+        _LOGGER.warning("Standard input or output: %s", error.strerror)
+    finally:
+        os.close(target)
+        os.close(source)

@@ -10,9 +10,12 @@ _SPEAKABLE = regex.compile(r"[\p{L}\p{N}]")
 
 _IMAGE_OR_LINK = regex.compile(r"!?\[([^\[\]]*)\]\(\s*<?(?:[^()\s]|\([^()\s]*\))*+>?(?:\s+[\"'][^\"']*[\"'])?\s*\)")
 _AUTOLINK = regex.compile(r"<(https?://[^<>\s]+)>", regex.I)
-_URL = regex.compile(r"\bhttps?://(?:www\.)?([\w.-]+)[^\s<>\"')\]]*", regex.I)
+_URL = regex.compile(
+    r"\bhttps?://(?:www\.)?([\w-]++(?:\.[\w-]++)*+)(?::\d+)?(?:[/?#](?:[^\s<>\"'()\[\]]|\([^\s()]*\))*+)?", regex.I
+)
+_END_MARKS = regex.compile(r"[.,;:!?…]*$")
 _FENCE = regex.compile(r"^\s*(?:`{3,}|~{3,})[\w+.-]*[ \t]*$", regex.M)
-_FENCE_INLINE = regex.compile(r"(?:`{3,}|~{3,})(?:\w+\s)?")
+_FENCE_INLINE = regex.compile(r"`{3,}|~{3,}")
 _HEADING = regex.compile(r"^\s*#{1,6}\s+", regex.M)
 _QUOTE = regex.compile(r"^\s*(?:>\s*)+", regex.M)
 _BULLET = regex.compile(r"^\s*[-*+•–—]\s+(?:\[[ xX]\]\s+)?", regex.M)
@@ -20,8 +23,12 @@ _NUMBERED = regex.compile(r"^\s*(\d{1,3})[.)]\s+", regex.M)
 _RULE = regex.compile(r"^\s*(?:[-*_=]\s*){3,}$", regex.M)
 _TABLE_RULE = regex.compile(r"^\s*\|?(?:\s*:?-{2,}:?\s*\|)+\s*(?::?-{2,}:?)?\s*$", regex.M)
 _TABLE_CELLS = regex.compile(r"\s*\|\s*")
-_TAG = regex.compile(r"</?(?:[biu]|br|p|em|strong|sub|sup|code|span|div|hr|s|del|small|mark)\b[^<>]*>", regex.I)
-_STRONG_UNDERSCORES = regex.compile(r"(?<![\w_])(_{1,3})(?=\S)(.+?)(?<=\S)\1(?![\w_])")
+_TAG = regex.compile(
+    r"</?(?:[abiusp]|br|em|strong|su[bp]|code|span|div|hr|del|ins|small|mark|[uod]l|li|d[td]|h[1-6]|img|pre|blockquote"
+    r"|table|t[rdh]|thead|tbody)\b[^<>]*>",
+    regex.I,
+)
+_STRONG_UNDERSCORES = regex.compile(r"(?<![\w_])(_{1,3})(?=\S)(.+?)(?<=\S)\1(?![\w_]|\.\w)")
 _STRIKE = regex.compile(r"~~(?=\S)(.+?)(?<=\S)~~")
 _ESCAPED = regex.compile(r"\\([\\`*_{}\[\]()#+.!~>|-])")
 _LEFTOVER_LINK = regex.compile(r"\]\([^()\s]*\)?")
@@ -37,6 +44,12 @@ _JOINERS = regex.compile(r"(?<!\p{L}\p{M}*)[\u200C\u200D]|[\u200C\u200D](?!\p{L}
 # zero-width marks, private use, lone surrogates (JSON can carry them; no codec takes them), unassigned.
 _INVISIBLE = regex.compile(r"[\p{C}--[\n\t\u200C\u200D]]", regex.V1)
 
+_MINUS = regex.compile(r"(?<![\p{L}\p{N}])[−–](?=\.?\d)|(?<=\s)−(?=\s)")
+"""The typographic signs that language models write; engines read the one on the keyboard."""
+
+_SIGNS = (("℃", "°C"), ("℉", "°F"), ("≥", " at least "), ("≤", " at most "), ("≈", " about "), ("→", ", "))
+"""Signs that the engines pass over in silence."""
+
 _REPEATED = (
     (regex.compile(r"\.{4,}|…{2,}|(?:\.\s){2,}\."), "..."),
     (regex.compile(r"!{2,}"), "!"),
@@ -46,7 +59,8 @@ _REPEATED = (
     (regex.compile(r";(?:\s*;)+"), ";"),
     (regex.compile(r":(?:\s*:)+"), ":"),
     (regex.compile(r"([-–—])\1+"), "—"),
-    (regex.compile(r"([_=~#/\\|^<>@&%$+])\1{2,}"), " "),
+    (regex.compile(r"([%$€£&@+])\1+"), r"\1"),
+    (regex.compile(r"([_=~#/\\|^<>])\1{2,}"), " "),
     (regex.compile(r"([。！？])\1+"), r"\1"),
 )
 _STRAY_MARKS = regex.compile(r"(?<!\S)[*_`~#|\\]+(?!\S)|[*`]+")
@@ -62,6 +76,9 @@ def clean(text: str) -> str:
     text = html.unescape(text)
     text = _INVISIBLE.sub("", text)
     text = _EMOJI.sub(" ", text)
+    text = _MINUS.sub("-", text)
+    for sign, words in _SIGNS:
+        text = text.replace(sign, words)
     text = _JOINERS.sub("", text)
     text = _FENCE.sub("", text)
     text = _FENCE_INLINE.sub(" ", text)
@@ -69,7 +86,7 @@ def clean(text: str) -> str:
     text = _TABLE_RULE.sub("", text)
     text = _IMAGE_OR_LINK.sub(r"\1", text)
     text = _AUTOLINK.sub(r"\1", text)
-    text = _URL.sub(r"\1", text)
+    text = _URL.sub(_host, text)
     text = _LEFTOVER_LINK.sub("", text)
     text = _TAG.sub(" ", text)
     text = _QUOTE.sub("", text)
@@ -88,3 +105,9 @@ def clean(text: str) -> str:
     text = _SPACE_BEFORE.sub(r"\1", text)
     text = _DANGLING.sub("", text)
     return text if _SPEAKABLE.search(text) else ""
+
+
+def _host(url: regex.Match[str]) -> str:
+    """What is said of an address: its host, and the end of the sentence that stands behind it."""
+    marks = _END_MARKS.search(url.group(0))
+    return str(url.group(1)) + (marks.group(0) if marks else "")

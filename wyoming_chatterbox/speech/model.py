@@ -10,8 +10,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from ..engine.base import Cancel, Cancelled, Engine, EngineError, Samples, StreamMetrics
-from ..engine.worker import EngineWorker
+from ..engine.base import Cancel, Cancelled, Engine, EngineError, NothingToSay, Samples, StreamMetrics
+from ..engine.worker import EngineHung, EngineWorker
 from ..settings import GenerationSettings
 from ..voices.voice import Voice
 
@@ -64,6 +64,7 @@ class Model:
         factory: EngineFactory,
         *,
         retry_seconds: tuple[float, ...] = RETRY_SECONDS,
+        engine_timeout: float | None = None,
     ) -> None:
         """
         Args:
@@ -71,12 +72,17 @@ class Model:
             voices: what Info lists until the engine is there and knows better; never empty.
             factory: makes the engine.
             retry_seconds: see RETRY_SECONDS.
+            engine_timeout: seconds for one chunk, after which the engine is taken to hang; None: no limit.
         """
         self.name = name
         self.status = ModelStatus()
+        self.trouble: str | None = None
+        """Why the last sentence could not be spoken; None when it could."""
+
         self._declared_voices = voices
         self._factory = factory
         self._retry_seconds = retry_seconds
+        self._engine_timeout = engine_timeout
         self._worker = EngineWorker(name)
         self._cancel = Cancel()
         self._engine: Engine | None = None
@@ -152,10 +158,34 @@ class Model:
         engine = self._engine
         if engine is None:
             raise EngineError(f"Model {self.name} is {self.status}")
-        stream = self._worker.stream(lambda: engine.generate_stream(text, voice, settings, cancel), cancel)
-        async with aclosing(stream) as items:
-            async for samples, metrics in items:
-                yield samples, metrics, engine.sample_rate
+        stream = self._worker.stream(
+            lambda: engine.generate_stream(text, voice, settings, cancel), cancel, self._engine_timeout
+        )
+        try:
+            async with aclosing(stream) as items:
+                async for samples, metrics in items:
+                    yield samples, metrics, engine.sample_rate
+        except EngineHung as error:
+            self._hang(str(error))
+            raise
+        except (NothingToSay, Cancelled):
+            raise
+        except Exception as error:
+            self.trouble = str(error) or type(error).__name__
+            raise
+        self.trouble = None
+
+    def _hang(self, reason: str) -> None:
+        """Let nobody wait for the thread, until it comes back."""
+        loop = asyncio.get_running_loop()
+        self.status = ModelStatus(ModelState.FAILED, error=reason)
+        _LOGGER.error("Model %s hangs: %s; it is not asked again until it comes back", self.name, reason)
+
+        def came_back() -> None:
+            _LOGGER.info("Model %s came back", self.name)
+            loop.call_soon_threadsafe(self._set_status, ModelStatus(ModelState.READY))
+
+        self._worker.submit(came_back)
 
     async def close(self) -> None:
         """Stop loading, end the thread after the current piece of work, free the engine."""

@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
+from ..waiting import within
 from .errors import SpeechError, TextTimeout, TextTooLong
 
 _ids = itertools.count(1)
 
 
+class TextPaused(Exception):
+    """No text came for a while; it goes on."""
+
+
 class TextStream:
-    """The text of one request while it arrives: an edge feeds it, the service iterates over it.
+    """The text of one request while it arrives: an edge feeds it, the service reads it.
 
     What waits in it is bounded by `max_chars`; an empty piece counts as one character, so that the number
     of pieces is bounded too.
     """
 
     def __init__(self, max_chars: int, timeout: float) -> None:
-        """`timeout`: seconds that the text may pause before `__anext__` raises TextTimeout."""
+        """`timeout`: seconds that the text may pause before `read` raises TextTimeout."""
         self._pieces: asyncio.Queue[str | SpeechError | None] = asyncio.Queue()
         self._max_chars = max_chars
         self._timeout = timeout
@@ -60,27 +64,41 @@ class TextStream:
     def fail(self, error: SpeechError) -> None:
         """The text will not be completed: whoever reads it gets the error, at once."""
         if not self._over:
-            self._over = True
-            while not self._pieces.empty():
-                self._pieces.get_nowait()
+            self.drop()
             self._pieces.put_nowait(error)
 
-    async def __aiter__(self) -> AsyncGenerator[str, None]:
-        while True:
-            if self._over or not self._pieces.empty():
-                piece = await self._pieces.get()
-            else:
-                try:
-                    piece = await asyncio.wait_for(self._pieces.get(), self._timeout)
-                except asyncio.TimeoutError:
-                    raise TextTimeout(
-                        f"No text came for {self._timeout:g} s; end the text, or raise --text-timeout"
-                    ) from None
-            if piece is None:
-                return
-            if isinstance(piece, SpeechError):
-                raise piece
-            yield piece
+    def drop(self) -> None:
+        """Nobody will read it: keep none of it, take no more."""
+        self._over = True
+        while not self._pieces.empty():
+            self._pieces.get_nowait()
+
+    async def read(self, patience: float | None = None) -> str | None:
+        """The next piece, or None at the end.
+
+        Args:
+            patience: seconds after which TextPaused is raised; None waits for as long as the text may pause.
+
+        Raises:
+            TextPaused: nothing came yet; read again.
+            TextTimeout: the text paused for longer than it may.
+            SpeechError: it failed.
+        """
+        if self._pieces.empty():
+            soon = patience is not None and patience < self._timeout
+            try:
+                piece = await within(patience if soon else self._timeout, self._pieces.get())
+            except asyncio.TimeoutError:
+                if soon:
+                    raise TextPaused from None
+                raise TextTimeout(
+                    f"No text came for {self._timeout:g} s; end the text, or raise --text-timeout"
+                ) from None
+        else:
+            piece = self._pieces.get_nowait()
+        if isinstance(piece, SpeechError):
+            raise piece
+        return piece
 
 
 @dataclass

@@ -19,10 +19,26 @@ from sentence_stream import SentenceBoundaryDetector
 _ITEM = regex.compile(r"(?:[-*+•–—]|\d{1,3}[.)]|#{1,6}|>+|`{3,}\S*|~{3,}\S*)\s|\||[-*_=|:]{3,}$")
 """How a line begins that is a sentence of its own: bullet, number, heading, quote, fence, table row, rule."""
 
+_SPACES, _LINE_ENDS = "\r\f\v\x1c\x1d\x1e", "\x85\u2028\u2029"
+"""What separates words, and what separates lines, besides the usual."""
+
+_SHORT_LINE = 60
+"""Characters; text that somebody wrapped has longer lines."""
+
+_NEW_SENTENCE = regex.compile(r"[\p{Lu}\p{Lo}\p{N}*_`\"“'‘¿¡(\[]")
+
+_LONGEST_RUN = 3
+"""Of one character that is no letter and no digit."""
+
+_OPERAND_END, _OPERAND_START = regex.compile(r"[\d)\]]"), regex.compile(r"[\d(\[]")
+
 _LINE_START_CHARS = 12
 """A line's kind is known from its first word; a word longer than this is none of the marks above."""
 
 _CLAUSE_END = regex.compile(r"[,;:][\"'”’)\]]*\s|\s[-–—]+\s|—(?=\S)|[，、；：]")
+
+_WHOLE_SENTENCE = regex.compile(r"(?<!\b\p{L}|\d)[.!?…。！？][\"'”’)\]]*\s*$")
+"""Not a single letter's full stop ("J."), nor a number's."""
 
 _REST_WORDS = 3
 """Words that must follow a clause before it is spoken by itself: "…, please." stays in one piece."""
@@ -38,7 +54,7 @@ class Sentence:
 
 
 class SentenceSplitter:
-    """Splits one utterance; `feed` it what arrives, then `finish`."""
+    """Splits one utterance; `feed` it what arrives, then `flush`."""
 
     def __init__(self, max_chars: int, first_clause_words: int) -> None:
         """
@@ -58,13 +74,19 @@ class SentenceSplitter:
             for settled in self._lines.add(char):
                 yield from self._add(settled)
 
-    def finish(self) -> Iterator[Sentence]:
-        """The text is complete: what is left is the last sentence."""
-        for settled in self._lines.finish():
+    @property
+    def may_be_complete(self) -> bool:
+        """Whether what is held looks like a whole sentence, which only the next one's beginning would prove."""
+        return _WHOLE_SENTENCE.search(self._buffered()[-8:]) is not None
+
+    def flush(self) -> Iterator[Sentence]:
+        """Give out what is held as a sentence: the text is complete, or pauses. More may be fed afterwards."""
+        for settled in self._lines.flush():
             yield from self._add(settled)
         rest = self._buffered().strip()
         self._keep("")
         if rest:
+            self._spoken = True
             yield Sentence(rest)
 
     def _add(self, char: str) -> Iterator[Sentence]:
@@ -123,26 +145,28 @@ class _LineJoiner:
     def __init__(self) -> None:
         self._start = ""  # the current line's beginning, while its kind is unknown
         self._at_start = True
-        self._break = False  # an item or a blank line came before
+        self._broken = True  # a break was given out already, or nothing came before
         self._in_item = False
-        self._first = True
         self._stars = ""
-        self._previous = " "
+        self._previous = self._last = " "
+        self._repeated = 0
+        self._length = 0  # of the current line
 
     def add(self, char: str) -> Iterator[str]:
-        if char == "\r":
-            return
+        if char in _SPACES:
+            char = " "
+        elif char in _LINE_ENDS:
+            char = "\n"
         if self._at_start:
             yield from self._add_to_start(char)
         elif char == "\n":
             yield from self._settle_stars(" ")
-            self._break = self._in_item
             self._at_start = True
             self._start = ""
         else:
             yield from self._emit(char)
 
-    def finish(self) -> Iterator[str]:
+    def flush(self) -> Iterator[str]:
         if self._at_start and self._start.strip():
             yield from self._begin_line()
         yield from self._settle_stars(" ")
@@ -151,9 +175,11 @@ class _LineJoiner:
         if char == "\n":
             if self._start.strip():
                 yield from self._begin_line()
-                self._break = self._in_item
-            else:
-                self._break = True
+                yield from self._settle_stars(" ")
+            elif not self._broken:  # a blank line: at once, a voice may be waiting for it
+                yield from "\n\n"
+                self._broken = True
+                self._in_item = False
             self._at_start = True
             self._start = ""
             return
@@ -165,13 +191,20 @@ class _LineJoiner:
     def _begin_line(self) -> Iterator[str]:
         word = self._start.lstrip()
         # The line break that may have ended the word is not part of it.
-        self._in_item = _ITEM.match(word + "\n") is not None
-        if not self._first:
-            yield from "\n\n" if self._break or self._in_item else " "
+        item = _ITEM.match(word + "\n") is not None
+        if not self._broken:
+            # A short line before one that begins like a sentence is a line of its own: "Milk", "Kitchen: 21 °C". A
+            # long one was wrapped.
+            apart = self._length < _SHORT_LINE and self._last not in ",;(" and _NEW_SENTENCE.match(word)
+            if item or self._in_item or apart:
+                yield from "\n\n"
+            elif not self._previous.isspace():
+                yield " "
             self._previous = " "
-        self._first = False
-        self._break = False
+        self._in_item = item
+        self._broken = False
         self._at_start = False
+        self._length = 0
         # "1." would end a sentence, and "* " would be taken for emphasis.
         if self._in_item:
             word = regex.sub(r"^(\d{1,3})\.", r"\1)", word)
@@ -184,11 +217,19 @@ class _LineJoiner:
             self._stars += char
             return
         yield from self._settle_stars(char)
+        # Nobody hears the difference, and sentence-stream looks at all of a run for every character of it.
+        self._repeated = self._repeated + 1 if char == self._previous and not char.isalnum() else 0
+        if self._repeated >= _LONGEST_RUN:
+            return
         self._previous = char
+        self._last = self._last if char.isspace() else char
+        self._length += 1
         yield char
 
     def _settle_stars(self, following: str) -> Iterator[str]:
-        """Asterisks against a word are emphasis; one between spaces is a multiplication."""
-        if self._stars == "*" and self._previous.isspace() and following.isspace():
-            yield "×"
+        """Asterisks against a word are emphasis; between spaces, or numbers and brackets, they are arithmetic."""
+        alone = self._previous.isspace() and following.isspace()
+        between = _OPERAND_END.match(self._previous) and _OPERAND_START.match(following)
+        if self._stars and (alone or between):
+            yield from {"*": "×", "**": "^"}.get(self._stars, "")
         self._stars = ""

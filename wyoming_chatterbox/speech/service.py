@@ -7,6 +7,7 @@ arrival), so a long text does not keep a short one waiting until its end.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator
@@ -14,15 +15,16 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from ..audio import PCMEncoder, silence
-from ..engine.base import Cancel, Cancelled, EngineError
+from ..engine.base import Cancel, Cancelled, EngineError, NothingToSay
 from ..metrics import UtteranceMetrics
 from ..settings import Settings, SettingsError
 from ..voices.library import UnknownVoice, find_voice
 from ..voices.voice import Voice
+from ..waiting import within
 from .cleaning import clean
 from .errors import EngineFailed, ModelUnavailable, ServerBusy, SpeechError, VoiceNotFound
 from .model import Model
-from .request import SpeechRequest, TextStream
+from .request import SpeechRequest, TextPaused, TextStream
 from .sentences import Sentence, SentenceSplitter
 from .ssml import SSMLStripper
 
@@ -33,6 +35,17 @@ DEFAULT_SAMPLE_RATE = 24000
 
 _CLAUSE_PAUSE = 0.4
 """The pause inside a sentence that was cut at a clause, as a share of that between sentences."""
+
+
+_PATIENCE = 1.0
+"""Seconds without text after which what looks like a whole sentence is spoken, rather than when the next one begins:
+an assistant that says "Let me check." and calls a tool is heard."""
+
+_CHARS_AT_ONCE = 64
+"""Characters looked at before others get their turn; 64 of the worst ones take 9 ms."""
+
+_SETTLE_SECONDS = 60.0
+"""Longest wait for the embedded voice to be loaded."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +103,7 @@ class SpeechService:
         """Who speaks, in one line for people."""
         model = f"Chatterbox speech, model {self._model.name} {self._model.status}"
         if self._model.ready or self._model is self._fallback:
-            return model
+            return f"{model}, but failed last: {self._model.trouble}" if self._model.trouble else model
         instead = "nothing speaks" if self._fallback is None else "the embedded voice speaks"
         return f"{model}; {instead} in its place"
 
@@ -112,13 +125,9 @@ class SpeechService:
         """
         metrics = UtteranceMetrics(request.id, request.streamed, request.received)
         cancel = Cancel()
-        if self._running >= self._settings.max_queue:
-            metrics.outcome = ServerBusy.code
-            metrics.log()
-            raise ServerBusy(f"{self._running} utterances are waiting already; try again later, or raise --max-queue")
-        self._running += 1
+        place = _Place(self)
         try:
-            async with aclosing(self._speak(request, metrics, cancel)) as pieces:
+            async with aclosing(self._speak(request, metrics, cancel, place)) as pieces:
                 async for piece in pieces:
                     yield piece
                     metrics.audio_written()
@@ -131,27 +140,37 @@ class SpeechService:
             raise
         finally:
             cancel.set()
-            self._running -= 1
+            place.leave()
             metrics.log()
 
     async def _speak(
-        self, request: SpeechRequest, metrics: UtteranceMetrics, cancel: Cancel
+        self, request: SpeechRequest, metrics: UtteranceMetrics, cancel: Cancel, place: _Place
     ) -> AsyncGenerator[Speech, None]:
         voice = self._find_voice(request)
         metrics.voice, metrics.model = voice.name, voice.model
         encoder = PCMEncoder(self.sample_rate)
         speaker = _Speaker(self._model, self._fallback, voice)
         pause = 0.0
+        unspoken: EngineError | None = None
         async with aclosing(self._sentences(request)) as sentences:
             async for sentence in sentences:
                 text = clean(sentence.text)
                 if not text:
                     continue
+                place.take()
                 metrics.begin_sentence(len(text))
-                async with aclosing(self._speak_sentence(text, speaker, metrics, cancel, encoder, pause)) as pieces:
-                    async for piece in pieces:
-                        yield piece
+                spoken = self._speak_sentence(text, speaker, metrics, cancel, encoder, pause)
+                try:
+                    async with aclosing(spoken) as pieces:
+                        async for piece in pieces:
+                            yield piece
+                except NothingToSay as error:
+                    _LOGGER.warning("Utterance %d goes on without a sentence: %s", request.id, error)
+                    unspoken = error
+                    continue
                 pause = self._settings.sentence_silence * (_CLAUSE_PAUSE if sentence.ends_inside else 1.0)
+        if unspoken is not None and not metrics.audio:
+            raise EngineFailed(str(unspoken)) from unspoken
         rest = encoder.flush()
         if rest:
             yield Speech(rest, speaker.voice, speaker.fallback)
@@ -170,7 +189,8 @@ class SpeechService:
             metrics.model, metrics.voice, metrics.fallback = speaker.model.name, speaker.voice.name, speaker.fallback
             spoken = False
             started = time.perf_counter()
-            stream = speaker.model.generate_stream(text, speaker.voice, self._settings.generation, cancel)
+            # One of its own: what cancels an engine that hangs must not cancel the one that takes its place.
+            stream = speaker.model.generate_stream(text, speaker.voice, self._settings.generation, Cancel(cancel))
             try:
                 async with aclosing(stream) as chunks:
                     async for samples, current, sample_rate in chunks:
@@ -183,6 +203,8 @@ class SpeechService:
                         if pcm:
                             yield Speech(pcm, speaker.voice, speaker.fallback)
                 return
+            except NothingToSay:
+                raise
             except Cancelled as error:
                 raise EngineFailed(f"Model {speaker.model.name} was stopped") from error
             except Exception as error:
@@ -208,15 +230,49 @@ class SpeechService:
     async def _sentences(self, request: SpeechRequest) -> AsyncGenerator[Sentence, None]:
         splitter = SentenceSplitter(self._settings.max_sentence_chars, self._settings.first_clause_words)
         stripper = SSMLStripper() if request.ssml else None
-        async with aclosing(aiter(request.text)) as pieces:
-            async for piece in pieces:
-                for sentence in splitter.feed(stripper.strip(piece) if stripper else piece):
+        while True:
+            try:
+                piece = await request.text.read(_PATIENCE if splitter.may_be_complete else None)
+            except TextPaused:
+                for sentence in splitter.flush():
                     yield sentence
-        if stripper:
-            for sentence in splitter.feed(stripper.finish()):
-                yield sentence
-        for sentence in splitter.finish():
+                continue
+            text = piece
+            if stripper:
+                text = stripper.finish() if piece is None else stripper.strip(piece)
+            # A long text without a word to say must not keep everybody else waiting.
+            for start in range(0, len(text or ""), _CHARS_AT_ONCE):
+                for sentence in splitter.feed((text or "")[start : start + _CHARS_AT_ONCE]):
+                    yield sentence
+                await asyncio.sleep(0)
+            if piece is None:
+                break
+        for sentence in splitter.flush():
             yield sentence
+
+
+class _Place:
+    """An utterance's place among those that are spoken or wait; it takes one when it has something to say."""
+
+    def __init__(self, service: SpeechService) -> None:
+        self._service = service
+        self._taken = False
+
+    def take(self) -> None:
+        """Take a place, once. Raises ServerBusy where there is none."""
+        if self._taken:
+            return
+        if self._service._running >= self._service._settings.max_queue:
+            running = self._service._running
+            raise ServerBusy(f"{running} utterances are waiting already; try again later, or raise --max-queue")
+        self._service._running += 1
+        self._taken = True
+
+    def leave(self) -> None:
+        """Give the place back, if one was taken."""
+        if self._taken:
+            self._service._running -= 1
+            self._taken = False
 
 
 class _Speaker:
@@ -241,7 +297,8 @@ class _Speaker:
         if self.model is not self._other and not self.fall_back():
             raise ModelUnavailable(f"Model {self.model.name} is {self.model.status}; see the log")
         # The embedded voice is ready a second after the start: worth waiting for.
-        await self.model.settled()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await within(_SETTLE_SECONDS, self.model.settled())
         if not self.model.ready:
             raise ModelUnavailable(f"The embedded voice is {self.model.status}")
 
