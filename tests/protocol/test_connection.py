@@ -54,7 +54,7 @@ async def test_an_engine_with_a_bug_ends_the_request_as_one_that_fails() -> None
 
 
 async def test_a_client_that_leaves_stops_its_work_and_frees_its_place() -> None:
-    engine = SlowEngine(seconds=0.2)
+    engine = SlowEngine(seconds=1.5)
     async with running(model_of(engine)) as server:
         client = server.client()
         await client.connect()
@@ -66,7 +66,7 @@ async def test_a_client_that_leaves_stops_its_work_and_frees_its_place() -> None
         await settle(server)
         while engine.stopped_at is None:
             await asyncio.sleep(0.001)
-        assert engine.stopped_at - left < 0.1, "it stopped inside the chunk, which takes 0.2 s"
+        assert engine.stopped_at - left < 0.7, "it stopped inside the chunk, which takes 1.5 s"
         async with server.client() as other:
             assert (await describe(other)).type == "info"
 
@@ -161,7 +161,7 @@ async def test_a_request_that_cannot_be_answered_gets_its_code_and_the_connectio
         answer = await read_answer(client, "audio-stop")
         assert answer.types == ["error", "audio-stop"]
         assert answer.error["code"] == code
-        assert answer.seconds < 0.5
+        assert answer.seconds < 2
         assert (await synthesize(client, "Hello.")).types == ["audio-start", "audio-chunk", "audio-stop"]
 
 
@@ -414,4 +414,4 @@ async def test_names_and_values_of_any_size_come_back_short() -> None:
             await client.write_event(Event("synthesize", {"text": "Hi.", **data}))
             answer = await read_answer(client, "audio-stop")
             assert len(answer.error["text"]) < 200
-            assert answer.seconds < 0.1
+            assert answer.seconds < 1

@@ -68,9 +68,9 @@ async def test_the_first_sentence_is_spoken_while_text_still_arrives() -> None:
     engine = ToneEngine()
     async with running(model_of(engine)) as server, server.client() as client:
         pieces = ["This is the first. ", "And here "] + ["is more "] * 8 + ["text."]
-        answer = await stream(client, pieces, pause=0.05)
+        answer = await stream(client, pieces, pause=0.1)
     assert answer.first_audio is not None
-    assert answer.first_audio < 0.3, "the text took 0.55 s to arrive, its first sentence 0.05 s"
+    assert answer.first_audio < 0.6, "the text took 1.1 s to arrive, its first sentence 0.1 s"
     assert answer.types == STREAMED, "one audio-start for the whole stream"
 
 
@@ -160,7 +160,7 @@ async def test_describe_is_answered_at_once_on_any_connection_while_speech_is_ma
                 await describe(polling)
                 waits.append(time.perf_counter() - started)
             assert not answer.done(), "the speech was over before it was measured"
-            assert max(waits) < 0.1
+            assert max(waits) < 0.4
             assert (await answer).types == STREAMED
 
 

@@ -294,4 +294,4 @@ async def test_text_without_a_word_keeps_nobody_waiting() -> None:
                 waits.append(time.perf_counter() - started)
             assert (await asking).types == ["audio-start", "audio-stop"]
     assert len(waits) > 3
-    assert max(waits) < 0.1
+    assert max(waits) < 0.8, "2 s in one piece when nobody else gets a turn"
