@@ -28,19 +28,33 @@ def trim_silence(
     Returns:
         A view of `samples`; empty when there is nothing in it.
     """
+    loud = _loud_part(samples, sample_rate, threshold_db)
+    if loud is None:
+        return samples[:0]
+    keep = int(margin * sample_rate)
+    return samples[max(0, loud[0] - keep) : loud[1] + keep]
+
+
+def trim_end(
+    samples: NDArray[np.float32], sample_rate: int, *, keep: float, threshold_db: float = -50.0
+) -> NDArray[np.float32]:
+    """Cut silence off the end, all but `keep` seconds; samples that are silent throughout stay as they are."""
+    loud = _loud_part(samples, sample_rate, threshold_db)
+    return samples if loud is None else samples[: loud[1] + round(keep * sample_rate)]
+
+
+def _loud_part(samples: NDArray[np.float32], sample_rate: int, threshold_db: float) -> tuple[int, int] | None:
+    """Where the first 5 ms that are no silence begin and the last ones end; None where all is silence."""
     frame = max(1, int(_FRAME_SECONDS * sample_rate))
     whole = len(samples) // frame
     if whole == 0:
-        return samples
+        return (0, len(samples)) if len(samples) else None
     power = np.square(samples[: whole * frame], dtype=np.float64).reshape(whole, frame).mean(axis=1)
     loudest = float(power.max())
     if loudest <= 1e-12:
-        return samples[:0]
+        return None
     loud = np.flatnonzero(power > loudest * 10 ** (threshold_db / 10))
-    keep = int(margin * sample_rate)
-    start = max(0, int(loud[0]) * frame - keep)
-    end = min(len(samples), (int(loud[-1]) + 1) * frame + keep)
-    return samples[start:end]
+    return int(loud[0]) * frame, (int(loud[-1]) + 1) * frame
 
 
 def amplify(samples: NDArray[np.float32], gain: float, *, ceiling: float = 0.97) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The original Chatterbox model, through upstream's own `generate_stream()`.
+"""The original Chatterbox model, through our own decoder or upstream's `generate_stream()`.
 
 The loaded model is shared by all streams and never changes: each call works on a shallow copy that carries
 its own conditionals. Likewise each stream has its own random numbers, its own cancellation, and leaves no
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import secrets
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from ..voices.library import original_voices
 from ..voices.voice import Voice
 from . import checkpoint, upstream
 from .base import Cancel, EngineError, EngineUnavailable, Samples, StreamMetrics
-from .steps import Steps, described
+from .seamless import SeamlessDecoder
+from .steps import Steps, described, explained_errors
 from .weights import find_files
 
 _LOGGER = logging.getLogger(__name__)
@@ -45,6 +47,7 @@ class OriginalEngine:
         """Upstream's ChatterboxTTS; its `conds` are the built-in voice's, or None."""
 
         self._voices = voices
+        self._decoder = SeamlessDecoder(model)
         self._clips: dict[Path, _ClipConditionals] = {}
 
     @classmethod
@@ -104,8 +107,54 @@ class OriginalEngine:
         if self._model is None:
             raise EngineError("the engine is closed")
         self._check_length(text)
+        conditionals = self._with_exaggeration(self._conditionals_of(voice), settings.exaggeration)
+        if settings.decoder == "upstream":
+            stream = self._upstream(text, conditionals, settings, cancel)
+        else:
+            stream = self._seamless(text, conditionals, voice, settings, cancel)
+        worked = time.perf_counter() - started
+        chunks = samples_made = 0
+        first = 0.0
+        with contextlib.closing(stream):
+            while True:
+                resumed = time.perf_counter()
+                samples = next(stream, None)
+                worked += time.perf_counter() - resumed
+                if samples is None:
+                    break
+                chunks += 1
+                samples_made += len(samples)
+                if chunks == 1:
+                    first = time.perf_counter() - started
+                duration = samples_made / SAMPLE_RATE
+                yield samples, StreamMetrics(chunks, first, worked, duration, worked / duration)
+        if not chunks:
+            raise EngineError(
+                "Chatterbox made no speech of this text, it ended before the first sound; try another seed"
+            )
+
+    def _seamless(
+        self, text: str, conditionals: Any, voice: Voice, settings: GenerationSettings, cancel: Cancel
+    ) -> Generator[Samples, None, None]:
+        """Our own decoding."""
+        seed = secrets.randbelow(2**31) if settings.seed < 0 else settings.seed
+        clip = voice.reference_clip
+        # What the prompt's keys and values are made of; a clip that changed has another version.
+        key = (clip, self._clips[clip].version if clip is not None else None, settings.exaggeration)
+        with contextlib.closing(self._decoder.stream(text, conditionals, settings, seed, cancel, key)) as stream:
+            while True:
+                with explained_errors():
+                    samples = next(stream, None)
+                if samples is None:
+                    return
+                yield samples
+
+    def _upstream(
+        self, text: str, conditionals: Any, settings: GenerationSettings, cancel: Cancel
+    ) -> Generator[Samples, None, None]:
+        """chatterbox-streaming's own `generate_stream()`, for comparison."""
         view = copy.copy(self._model)
-        view.conds = self._with_exaggeration(self._conditionals_of(voice), settings.exaggeration)
+        view.conds = conditionals
         stream = view.generate_stream(
             text=text,
             audio_prompt_path=None,
@@ -118,28 +167,11 @@ class OriginalEngine:
             print_metrics=settings.print_metrics,
         )
         steps = Steps(view, settings.seed, cancel)
-        worked = time.perf_counter() - started
-        chunks = samples_made = 0
-        first = 0.0
         try:
-            while True:
-                resumed = time.perf_counter()
-                samples = steps.next_chunk(stream)
-                worked += time.perf_counter() - resumed
-                if samples is None:
-                    break
-                chunks += 1
-                samples_made += len(samples)
-                if chunks == 1:
-                    first = time.perf_counter() - started
-                duration = samples_made / SAMPLE_RATE
-                yield samples, StreamMetrics(chunks, first, worked, duration, worked / duration)
+            while (samples := steps.next_chunk(stream)) is not None:
+                yield samples
         finally:
             steps.close(stream)
-        if not chunks:
-            raise EngineError(
-                "Chatterbox made no speech of this text, it ended before the first sound; try another seed"
-            )
         if steps.tokens >= MAX_SPEECH_TOKENS:
             _LOGGER.warning(
                 "Speech was cut at %d s: Chatterbox makes no more than %d speech tokens of one text (%d characters)",
@@ -151,6 +183,7 @@ class OriginalEngine:
     def close(self) -> None:
         """Drop the model and give its GPU memory back."""
         self._model = None
+        del self._decoder
         self._clips.clear()
         torch = upstream.load_torch()
         if torch.cuda.is_initialized():
