@@ -171,7 +171,7 @@ class GenerationSettings:
     )
     chunk_size: int = knob(
         25,
-        "Speech tokens (25 per second) of the first chunk; smaller sounds sooner and costs more",
+        "Speech tokens (25 per second) of the first chunk; fewer sound sooner and cost more (seamless: 12 at least)",
         unit="tokens",
         bounds=(5, 500),
         group="Chatterbox",

@@ -10,6 +10,7 @@ upstream's stream:
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,13 +73,13 @@ class StreamingFlow:
         """
         torch = self._torch
         state.tokens += tokens
-        ready = len(state.tokens) - (0 if final else self.lookahead)
-        new = ready * FRAMES_PER_TOKEN - state.frames
-        device = state.conditionals["prompt_token"].device
-        if new <= 0:
-            return torch.zeros(1, MEL_BANDS, 0, device=device)
+        prompt, feat = state.conditionals["prompt_token"], state.conditionals["prompt_feat"]
+        ready = prompt.shape[1] + len(state.tokens) - (0 if final else self.lookahead)
+        # The clip's own frames may be one more than its tokens' are: then upstream has one less for the speech, too.
+        if ready * FRAMES_PER_TOKEN - feat.shape[1] <= state.frames:
+            return torch.zeros(1, MEL_BANDS, 0, device=prompt.device)
         mel = self._decode(state, final, steps, cancel)[:, :, state.frames :]
-        state.frames += new
+        state.frames += mel.shape[2]
         return mel
 
     def _decode(self, state: FlowState, final: bool, steps: int, cancel: Cancel) -> Any:
@@ -120,7 +121,7 @@ class StreamingFlow:
         condition = torch.cat((condition, torch.zeros_like(condition)))
         rate = decoder.inference_cfg_rate
         x = noise
-        for now, then in zip(times[:-1], times[1:], strict=True):
+        for now, then in itertools.pairwise(times):
             cancel.raise_if_set()
             both = decoder.estimator(x.expand(2, -1, -1), mask, mu, now.expand(2), speaker, condition)
             x = x + (then - now) * ((1 + rate) * both[:1] - rate * both[1:])

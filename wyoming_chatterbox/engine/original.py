@@ -22,19 +22,13 @@ from ..voices.library import original_voices
 from ..voices.voice import Voice
 from . import checkpoint, upstream
 from .base import Cancel, EngineError, EngineUnavailable, Samples, StreamMetrics
-from .seamless import SeamlessDecoder
+from .seamless import MAX_SPEECH_TOKENS, SAMPLE_RATE, TOKENS_PER_SECOND, SeamlessDecoder
 from .steps import Steps, described, explained_errors
 from .weights import find_files
 
 _LOGGER = logging.getLogger(__name__)
 
 MODEL = "original"
-
-SAMPLE_RATE = 24_000
-"""S3GEN_SR upstream."""
-
-MAX_SPEECH_TOKENS = 1000
-"""Upstream stops here, saying nothing; at 25 tokens per second it is 40 seconds."""
 
 _WARM_UP_TEXT = "Good morning, the kettle is on."
 
@@ -47,7 +41,7 @@ class OriginalEngine:
         """Upstream's ChatterboxTTS; its `conds` are the built-in voice's, or None."""
 
         self._voices = voices
-        self._decoder = SeamlessDecoder(model)
+        self._decoder: Any = SeamlessDecoder(model)
         self._clips: dict[Path, _ClipConditionals] = {}
 
     @classmethod
@@ -58,7 +52,7 @@ class OriginalEngine:
             model_dir: has the weights, as `weights.find_files` expects them.
             device: auto, cpu, mps, cuda or cuda:N.
             reference_clip: audio file whose voice becomes the default; None leaves only the built-in one.
-            seed: of the model's own noise; -1 counts as 0, since the noise is part of the voice.
+            seed: of the noise that upstream's decoder has; -1 counts as 0, since the noise is part of the voice.
 
         Raises:
             EngineUnavailable: packages, weights or the device are missing.
@@ -138,9 +132,10 @@ class OriginalEngine:
     ) -> Generator[Samples, None, None]:
         """Our own decoding."""
         seed = secrets.randbelow(2**31) if settings.seed < 0 else settings.seed
+        # What the prompt's keys and values are made of: these very conditionals (None: the built-in voice's), and how
+        # they are delivered. A clip that changed has others.
         clip = voice.reference_clip
-        # What the prompt's keys and values are made of; a clip that changed has another version.
-        key = (clip, self._clips[clip].version if clip is not None else None, settings.exaggeration)
+        key = (None if clip is None else self._clips[clip], settings.exaggeration)
         with contextlib.closing(self._decoder.stream(text, conditionals, settings, seed, cancel, key)) as stream:
             while True:
                 with explained_errors():
@@ -175,15 +170,14 @@ class OriginalEngine:
         if steps.tokens >= MAX_SPEECH_TOKENS:
             _LOGGER.warning(
                 "Speech was cut at %d s: Chatterbox makes no more than %d speech tokens of one text (%d characters)",
-                MAX_SPEECH_TOKENS // 25,
+                MAX_SPEECH_TOKENS // TOKENS_PER_SECOND,
                 MAX_SPEECH_TOKENS,
                 len(text),
             )
 
     def close(self) -> None:
         """Drop the model and give its GPU memory back."""
-        self._model = None
-        del self._decoder
+        self._model = self._decoder = None
         self._clips.clear()
         torch = upstream.load_torch()
         if torch.cuda.is_initialized():
@@ -250,8 +244,10 @@ class OriginalEngine:
         return tts.Conditionals(t3, dict(conditionals.gen))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _ClipConditionals:
+    """Equal only to itself: what was computed from another file, or at another time, is another voice."""
+
     version: tuple[int, int]
     """The file's modification time (ns) and size (bytes) they were computed from."""
 

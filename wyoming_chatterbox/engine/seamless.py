@@ -8,6 +8,8 @@ give the same samples on the same device.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Generator
@@ -15,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..audio import trim_end
+from ..audio import loudest_power, trim_end
 from ..settings import GenerationSettings
 from . import upstream
 from .base import Cancel, Samples
@@ -29,12 +31,14 @@ _LOGGER = logging.getLogger(__name__)
 SAMPLE_RATE = 24_000
 TOKENS_PER_SECOND = 25
 
-MAX_TOKENS = 1000
+MAX_SPEECH_TOKENS = 1000
 """Upstream's cap, 40 seconds; the model was not trained on longer speech."""
 
 _MARGIN_TOKENS = 75
 _TOKENS_PER_CHARACTER = 5
-"""Slow speech has 8 characters per second, 3 tokens each; a model that goes on for longer has lost its text."""
+_TOKENS_PER_DIGIT = 15
+"""Slow speech has 8 characters per second, 3 tokens each, and a digit is a word or two ("$1,234,567"); a model that
+goes on for longer has lost its text."""
 
 _MAX_CHUNK_TOKENS = 200
 _TRAILING_SILENCE = 0.3
@@ -50,6 +54,9 @@ class SeamlessDecoder:
         self._tokens = TokenGenerator(model.t3)
         self._flow = StreamingFlow(model.s3gen.flow)
         self._vocoder = StreamingVocoder(model.s3gen.mel2wav)
+        # Of fewer tokens nothing can be heard yet: the last ones wait for what follows them, in the flow decoder and
+        # in the vocoder.
+        self._least = self._flow.lookahead + self._vocoder.right // FRAMES_PER_TOKEN + 1
 
     def stream(
         self, text: str, conditionals: Any, settings: GenerationSettings, seed: int, cancel: Cancel, prompt_key: Any
@@ -70,7 +77,7 @@ class SeamlessDecoder:
         """
         torch = self._torch
         text_tokens = self._model.tokenizer.text_to_tokens(upstream.load_chatterbox().punc_norm(text))
-        limit = min(MAX_TOKENS, _MARGIN_TOKENS + _TOKENS_PER_CHARACTER * len(text))
+        limit = most_tokens(text)
         utterance = _Utterance(self, conditionals, seed, cancel)
         tokens = self._tokens.tokens(
             conditionals.t3,
@@ -82,25 +89,21 @@ class SeamlessDecoder:
             cancel=cancel,
             prompt_key=prompt_key,
         )
-        size = float(settings.chunk_size)
+        size = float(max(settings.chunk_size, self._least))
         count = 0
-        while True:
-            chunk: list[int] = []
-            # inference_mode is a property of the thread: it must be over whenever a caller has it.
-            with torch.inference_mode():
-                while len(chunk) < int(size):
-                    token = next(tokens, None)
-                    if token is None:
-                        break
-                    chunk.append(token)
-                count += len(chunk)
-                final = len(chunk) < int(size) or count >= limit
-                samples = utterance.push(chunk, final=final)
-            if len(samples):
-                yield samples
-            if final:
-                break
-            size = min(size * settings.chunk_growth, _MAX_CHUNK_TOKENS)
+        with contextlib.closing(tokens):
+            while True:
+                # inference_mode is a property of the thread: it must be over whenever a caller has it.
+                with torch.inference_mode():
+                    chunk = list(itertools.islice(tokens, int(size)))
+                    count += len(chunk)
+                    final = len(chunk) < int(size) or count >= limit
+                    samples = utterance.push(chunk, final=final)
+                if len(samples):
+                    yield samples
+                if final:
+                    break
+                size = min(size * settings.chunk_growth, max(size, _MAX_CHUNK_TOKENS))
         if count >= limit:
             _LOGGER.warning(
                 "Speech was ended after %.0f s: the model went on for longer than %d characters take",
@@ -109,17 +112,26 @@ class SeamlessDecoder:
             )
 
 
+def most_tokens(text: str) -> int:
+    """No speech of this text takes more tokens."""
+    digits = sum(character.isdigit() for character in text)
+    tokens = _TOKENS_PER_CHARACTER * (len(text) - digits) + _TOKENS_PER_DIGIT * digits
+    return min(MAX_SPEECH_TOKENS, _MARGIN_TOKENS + tokens)
+
+
 class _Utterance:
     """The tokens of one utterance on their way to samples."""
 
     def __init__(self, decoder: SeamlessDecoder, conditionals: Any, seed: int, cancel: Cancel) -> None:
         self._decoder = decoder
         self._cancel = cancel
-        self._flow = decoder._flow.start(conditionals.gen, seed)
-        self._vocoder = decoder._vocoder.start(seed)
+        # The tokens' seed is the first of three, so that no noise follows another's.
+        self._flow = decoder._flow.start(conditionals.gen, seed + 1)
+        self._vocoder = decoder._vocoder.start(seed + 2)
         self._watermark = StreamingWatermark(decoder._model.watermarker, SAMPLE_RATE)
         # Upstream silences and fades in the first 40 ms, where the reference clip may be heard.
         self._fade = decoder._model.s3gen.trim_fade.cpu().numpy()
+        self._loudest = 0.0
 
     def push(self, tokens: list[int], *, final: bool) -> Samples:
         decoder = self._decoder
@@ -130,12 +142,13 @@ class _Utterance:
         done, preview = decoder._vocoder.push(self._vocoder, mel, final=final)
         samples = self._faded(done.cpu().numpy().astype(np.float32))
         if final:
-            samples = trim_end(samples, SAMPLE_RATE, keep=_TRAILING_SILENCE)
+            samples = trim_end(samples, SAMPLE_RATE, keep=_TRAILING_SILENCE, loudest=self._loudest)
+        self._loudest = max(self._loudest, loudest_power(samples, SAMPLE_RATE))
         marked = self._watermark.apply(samples, preview.cpu().numpy().astype(np.float32))
         _LOGGER.debug(
             "%d tokens, %d frames in %.3f s, %d samples in %.3f s",
             len(tokens),
-            mel.shape[2] // FRAMES_PER_TOKEN * FRAMES_PER_TOKEN,
+            mel.shape[2],
             decoded - started,
             len(marked),
             time.perf_counter() - decoded,

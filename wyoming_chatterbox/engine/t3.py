@@ -7,8 +7,9 @@ prompt, whose keys and values are the same each time.
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,11 @@ TOP_P = 0.8
 REPETITION_PENALTY = 2.0
 """Fixed in upstream's `inference_stream`."""
 
-_CACHED_VOICES = 16
+_CACHED_PROMPTS = 16
 """Prompts whose keys and values are kept: one per voice and exaggeration in use, 8 MB each in fp32."""
+
+_CACHE_STEP = 256
+"""Caches have a multiple of this many positions, so that an utterance mostly fits into the cache of the last one."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,26 @@ class Prompt:
     length: int
 
 
+@dataclass(frozen=True)
+class _Cache:
+    """One utterance's keys and values; 0.5 MB per position in fp32. What it held before is never read."""
+
+    keys: list[Any]
+    """Per layer, shape (2, heads, positions, head size)."""
+
+    values: list[Any]
+    cos: Any
+    """Of the rotary embedding, shape (positions, head size)."""
+
+    sin: Any
+
+    @property
+    def positions(self) -> int:
+        return int(self.cos.shape[0])
+
+
 class TokenGenerator:
-    """Upstream's T3 with a decode loop of its own. One utterance at a time."""
+    """Upstream's T3 with a decode loop of its own. Its utterances may be advanced in turns, within inference mode."""
 
     def __init__(self, t3: Any) -> None:
         self._torch = upstream.load_torch()
@@ -46,8 +68,7 @@ class TokenGenerator:
         self._head_size: int = config.head_dim
         self._dtype = t3.speech_head.weight.dtype
         self._prompts: OrderedDict[Any, Prompt] = OrderedDict()
-        self._keys: Any = None
-        self._values: Any = None
+        self._free: _Cache | None = None
         self.stop_token: int = t3.hp.stop_speech_token
         valid = self._torch.zeros(t3.hp.speech_tokens_dict_size, dtype=self._torch.bool)
         # The start token and all above the stop token are no sound; upstream fails on them, or drops what it has.
@@ -66,7 +87,7 @@ class TokenGenerator:
         limit: int,
         cancel: Cancel,
         prompt_key: Any = None,
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, None]:
         """Speech tokens (0 to 6560) until the model ends the speech.
 
         Args:
@@ -74,7 +95,8 @@ class TokenGenerator:
             text_tokens: shape (1, n), without start and stop.
             limit: most tokens.
             cancel: looked at before every token.
-            prompt_key: what `conditionals` are; equal ones share their prompt. None: nothing is kept.
+            prompt_key: what `conditionals` are; they share their prompt with all that were given an equal key. None:
+                nothing is kept.
 
         Raises:
             Cancelled: `cancel` was set.
@@ -85,26 +107,25 @@ class TokenGenerator:
         prompt = self._prompt(conditionals, prompt_key)
         start = self._t3.hp.start_speech_token
         text = self._text_embeddings(text_tokens)
-        self._allocate(prompt.length + text.shape[1] + 2 + limit)
-        for layer, (keys, values) in enumerate(zip(prompt.keys, prompt.values, strict=True)):
-            self._keys[layer][:, :, : prompt.length] = keys
-            self._values[layer][:, :, : prompt.length] = values
         # Upstream feeds the start token twice, both at position 0.
         begin = self._speech_embedding(start, 0).expand(2, 2, -1)
         position = prompt.length
         hidden = torch.cat((text, begin), dim=1)
         seen = torch.zeros(self._invalid.shape[0], dtype=torch.bool, device=device)
         seen[start] = True
-        for index in range(limit):
-            cancel.raise_if_set()
-            logits = self._t3.speech_head(self._forward(hidden, position)[:, -1:])[:, 0].float()
-            position += hidden.shape[1]
-            token = self._sample(logits, seen, cfg_weight, temperature, generator)
-            if token == self.stop_token:
-                return
-            yield token
-            seen[token] = True
-            hidden = self._speech_embedding(token, index + 1).expand(2, -1, -1)
+        with self._cache(position + hidden.shape[1] + limit) as cache:
+            for own, kept in zip(cache.keys + cache.values, prompt.keys + prompt.values, strict=True):
+                own[:, :, : prompt.length] = kept
+            for index in range(limit):
+                cancel.raise_if_set()
+                logits = self._t3.speech_head(self._forward(hidden, position, cache)[:, -1:])[:, 0].float()
+                position += hidden.shape[1]
+                token = self._sample(logits, seen, cfg_weight, temperature, generator)
+                if token == self.stop_token:
+                    return
+                yield token
+                seen[token] = True
+                hidden = self._speech_embedding(token, index + 1).expand(2, -1, -1)
 
     def _sample(self, logits: Any, seen: Any, cfg_weight: float, temperature: float, generator: Any) -> int:
         """One token from logits of shape (2, vocabulary): guidance, temperature, repetition penalty, top-p."""
@@ -126,16 +147,16 @@ class TokenGenerator:
             return self._prompts[key]
         embeddings = self._t3.prepare_conditioning(conditionals).to(self._dtype)
         length = embeddings.shape[1]
-        self._allocate(length)
-        self._forward(embeddings.expand(2, -1, -1), 0)
-        prompt = Prompt(
-            [keys[:1, :, :length].clone() for keys in self._keys],
-            [values[:1, :, :length].clone() for values in self._values],
-            length,
-        )
+        with self._cache(length) as cache:
+            self._forward(embeddings.expand(2, -1, -1), 0, cache)
+            prompt = Prompt(
+                [keys[:1, :, :length].clone() for keys in cache.keys],
+                [values[:1, :, :length].clone() for values in cache.values],
+                length,
+            )
         if key is not None:
             self._prompts[key] = prompt
-            while len(self._prompts) > _CACHED_VOICES:
+            while len(self._prompts) > _CACHED_PROMPTS:
                 self._prompts.popitem(last=False)
         return prompt
 
@@ -153,31 +174,38 @@ class TokenGenerator:
         word = t3.speech_emb(torch.tensor([[token]], device=t3.device))
         return word + t3.speech_pos_emb.get_fixed_embedding(position)
 
-    def _allocate(self, length: int) -> None:
-        """A cache for at least `length` positions, kept from one utterance to the next."""
-        torch = self._torch
-        if self._keys is not None and self._keys[0].shape[2] >= length:
-            return
-        rounded = -(-length // 256) * 256
-        shape = (2, self._heads, rounded, self._head_size)
-        device = self._t3.device
-        self._keys = [torch.empty(shape, dtype=self._dtype, device=device) for _ in self._layers]
-        self._values = [torch.empty(shape, dtype=self._dtype, device=device) for _ in self._layers]
+    @contextlib.contextmanager
+    def _cache(self, positions: int) -> Iterator[_Cache]:
+        """A cache for at least so many positions that nobody else has; one is kept for the next utterance."""
+        cache, self._free = self._free, None
+        if cache is None or cache.positions < positions:
+            del cache  # not beside the new one
+            cache = self._new_cache(-(-positions // _CACHE_STEP) * _CACHE_STEP)
+        try:
+            yield cache
+        finally:
+            if self._free is None or self._free.positions < cache.positions:
+                self._free = cache
+
+    def _new_cache(self, positions: int) -> _Cache:
+        torch, device = self._torch, self._t3.device
+        shape = (2, self._heads, positions, self._head_size)
+        keys, values = ([torch.empty(shape, dtype=self._dtype, device=device) for _ in self._layers] for _ in range(2))
         rotary = self._t3.tfmr.rotary_emb
-        positions = torch.arange(rounded, device=device, dtype=torch.float32)
-        angles = torch.outer(positions, rotary.inv_freq.float().to(device))
+        angles = torch.outer(
+            torch.arange(positions, device=device, dtype=torch.float32), rotary.inv_freq.float().to(device)
+        )
         angles = torch.cat((angles, angles), dim=-1)
         scaling = rotary.attention_scaling
-        self._cos = (angles.cos() * scaling).to(self._dtype)
-        self._sin = (angles.sin() * scaling).to(self._dtype)
+        return _Cache(keys, values, (angles.cos() * scaling).to(self._dtype), (angles.sin() * scaling).to(self._dtype))
 
-    def _forward(self, hidden: Any, position: int) -> Any:
+    def _forward(self, hidden: Any, position: int, cache: _Cache) -> Any:
         """The Llama over new positions, shape (2, n, width) → the same, after the last norm."""
         torch = self._torch
         rows, length, _ = hidden.shape
         end = position + length
-        cos, sin = self._cos[position:end], self._sin[position:end]
-        for layer, keys, values in zip(self._layers, self._keys, self._values, strict=True):
+        cos, sin = cache.cos[position:end], cache.sin[position:end]
+        for layer, keys, values in zip(self._layers, cache.keys, cache.values, strict=True):
             attention, mlp = layer.self_attn, layer.mlp
             normed = layer.input_layernorm(hidden)
             split = (rows, length, self._heads, self._head_size)

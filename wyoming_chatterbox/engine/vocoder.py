@@ -85,7 +85,7 @@ class StreamingVocoder:
         """
         torch = self._torch
         state.mel = mel if state.mel is None else torch.cat((state.mel, mel), dim=2)
-        self._draw_noise(state, mel.shape[2], mel.dtype)
+        self._draw_noise(state, mel.shape[2])
         waiting = state.mel.shape[2] - state.left
         done = waiting if final else max(0, waiting - self.right)
         if done == 0:
@@ -105,33 +105,32 @@ class StreamingVocoder:
         state.left = kept
         return samples[start:end], samples[end:]
 
-    def _draw_noise(self, state: VocoderState, frames: int, dtype: Any) -> None:
+    def _draw_noise(self, state: VocoderState, frames: int) -> None:
         """Noise for new frames, in the order of the frames: how they arrive makes no difference."""
         torch = self._torch
-        drawn = torch.randn(frames, self._harmonics, SAMPLES_PER_FRAME, generator=state.generator, dtype=torch.float32)
-        noise = drawn.permute(1, 0, 2).reshape(1, self._harmonics, frames * SAMPLES_PER_FRAME).to(dtype)
+        drawn = torch.randn(frames, self._harmonics, SAMPLES_PER_FRAME, generator=state.generator)
+        noise = drawn.permute(1, 0, 2).reshape(1, self._harmonics, frames * SAMPLES_PER_FRAME)
         state.noise = noise if state.noise is None else torch.cat((state.noise, noise), dim=2)
 
     def _source(self, state: VocoderState) -> tuple[Any, list[float]]:
         """The source behind the left context, shape (1, 1, frames * 480), and the cycles after each of its frames.
 
         As upstream's SineGen and SourceModuleHnNSF, but the phase goes on where the last frame left it, and adds up
-        in double precision.
+        in double precision, on the CPU: not every device has it.
         """
         torch = self._torch
-        f0 = self._hift.f0_predictor(state.mel)[:, state.left :].double()  # (1, frames)
+        f0 = self._hift.f0_predictor(state.mel)[:, state.left :].cpu().double()  # (1, frames)
         per_frame = f0[0] * (SAMPLES_PER_FRAME / self._sine.sampling_rate)
         ends = state.cycles + torch.cumsum(per_frame, dim=0)
         starts = ends - per_frame
-        within = torch.arange(1, SAMPLES_PER_FRAME + 1, device=f0.device, dtype=torch.float64) / SAMPLES_PER_FRAME
+        within = torch.arange(1, SAMPLES_PER_FRAME + 1, dtype=torch.float64) / SAMPLES_PER_FRAME
         fundamental = (starts[:, None] + per_frame[:, None] * within).reshape(1, 1, -1)
-        order = torch.arange(1, self._harmonics + 1, device=f0.device, dtype=torch.float64).reshape(1, -1, 1)
-        dtype = state.mel.dtype
-        angle = (2 * math.pi * ((fundamental * order) % 1)).to(dtype)
-        voiced = (f0 > self._sine.voiced_threshold).to(dtype).repeat_interleave(SAMPLES_PER_FRAME, dim=1)[:, None]
+        order = torch.arange(1, self._harmonics + 1, dtype=torch.float64).reshape(1, -1, 1)
+        angle = (2 * math.pi * ((fundamental * order) % 1)).float()
+        voiced = (f0 > self._sine.voiced_threshold).float().repeat_interleave(SAMPLES_PER_FRAME, dim=1)[:, None]
         loudness = voiced * self._sine.noise_std + (1 - voiced) * self._sine.sine_amp / 3
-        noise = state.noise.to(f0.device)
-        sines = self._sine.sine_amp * torch.sin(angle + state.phases.to(f0.device, dtype)) * voiced + loudness * noise
+        sines = self._sine.sine_amp * torch.sin(angle + state.phases) * voiced + loudness * state.noise
+        sines = sines.to(state.mel.device, state.mel.dtype)
         module = self._hift.m_source
         merged = module.l_tanh(module.l_linear(sines.transpose(1, 2))).transpose(1, 2)
         return merged, [float(end) % 1.0 for end in ends]
