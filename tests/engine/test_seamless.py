@@ -286,6 +286,9 @@ def test_the_watermark_is_found_in_a_stream(long_engine: OriginalEngine, monkeyp
 def test_200_utterances_leave_nothing_behind(engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     # The only network here that is not tiny; it holds no state.
     monkeypatch.setattr(engine._model.watermarker, "apply_watermark", lambda samples, sample_rate: samples)
+    flow = engine._decoder._flow
+    solve = flow._solve
+    monkeypatch.setattr(flow, "_solve", lambda *given: solve(*given[:4], 1, given[5]))  # one step of ten
 
     def tensors() -> int:
         gc.collect()
