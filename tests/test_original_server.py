@@ -65,6 +65,7 @@ async def test_settings_reach_the_model_and_a_clip_becomes_a_voice(tiny_checkpoi
     shutil.copy(tiny_checkpoint / CLIP, clip)
     arguments = ["--model", "original", "--model-dir", str(tiny_checkpoint), "--reference-clip", str(clip)]
     arguments += ["--chunk-size", "10", "--exaggeration", "0.9", "--print-metrics", "--sample-rate", "16000"]
+    arguments += ["--decoder", "upstream"]
     with spawned(tmp_path, *arguments, program=PROGRAM) as server:
         server.wait_for("Model original is ready")
         async with AsyncTcpClient("127.0.0.1", server.port) as client:

@@ -23,7 +23,8 @@ def load(*arguments: str, **environment: str) -> Settings:
 
 def test_the_nine_parameters_of_upstream_are_settings_or_named_otherwise() -> None:
     upstream = {"exaggeration", "cfg_weight", "temperature", "chunk_size", "context_window", "fade_duration"}
-    assert upstream | {"print_metrics", "seed"} == {knob.name for knob in knobs_of(GenerationSettings)}
+    ours = {"decoder", "chunk_growth", "seed"}
+    assert upstream | {"print_metrics"} | ours == {knob.name for knob in knobs_of(GenerationSettings)}
     with pytest.raises(SettingsError, match="is called --reference-clip here"):
         load("--audio-prompt-path", "x.wav")
 

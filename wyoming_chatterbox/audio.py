@@ -28,19 +28,61 @@ def trim_silence(
     Returns:
         A view of `samples`; empty when there is nothing in it.
     """
-    frame = max(1, int(_FRAME_SECONDS * sample_rate))
-    whole = len(samples) // frame
-    if whole == 0:
-        return samples
-    power = np.square(samples[: whole * frame], dtype=np.float64).reshape(whole, frame).mean(axis=1)
-    loudest = float(power.max())
-    if loudest <= 1e-12:
+    loud = _loud_part(samples, sample_rate, threshold_db)
+    if loud is None:
         return samples[:0]
-    loud = np.flatnonzero(power > loudest * 10 ** (threshold_db / 10))
     keep = int(margin * sample_rate)
-    start = max(0, int(loud[0]) * frame - keep)
-    end = min(len(samples), (int(loud[-1]) + 1) * frame + keep)
-    return samples[start:end]
+    return samples[max(0, loud[0] - keep) : loud[1] + keep]
+
+
+def trim_end(
+    samples: NDArray[np.float32], sample_rate: int, *, keep: float, loudest: float = 0.0, threshold_db: float = -50.0
+) -> NDArray[np.float32]:
+    """Cut silence off the end, all but `keep` seconds.
+
+    Args:
+        samples: shape (n,), in [-1, 1].
+        loudest: the power of the loudest 5 ms before these samples, see `loudest_power`.
+        threshold_db: 5 ms quieter than this, relative to the loudest, are silence.
+    """
+    loud = _loud_part(samples, sample_rate, threshold_db, loudest)
+    return samples[: (loud[1] if loud is not None else 0) + round(keep * sample_rate)]
+
+
+def loudest_power(samples: NDArray[np.float32], sample_rate: int) -> float:
+    """The mean square of the loudest 5 ms; 0 where there are none."""
+    return float(_powers(samples, sample_rate).max(initial=0.0))
+
+
+def _loud_part(
+    samples: NDArray[np.float32], sample_rate: int, threshold_db: float, loudest: float = 0.0
+) -> tuple[int, int] | None:
+    """Where the first 5 ms that are no silence begin and the last ones end; None where all is silence."""
+    power = _powers(samples, sample_rate)
+    if len(power) == 0:
+        return (0, len(samples)) if len(samples) else None
+    loudest = max(loudest, float(power.max()))
+    if loudest <= 1e-12:
+        return None
+    loud = np.flatnonzero(power > loudest * 10 ** (threshold_db / 10))
+    if len(loud) == 0:
+        return None
+    frame = _frame_samples(sample_rate)
+    return int(loud[0]) * frame, (int(loud[-1]) + 1) * frame
+
+
+def _powers(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
+    """The mean square of every whole 5 ms."""
+    frame = _frame_samples(sample_rate)
+    whole = len(samples) // frame
+    powers: NDArray[np.float64] = (
+        np.square(samples[: whole * frame], dtype=np.float64).reshape(whole, frame).mean(axis=1)
+    )
+    return powers
+
+
+def _frame_samples(sample_rate: int) -> int:
+    return max(1, int(_FRAME_SECONDS * sample_rate))
 
 
 def amplify(samples: NDArray[np.float32], gain: float, *, ceiling: float = 0.97) -> NDArray[np.float32]:

@@ -168,26 +168,42 @@ class GenerationSettings:
         group="Chatterbox",
     )
     temperature: float = knob(0.8, "Sampling temperature; higher varies more", bounds=(0.05, 5.0), group="Chatterbox")
+    decoder: str = knob(
+        "seamless",
+        "How speech tokens become sound: seamless is ours, upstream is chatterbox-streaming's own, for comparison",
+        choices=("seamless", "upstream"),
+        group="Chatterbox",
+    )
     chunk_size: int = knob(
         25,
-        "Speech tokens (25 per second) per chunk; smaller sounds sooner and costs more",
+        "Speech tokens (25 per second) of the first chunk; fewer sound sooner and cost more (seamless: 12 at least)",
         unit="tokens",
         bounds=(5, 500),
         group="Chatterbox",
     )
+    chunk_growth: float = knob(
+        1.5,
+        "How much longer each chunk is than the one before, up to 200 tokens; 1 keeps them equal (seamless only)",
+        bounds=(1.0, 4.0),
+        group="Chatterbox",
+    )
     context_window: int = knob(
         50,
-        "Speech tokens of context that each chunk is decoded with",
+        "Speech tokens of context that each chunk is decoded with (upstream only: seamless takes all there are)",
         unit="tokens",
         # Upstream slices tokens[-context_window:], so 0 would mean all of them rather than none.
         bounds=(1, 1000),
         group="Chatterbox",
     )
     fade_duration: float = knob(
-        0.02, "Fade-in at the start of every chunk", unit="seconds", bounds=(0.0, 0.5), group="Chatterbox"
+        0.02,
+        "Fade-in at the start of every chunk (upstream only: seamless needs none)",
+        unit="seconds",
+        bounds=(0.0, 0.5),
+        group="Chatterbox",
     )
     print_metrics: bool = knob(
-        False, "Let chatterbox-streaming print its own metrics too (to the log's stream)", group="Chatterbox"
+        False, "Let chatterbox-streaming print its own metrics too, to the log (upstream only)", group="Chatterbox"
     )
     seed: int = knob(
         0,

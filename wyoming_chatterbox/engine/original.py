@@ -1,4 +1,4 @@
-"""The original Chatterbox model, through upstream's own `generate_stream()`.
+"""The original Chatterbox model, through our own decoder or upstream's `generate_stream()`.
 
 The loaded model is shared by all streams and never changes: each call works on a shallow copy that carries
 its own conditionals. Likewise each stream has its own random numbers, its own cancellation, and leaves no
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import secrets
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -21,18 +22,13 @@ from ..voices.library import original_voices
 from ..voices.voice import Voice
 from . import checkpoint, upstream
 from .base import Cancel, EngineError, EngineUnavailable, Samples, StreamMetrics
-from .steps import Steps, described
+from .seamless import MAX_SPEECH_TOKENS, SAMPLE_RATE, TOKENS_PER_SECOND, SeamlessDecoder
+from .steps import Steps, described, explained_errors
 from .weights import find_files
 
 _LOGGER = logging.getLogger(__name__)
 
 MODEL = "original"
-
-SAMPLE_RATE = 24_000
-"""S3GEN_SR upstream."""
-
-MAX_SPEECH_TOKENS = 1000
-"""Upstream stops here, saying nothing; at 25 tokens per second it is 40 seconds."""
 
 _WARM_UP_TEXT = "Good morning, the kettle is on."
 
@@ -45,6 +41,7 @@ class OriginalEngine:
         """Upstream's ChatterboxTTS; its `conds` are the built-in voice's, or None."""
 
         self._voices = voices
+        self._decoder: Any = SeamlessDecoder(model)
         self._clips: dict[Path, _ClipConditionals] = {}
 
     @classmethod
@@ -55,7 +52,7 @@ class OriginalEngine:
             model_dir: has the weights, as `weights.find_files` expects them.
             device: auto, cpu, mps, cuda or cuda:N.
             reference_clip: audio file whose voice becomes the default; None leaves only the built-in one.
-            seed: of the model's own noise; -1 counts as 0, since the noise is part of the voice.
+            seed: of the noise that upstream's decoder has; -1 counts as 0, since the noise is part of the voice.
 
         Raises:
             EngineUnavailable: packages, weights or the device are missing.
@@ -104,8 +101,55 @@ class OriginalEngine:
         if self._model is None:
             raise EngineError("the engine is closed")
         self._check_length(text)
+        conditionals = self._with_exaggeration(self._conditionals_of(voice), settings.exaggeration)
+        if settings.decoder == "upstream":
+            stream = self._upstream(text, conditionals, settings, cancel)
+        else:
+            stream = self._seamless(text, conditionals, voice, settings, cancel)
+        worked = time.perf_counter() - started
+        chunks = samples_made = 0
+        first = 0.0
+        with contextlib.closing(stream):
+            while True:
+                resumed = time.perf_counter()
+                samples = next(stream, None)
+                worked += time.perf_counter() - resumed
+                if samples is None:
+                    break
+                chunks += 1
+                samples_made += len(samples)
+                if chunks == 1:
+                    first = time.perf_counter() - started
+                duration = samples_made / SAMPLE_RATE
+                yield samples, StreamMetrics(chunks, first, worked, duration, worked / duration)
+        if not chunks:
+            raise EngineError(
+                "Chatterbox made no speech of this text, it ended before the first sound; try another seed"
+            )
+
+    def _seamless(
+        self, text: str, conditionals: Any, voice: Voice, settings: GenerationSettings, cancel: Cancel
+    ) -> Generator[Samples, None, None]:
+        """Our own decoding."""
+        seed = secrets.randbelow(2**31) if settings.seed < 0 else settings.seed
+        # What the prompt's keys and values are made of: these very conditionals (None: the built-in voice's), and how
+        # they are delivered. A clip that changed has others.
+        clip = voice.reference_clip
+        key = (None if clip is None else self._clips[clip], settings.exaggeration)
+        with contextlib.closing(self._decoder.stream(text, conditionals, settings, seed, cancel, key)) as stream:
+            while True:
+                with explained_errors():
+                    samples = next(stream, None)
+                if samples is None:
+                    return
+                yield samples
+
+    def _upstream(
+        self, text: str, conditionals: Any, settings: GenerationSettings, cancel: Cancel
+    ) -> Generator[Samples, None, None]:
+        """chatterbox-streaming's own `generate_stream()`, for comparison."""
         view = copy.copy(self._model)
-        view.conds = self._with_exaggeration(self._conditionals_of(voice), settings.exaggeration)
+        view.conds = conditionals
         stream = view.generate_stream(
             text=text,
             audio_prompt_path=None,
@@ -118,39 +162,22 @@ class OriginalEngine:
             print_metrics=settings.print_metrics,
         )
         steps = Steps(view, settings.seed, cancel)
-        worked = time.perf_counter() - started
-        chunks = samples_made = 0
-        first = 0.0
         try:
-            while True:
-                resumed = time.perf_counter()
-                samples = steps.next_chunk(stream)
-                worked += time.perf_counter() - resumed
-                if samples is None:
-                    break
-                chunks += 1
-                samples_made += len(samples)
-                if chunks == 1:
-                    first = time.perf_counter() - started
-                duration = samples_made / SAMPLE_RATE
-                yield samples, StreamMetrics(chunks, first, worked, duration, worked / duration)
+            while (samples := steps.next_chunk(stream)) is not None:
+                yield samples
         finally:
             steps.close(stream)
-        if not chunks:
-            raise EngineError(
-                "Chatterbox made no speech of this text, it ended before the first sound; try another seed"
-            )
         if steps.tokens >= MAX_SPEECH_TOKENS:
             _LOGGER.warning(
                 "Speech was cut at %d s: Chatterbox makes no more than %d speech tokens of one text (%d characters)",
-                MAX_SPEECH_TOKENS // 25,
+                MAX_SPEECH_TOKENS // TOKENS_PER_SECOND,
                 MAX_SPEECH_TOKENS,
                 len(text),
             )
 
     def close(self) -> None:
         """Drop the model and give its GPU memory back."""
-        self._model = None
+        self._model = self._decoder = None
         self._clips.clear()
         torch = upstream.load_torch()
         if torch.cuda.is_initialized():
@@ -217,8 +244,10 @@ class OriginalEngine:
         return tts.Conditionals(t3, dict(conditionals.gen))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _ClipConditionals:
+    """Equal only to itself: what was computed from another file, or at another time, is another voice."""
+
     version: tuple[int, int]
     """The file's modification time (ns) and size (bytes) they were computed from."""
 

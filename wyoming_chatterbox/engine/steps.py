@@ -39,20 +39,9 @@ class Steps:
 
         Raises Cancelled before the next speech token or flow step, and EngineError for what upstream raises.
         """
-        torch = self._torch
-        try:
-            # Upstream leaves inference mode on when it yields; this one puts back what the caller had.
-            with torch.inference_mode(), self._own_random(), self._hooks():
-                item = next(stream, None)
-        except EngineError:
-            raise
-        except torch.cuda.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise EngineError(
-                "the GPU has too little memory left for this text; close other programs or split it"
-            ) from error.with_traceback(None)  # its frames hold the tensors that did not fit
-        except Exception as error:
-            raise EngineError(f"Chatterbox failed on this text ({described(error)})") from error
+        # Upstream leaves inference mode on when it yields; this one puts back what the caller had.
+        with explained_errors(), self._torch.inference_mode(), self._own_random(), self._hooks():
+            item = next(stream, None)
         if item is None:
             return None
         samples: Samples = item[0].detach().cpu().numpy().reshape(-1).astype(np.float32)
@@ -114,6 +103,23 @@ class Steps:
             torch.cuda.set_rng_state(states[1], self._device)
         elif self._device.type == "mps":
             torch.mps.set_rng_state(states[1])
+
+
+@contextlib.contextmanager
+def explained_errors() -> Iterator[None]:
+    """What the model raises inside becomes an EngineError; engine errors stay what they are."""
+    torch = upstream.load_torch()
+    try:
+        yield
+    except EngineError:
+        raise
+    except torch.cuda.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise EngineError(
+            "the GPU has too little memory left for this text; close other programs or split it"
+        ) from error.with_traceback(None)  # its frames hold the tensors that did not fit
+    except Exception as error:
+        raise EngineError(f"Chatterbox failed on this text ({described(error)})") from error
 
 
 def described(error: BaseException) -> str:

@@ -1,0 +1,321 @@
+"""The whole of our decoder: what is heard at the joins, how long, how speech ends, the watermark."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.checkpoint_fixture import SKIP_REASON, TOKENS
+from tests.engine.tiny import agreement, ending_after, joins, level
+from tests.random_checkpoint import write_clip
+from wyoming_chatterbox.engine import seamless, upstream
+from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineError, Samples
+from wyoming_chatterbox.engine.original import OriginalEngine
+from wyoming_chatterbox.engine.watermark import StreamingWatermark
+from wyoming_chatterbox.settings import GenerationSettings
+from wyoming_chatterbox.voices.library import CHATTERBOX_DEFAULT
+from wyoming_chatterbox.voices.voice import Voice
+
+if not upstream.is_installed():
+    pytest.skip(SKIP_REASON, allow_module_level=True)
+
+import torch
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
+
+RATE = 24_000
+SAMPLES_PER_TOKEN = 960
+TEXT = "The kettle is on, and so is the radio."
+LONG = 60
+"""Tokens of an utterance with several joins."""
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_checkpoint: Path) -> OriginalEngine:
+    return OriginalEngine.load(tiny_checkpoint, "cpu", None, 0)
+
+
+@pytest.fixture
+def long_engine(engine: OriginalEngine) -> Iterator[OriginalEngine]:
+    with ending_after(engine._model, LONG):
+        yield engine
+
+
+def _chunks(
+    engine: OriginalEngine, *, text: str = TEXT, voice: Voice = CHATTERBOX_DEFAULT, **settings: Any
+) -> list[Samples]:
+    stream = engine.generate_stream(text, voice, dataclasses.replace(GenerationSettings(), **settings), Cancel())
+    return [samples for samples, _ in stream]
+
+
+def _speak(engine: OriginalEngine, **options: Any) -> Samples:
+    return np.concatenate(_chunks(engine, **options))
+
+
+# Joins
+
+
+def _dips(chunks: list[Samples]) -> list[float]:
+    """How much louder the first 5 ms of every chunk are than the 35 ms after them, in dB."""
+    samples = np.concatenate(chunks)
+    return [level(samples[at : at + 120]) - level(samples[at + 120 : at + 960]) for at in joins(chunks)]
+
+
+def test_the_level_at_joins_is_that_of_one_chunk(long_engine: OriginalEngine) -> None:
+    whole = _speak(long_engine, chunk_size=500)
+    chunks = _chunks(long_engine, chunk_size=12, chunk_growth=1.0)
+    streamed = np.concatenate(chunks)
+    assert len(joins(chunks)) == 5
+    for at in joins(chunks):
+        around = slice(at - RATE * 5 // 1000, at + RATE * 40 // 1000)
+        assert abs(level(streamed[around]) - level(whole[around])) < 1
+        assert abs(level(streamed[at : at + 120]) - level(whole[at : at + 120])) < 1
+        assert abs(streamed[at] - streamed[at - 1]) < 1.5 * abs(whole[at] - whole[at - 1]) + 0.01
+
+
+def test_upstream_has_a_hole_at_every_join(long_engine: OriginalEngine) -> None:
+    """So that the test above is known to see what it looks for."""
+    theirs = _dips(_chunks(long_engine, chunk_size=12, decoder="upstream"))
+    ours = _dips(_chunks(long_engine, chunk_size=12, chunk_growth=1.0))
+    assert max(theirs) < -10
+    assert np.mean(theirs) < np.mean(ours) - 6
+
+
+CHUNKINGS: list[dict[str, Any]] = [
+    {"chunk_size": 5, "chunk_growth": 1.0},
+    {"chunk_size": 12, "chunk_growth": 2.0},
+    {"chunk_size": 17, "chunk_growth": 1.3},
+    {},
+    {"chunk_size": LONG},
+]
+
+
+@pytest.mark.parametrize("chunking", CHUNKINGS, ids=str)
+def test_every_chunking_says_the_same(long_engine: OriginalEngine, chunking: dict[str, Any]) -> None:
+    whole = _speak(long_engine, chunk_size=500)
+    streamed = _speak(long_engine, **chunking)
+    assert len(streamed) == LONG * SAMPLES_PER_TOKEN == len(whole)
+    # What is left is the flow decoder, which does not see the tokens after a chunk: about 30 dB with these weights.
+    assert agreement(streamed, whole) > 25
+    assert agreement(_speak(long_engine, seed=1, **chunking), whole) < 10
+
+
+def test_chunks_grow_to_200_tokens_and_no_further(engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+    real = seamless._Utterance.push
+
+    def counted(self: Any, tokens: list[int], *, final: bool) -> Samples:
+        taken.append((len(tokens), final))
+        return real(self, tokens, final=final)
+
+    monkeypatch.setattr(seamless._Utterance, "push", counted)
+    with ending_after(engine._model, 500):
+        _speak(engine, chunk_size=25, chunk_growth=4.0, text="a" * 200)
+    assert taken == [(25, False), (100, False), (200, False), (175, True)]
+    taken.clear()
+    _speak(engine, chunk_size=TOKENS)
+    assert taken == [(TOKENS, False), (0, True)]
+    taken.clear()
+    with ending_after(engine._model, 0), pytest.raises(EngineError, match="made no speech"):
+        _speak(engine)
+    assert taken == [(0, True)]
+
+
+def test_the_first_chunk_is_the_smallest_that_is_heard(engine: OriginalEngine) -> None:
+    first, *_ = _chunks(engine, chunk_size=5)
+    assert len(first) == SAMPLES_PER_TOKEN
+    assert engine._decoder._least == 12
+
+
+# Ends
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("Hi.", 90), ("$1,234,567", 195), ("", 75), ("a" * 184, 995), ("a" * 185, 1000), ("1" * 5000, 1000)],
+)
+def test_the_most_tokens_of_a_text(text: str, tokens: int) -> None:
+    assert seamless.most_tokens(text) == tokens
+
+
+def test_a_model_that_does_not_stop_is_stopped_and_all_it_made_is_heard(
+    engine: OriginalEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ending_after(engine._model, 999):
+        samples = _speak(engine, text="Hi.")
+    assert len(samples) == seamless.most_tokens("Hi.") * SAMPLES_PER_TOKEN
+    assert "Speech was ended after 4 s: the model went on for longer than 3 characters take" in caplog.text
+    caplog.clear()
+    _speak(engine)
+    assert "Speech was ended" not in caplog.text
+
+
+@pytest.mark.parametrize("loud", [0.5, 0.1])
+def test_silence_at_the_end_is_cut(long_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch, loud: float) -> None:
+    """Also where all of the last chunk is silent, and the loud part in one before it."""
+    vocoder = long_engine._decoder._vocoder
+    real, begin = vocoder.push, [0]
+
+    def fading(state: Any, mel: Any, *, final: bool) -> Any:
+        done, preview = real(state, mel, final=final)
+        places = torch.arange(begin[0], begin[0] + len(done))
+        begin[0] += len(done)
+        return done * torch.where(places < loud * RATE, 1.0, 1e-4), preview * 1e-4
+
+    monkeypatch.setattr(vocoder, "push", fading)
+    chunks = _chunks(long_engine)
+    assert len(chunks) == 2
+    first = len(chunks[0])  # sent before it was known that only silence follows
+    assert first == 14 * SAMPLES_PER_TOKEN
+    assert sum(map(len, chunks)) == pytest.approx(max(first, loud * RATE) + 0.3 * RATE, abs=RATE * 0.005)
+
+
+def test_a_quiet_end_stays(long_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    vocoder = long_engine._decoder._vocoder
+    real = vocoder.push
+
+    def quieter(state: Any, mel: Any, *, final: bool) -> Any:
+        done, preview = real(state, mel, final=final)
+        return done * (0.01 if final else 1.0), preview
+
+    monkeypatch.setattr(vocoder, "push", quieter)
+    assert len(_speak(long_engine)) == LONG * SAMPLES_PER_TOKEN
+
+
+def test_one_token_is_spoken(engine: OriginalEngine) -> None:
+    with ending_after(engine._model, 1):
+        assert len(_speak(engine)) == SAMPLES_PER_TOKEN
+
+
+# Voices
+
+
+def test_a_clip_with_a_frame_more_than_its_tokens_loses_no_more_than_that_frame(
+    engine: OriginalEngine, tmp_path: Path
+) -> None:
+    lengths = set()
+    for seconds in (2.0, 2.02, 2.03):
+        clip = tmp_path / f"{seconds}.wav"
+        write_clip(clip, seconds=seconds)
+        voice = dataclasses.replace(CHATTERBOX_DEFAULT, name="mine", reference_clip=clip)
+        frames = engine._conditionals_of(voice).gen
+        more = frames["prompt_feat"].shape[1] - 2 * frames["prompt_token"].shape[1]
+        lengths.add(more)
+        for chunk_size in (12, 500):
+            samples = _speak(engine, voice=voice, chunk_size=chunk_size)
+            assert len(samples) == TOKENS * SAMPLES_PER_TOKEN - more * SAMPLES_PER_TOKEN // 2
+    assert lengths == {0, 1}
+
+
+def test_a_file_that_becomes_another_voice_and_looks_as_before_is_no_danger(
+    engine: OriginalEngine, tmp_path: Path
+) -> None:
+    """The prompt belongs to what was computed, not to the file's name, time and size."""
+    clip = tmp_path / "mine.wav"
+    voice = dataclasses.replace(CHATTERBOX_DEFAULT, name="mine", reference_clip=clip)
+    heard = []
+    for pitch in (120, 230):
+        write_clip(clip, pitch=pitch, seconds=2.0)
+        os.utime(clip, ns=(1, 1))
+        heard.append(_speak(engine, voice=voice))
+        del engine._clips[clip]
+    assert not np.array_equal(*heard)
+    assert np.array_equal(_speak(engine, voice=voice), heard[1])
+
+
+# The watermark
+
+
+def _loudness(samples: Samples) -> Samples:
+    """Speech-like: words of other loudness, 25 dB apart, and pauses."""
+    steps = np.repeat(np.array([1.0, 0.3, 0.06, 1.0, 0.0, 0.5]), len(samples) // 6)
+    smooth = np.convolve(steps, np.hanning(1200) / np.hanning(1200).sum(), mode="same")
+    return (samples[: len(smooth)] * smooth).astype(np.float32)
+
+
+def _marked(watermarker: Any, samples: Samples, cuts: list[int]) -> Samples:
+    streaming = StreamingWatermark(watermarker, RATE)
+    pieces = np.split(samples, cuts)
+    after = [samples[cut : cut + 16 * 480] for cut in [*cuts, len(samples)]]
+    return np.concatenate([streaming.apply(piece, rest) for piece, rest in zip(pieces, after, strict=True)])
+
+
+@pytest.mark.parametrize("pauses", [False, True])
+@pytest.mark.parametrize("cuts", [[13_440, 37_440], list(range(4_800, 57_600, 4_800)), [960, 12_480]], ids=len)
+def test_marking_piece_by_piece_is_marking_at_once(
+    long_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch, cuts: list[int], pauses: bool
+) -> None:
+    watermarker = long_engine._model.watermarker
+    with monkeypatch.context() as patched:
+        patched.setattr(watermarker, "apply_watermark", lambda samples, sample_rate: samples)
+        plain = _speak(long_engine)
+    if pauses:
+        plain = _loudness(plain)
+    at_once = watermarker.apply_watermark(plain, sample_rate=RATE)
+    streamed = _marked(watermarker, plain, cuts)
+    assert len(streamed) == len(plain)
+    assert level(streamed - plain) > level(plain) - 30, "there is a mark"
+    # Perth marks what is louder than a part of the loudest in its window: with pauses a piece may be marked where all
+    # at once is not.
+    assert agreement(streamed, at_once[: len(streamed)]) > (20 if pauses else 100)
+    for cut in cuts:
+        mark = streamed - plain
+        usual = np.abs(np.diff(mark[cut - 480 : cut + 480])).max()
+        assert abs(mark[cut] - mark[cut - 1]) <= usual, "no step at the join that its surroundings do not have"
+
+
+def test_the_watermark_is_found_in_a_stream(long_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    watermarker = long_engine._model.watermarker
+    for chunk_size in (12, 500):
+        marked = _speak(long_engine, chunk_size=chunk_size)
+        assert watermarker.get_watermark(marked, sample_rate=RATE, round=False) > 0.99
+    monkeypatch.setattr(watermarker, "apply_watermark", lambda samples, sample_rate: samples)
+    assert watermarker.get_watermark(_speak(long_engine), sample_rate=RATE, round=False) < 0.01
+
+
+# What stays
+
+
+def test_200_utterances_leave_nothing_behind(engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The only network here that is not tiny; it holds no state.
+    monkeypatch.setattr(engine._model.watermarker, "apply_watermark", lambda samples, sample_rate: samples)
+    flow = engine._decoder._flow
+    solve = flow._solve
+    monkeypatch.setattr(flow, "_solve", lambda *given: solve(*given[:4], 1, given[5]))  # one step of ten
+
+    def tensors() -> int:
+        gc.collect()
+        return sum(type(each) in (torch.Tensor, torch.nn.Parameter) for each in gc.get_objects())
+
+    def hooks() -> int:
+        roots = (engine._model.t3, engine._model.s3gen)
+        return sum(len(part._forward_pre_hooks) + len(part._forward_hooks) for root in roots for part in root.modules())
+
+    with ending_after(engine._model, 2):
+        for exaggeration in range(20):  # as many prompts as are kept, and more
+            _speak(engine, text="Hi.", exaggeration=exaggeration / 10)
+        before = tensors(), hooks()
+        cache = engine._decoder._tokens._free
+        for number in range(200):
+            cancel = Cancel()
+            settings = dataclasses.replace(GenerationSettings(), seed=number, exaggeration=number % 20 / 10)
+            stream = engine.generate_stream("Hi.", CHATTERBOX_DEFAULT, settings, cancel)
+            if number % 10 == 0:
+                next(stream)
+                stream.close()
+            elif number % 10 == 1:
+                cancel.set()
+                with pytest.raises(Cancelled):
+                    next(stream)
+            else:
+                assert len(list(stream)) == 1
+            del stream
+        assert (tensors(), hooks()) == before
+        assert engine._decoder._tokens._free is cache

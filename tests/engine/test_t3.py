@@ -1,0 +1,206 @@
+"""Our decode loop against upstream's, on the tiny checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.checkpoint_fixture import SKIP_REASON, TOKENS
+from tests.engine.tiny import load_model
+from wyoming_chatterbox.engine import t3, upstream
+from wyoming_chatterbox.engine.base import Cancel, Cancelled
+from wyoming_chatterbox.engine.t3 import TokenGenerator
+
+if not upstream.is_installed():
+    pytest.skip(SKIP_REASON, allow_module_level=True)
+
+import torch
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
+
+SPEECH_TOKENS = 6561
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint: Path) -> Any:
+    """Tests leave it as it was."""
+    return load_model(tiny_checkpoint)
+
+
+@pytest.fixture
+def generator(model: Any) -> Iterator[TokenGenerator]:
+    with torch.inference_mode():
+        yield TokenGenerator(model.t3)
+
+
+def _conditionals(model: Any, exaggeration: float = 0.5, *, other_voice: bool = False) -> Any:
+    own = model.conds.t3
+    speaker = own.speaker_emb.flip(-1) if other_voice else own.speaker_emb
+    return upstream.load_chatterbox().T3Cond(
+        speaker_emb=speaker,
+        cond_prompt_speech_tokens=own.cond_prompt_speech_tokens,
+        emotion_adv=torch.full((1, 1, 1), exaggeration),
+    )
+
+
+def _start(generator: TokenGenerator, model: Any, conditionals: Any = None, **options: Any) -> Iterator[int]:
+    text = model.tokenizer.text_to_tokens(options.pop("text", "The kettle is on."))
+    given: dict[str, Any] = {"cfg_weight": 0.5, "temperature": 0.8, "seed": 0, "limit": 1000, "cancel": Cancel()}
+    return generator.tokens(conditionals or _conditionals(model), text, **{**given, **options})
+
+
+def _tokens(generator: TokenGenerator, model: Any, conditionals: Any = None, **options: Any) -> list[int]:
+    return list(_start(generator, model, conditionals, **options))
+
+
+@contextlib.contextmanager
+def _logits(model: Any) -> Iterator[list[Any]]:
+    """The logits of real speech tokens that the speech head gives meanwhile, one (2, 6561) for each token."""
+    seen: list[Any] = []
+    handle = model.t3.speech_head.register_forward_hook(
+        lambda module, arguments, logits: seen.append(logits[:, -1, :SPEECH_TOKENS].clone())
+    )
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def test_logits_are_upstreams_when_the_tokens_are(
+    generator: TokenGenerator, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hp = model.t3.hp
+    text = model.tokenizer.text_to_tokens("The kettle is on.")
+    both = torch.nn.functional.pad(text, (1, 0), value=hp.start_text_token)
+    both = torch.nn.functional.pad(both, (0, 1), value=hp.stop_text_token).expand(2, -1)
+    with _logits(model) as theirs, torch.random.fork_rng():
+        torch.manual_seed(0)
+        (chunk,) = model.inference_stream(t3_cond=_conditionals(model), text_tokens=both, chunk_size=1000)
+    spoken = chunk[0].tolist()
+    assert spoken[-1] == hp.stop_speech_token and len(spoken) == TOKENS + 1
+
+    coming = iter(spoken)
+    monkeypatch.setattr(generator, "_sample", lambda *args: next(coming))
+    for key in (None, "kept", "kept"):  # without a kept prompt, the one that makes it, the one that uses it
+        coming = iter(spoken)
+        with _logits(model) as ours:
+            assert _tokens(generator, model, prompt_key=key) == spoken[:-1]
+        assert len(ours) == len(theirs)
+        for mine, expected in zip(ours, theirs, strict=True):
+            assert (mine - expected).norm() / expected.norm() < 1e-4
+
+
+def test_sampling_is_upstreams_but_for_tokens_that_do_not_exist(generator: TokenGenerator, model: Any) -> None:
+    from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor, TopPLogitsWarper
+
+    noise = torch.Generator().manual_seed(1)
+    seen = torch.zeros(model.t3.hp.speech_tokens_dict_size, dtype=torch.bool)
+    past = torch.randint(0, SPEECH_TOKENS, (1, 200), generator=noise)
+    seen[past[0]] = True
+    for seed in range(20):
+        logits = 4 * torch.randn(2, len(seen), generator=noise)
+        logits[:, SPEECH_TOKENS:] = -1e4  # what upstream must not sample
+        scores = (logits[:1] + 0.3 * (logits[:1] - logits[1:])) / 0.7
+        scores = TopPLogitsWarper(top_p=0.8)(None, RepetitionPenaltyLogitsProcessor(penalty=2.0)(past, scores))
+        allowed = set((scores[0] > float("-inf")).nonzero().flatten().tolist())
+        drawn = {generator._sample(logits, seen, 0.3, 0.7, torch.Generator().manual_seed(seed + k)) for k in range(5)}
+        assert drawn <= allowed and len(allowed) < SPEECH_TOKENS
+
+
+def test_the_voices_part_of_the_prompt_is_computed_once_and_changes_nothing(
+    generator: TokenGenerator, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voices = {
+        ("a", 0.5): _conditionals(model),
+        ("a", 1.5): _conditionals(model, 1.5),
+        ("b", 0.5): _conditionals(model, other_voice=True),
+    }
+    plain = {key: _tokens(generator, model, conditionals) for key, conditionals in voices.items()}
+    assert len({tuple(tokens) for tokens in plain.values()}) == 3
+    real, calls = model.t3.prepare_conditioning, []
+    monkeypatch.setattr(model.t3, "prepare_conditioning", lambda given: calls.append(given) or real(given))
+    for _ in range(2):
+        for key, conditionals in voices.items():
+            assert _tokens(generator, model, conditionals, prompt_key=key) == plain[key]
+    assert len(calls) == 3
+
+
+def test_no_more_than_some_prompts_are_kept_and_the_last_used_ones_stay(
+    generator: TokenGenerator, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(t3, "_CACHED_PROMPTS", 2)
+    for key in ("a", "b", "a", "c"):
+        _tokens(generator, model, prompt_key=key, limit=1)
+    assert list(generator._prompts) == ["a", "c"]
+
+
+def test_tokens_that_do_not_exist_are_never_sampled(generator: TokenGenerator, model: Any) -> None:
+    weight = model.t3.speech_head.weight.data
+    before = weight.clone()
+    try:
+        weight[[6561, 6563, 7000, 8193], 0] = 50.0  # the head's likeliest by far
+        tokens = _tokens(generator, model)
+    finally:
+        weight.copy_(before)
+    assert len(tokens) == TOKENS
+    assert all(0 <= token < SPEECH_TOKENS for token in tokens)
+
+
+def test_the_limit_is_kept(generator: TokenGenerator, model: Any) -> None:
+    everything = _tokens(generator, model)
+    assert len(everything) == TOKENS
+    assert _tokens(generator, model, limit=7) == everything[:7]
+
+
+def test_the_seed_decides(generator: TokenGenerator, model: Any) -> None:
+    first = _tokens(generator, model, seed=3)
+    torch.randn(5)
+    assert _tokens(generator, model, seed=3) == first
+    assert _tokens(generator, model, seed=4) != first
+    assert _tokens(TokenGenerator(model.t3), model, seed=3) == first
+
+
+def test_nothing_runs_after_cancelling(generator: TokenGenerator, model: Any) -> None:
+    cancel = Cancel()
+    tokens = _start(generator, model, cancel=cancel)
+    with _logits(model) as passes:
+        for _ in range(4):
+            next(tokens)
+        cancel.set()
+        with pytest.raises(Cancelled):
+            next(tokens)
+    assert len(passes) == 4
+
+
+def test_utterances_that_take_turns_do_not_mix_and_their_cache_is_used_again(
+    generator: TokenGenerator, model: Any
+) -> None:
+    options: list[dict[str, Any]] = [
+        {"seed": 1, "prompt_key": "a"},
+        {"seed": 2, "prompt_key": "b", "conditionals": _conditionals(model, 1.5), "text": "No."},
+        {"seed": 3, "prompt_key": "a", "limit": 20},
+    ]
+    alone = [_tokens(TokenGenerator(model.t3), model, **each) for each in options]
+    streams = [_start(generator, model, **each) for each in options]
+    together: list[list[int]] = [[] for _ in streams]
+    for _ in range(TOKENS + 1):
+        for stream, tokens in zip(streams, together, strict=True):
+            tokens += [token for token in [next(stream, None)] if token is not None]
+    assert together == alone
+    kept = generator._free
+    assert kept is not None
+    for each in (*options, {"seed": 1, "limit": 5}):
+        _tokens(generator, model, **each)
+        assert generator._free is kept, "no memory is taken for it"
+
+
+def test_an_abandoned_utterance_gives_its_cache_back(generator: TokenGenerator, model: Any) -> None:
+    stream = _start(generator, model)
+    next(stream)
+    assert generator._free is None
+    del stream
+    assert generator._free is not None

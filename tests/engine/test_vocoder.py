@@ -1,0 +1,149 @@
+"""Our streaming of the vocoder against one decode of everything, on the tiny checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.checkpoint_fixture import SKIP_REASON
+from tests.engine.tiny import agreement, load_model
+from wyoming_chatterbox.engine import upstream
+from wyoming_chatterbox.engine.base import Cancel
+from wyoming_chatterbox.engine.flow import StreamingFlow
+from wyoming_chatterbox.engine.vocoder import LEFT_FRAMES, RIGHT_FRAMES, SAMPLES_PER_FRAME, StreamingVocoder
+
+if not upstream.is_installed():
+    pytest.skip(SKIP_REASON, allow_module_level=True)
+
+import torch
+
+FRAMES = 120
+CUTS = [[120], [60, 60], [28, 74, 18], [1, 16, 1, 100, 2], [7] * 17 + [1], [1] * 120]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint: Path) -> Any:
+    return load_model(tiny_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def mel(model: Any) -> Any:
+    """Shape (1, 80, FRAMES)."""
+    tokens = torch.randint(0, 6561, (FRAMES // 2,), generator=torch.Generator().manual_seed(1)).tolist()
+    flow = StreamingFlow(model.s3gen.flow)
+    with torch.inference_mode():
+        return flow.push(flow.start(model.conds.gen, 1), tokens, final=True, cancel=Cancel())
+
+
+@pytest.fixture
+def hift(model: Any) -> Iterator[Any]:
+    """The tiny one's pitch hardly moves; here it does, and there are frames without a voice."""
+    classifier = model.s3gen.mel2wav.f0_predictor.classifier
+    weight, bias = classifier.weight.data.clone(), classifier.bias.data.clone()
+    classifier.weight.data.mul_(3000.0)
+    classifier.bias.data.sub_(300.0)
+    with torch.inference_mode():
+        yield model.s3gen.mel2wav
+    classifier.weight.data.copy_(weight)
+    classifier.bias.data.copy_(bias)
+
+
+def _pieces(vocoder: StreamingVocoder, mel: Any, cuts: list[int], *, seed: int = 3) -> tuple[list[Any], list[Any]]:
+    """The samples of every push, and its previews."""
+    assert sum(cuts) == FRAMES
+    state, done, previews, begin = vocoder.start(seed), [], [], 0
+    for index, count in enumerate(cuts):
+        final = index == len(cuts) - 1
+        samples, preview = vocoder.push(state, mel[:, :, begin : begin + count], final=final)
+        done.append(samples)
+        previews.append(preview)
+        begin += count
+    return done, previews
+
+
+def test_the_pitch_moves_in_these_tests(hift: Any, mel: Any) -> None:
+    f0 = hift.f0_predictor(mel)
+    assert float(f0.max() - f0.min()) > 100
+    assert 0.5 < float((f0 > hift.m_source.l_sin_gen.voiced_threshold).float().mean()) < 1
+
+
+@pytest.mark.parametrize("cuts", CUTS, ids=lambda cuts: f"{len(cuts)} pieces")
+def test_pieces_are_one_decode(hift: Any, mel: Any, cuts: list[int]) -> None:
+    vocoder = StreamingVocoder(hift)
+    (whole,), _ = _pieces(vocoder, mel, [FRAMES])
+    done, previews = _pieces(vocoder, mel, cuts)
+    streamed = torch.cat(done)
+    assert len(streamed) == FRAMES * SAMPLES_PER_FRAME == len(whole), "nothing is lost"
+    assert agreement(streamed, whole) > 100
+    waiting = 0
+    for count, samples, preview in zip(cuts, done, previews, strict=True):
+        waiting += count
+        ready = waiting if samples is done[-1] else max(0, waiting - RIGHT_FRAMES)
+        assert len(samples) == ready * SAMPLES_PER_FRAME
+        waiting -= ready
+        assert len(preview) == (waiting * SAMPLES_PER_FRAME if ready else 0)
+
+
+def test_less_context_is_heard(hift: Any, mel: Any) -> None:
+    (whole,), _ = _pieces(StreamingVocoder(hift), mel, [FRAMES])
+    done, _ = _pieces(StreamingVocoder(hift, left=4, right=2), mel, CUTS[2])
+    assert agreement(torch.cat(done), whole) < 60
+    assert (LEFT_FRAMES, RIGHT_FRAMES) == (24, 16)
+
+
+def test_one_decode_is_upstreams_with_the_same_random_numbers(
+    hift: Any, mel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from chatterbox.models.s3gen import hifigan
+
+    vocoder = StreamingVocoder(hift)
+    state = vocoder.start(3)
+    vocoder._draw_noise(state, FRAMES)
+
+    class Phases:
+        def __init__(self, **bounds: float) -> None:
+            pass
+
+        def sample(self, sample_shape: tuple[int, ...]) -> Any:
+            assert sample_shape == state.phases.shape
+            return state.phases.clone()
+
+    real = torch.randn_like
+    monkeypatch.setattr(hifigan, "Uniform", Phases)
+    monkeypatch.setattr(torch, "randn_like", lambda x: state.noise if x.shape == state.noise.shape else real(x))
+    expected, expected_source = hift.inference(mel)
+    monkeypatch.undo()
+
+    sources = []
+    decode = hift.decode
+    monkeypatch.setattr(hift, "decode", lambda x, s: sources.append(s) or decode(x=x, s=s))
+    (samples,), _ = _pieces(vocoder, mel, [FRAMES])
+    # Upstream adds the phase up in single precision.
+    assert agreement(sources[0].flatten(), expected_source.flatten()) > 50
+    assert agreement(samples, expected[0]) > 40
+    assert torch.equal(samples, decode(x=mel, s=sources[0])[0])
+
+
+def test_the_seed_decides(hift: Any, mel: Any) -> None:
+    vocoder = StreamingVocoder(hift)
+    (first,), _ = _pieces(vocoder, mel, [FRAMES])
+    torch.randn(3)
+    (same,), _ = _pieces(vocoder, mel, [FRAMES])
+    (other,), _ = _pieces(vocoder, mel, [FRAMES], seed=4)
+    assert torch.equal(first, same)
+    assert agreement(other, first) < 40
+
+
+def test_nothing_to_decode_is_nothing(hift: Any, mel: Any) -> None:
+    vocoder = StreamingVocoder(hift)
+    samples, preview = vocoder.push(vocoder.start(0), mel[:, :, :0], final=True)
+    assert len(samples) == len(preview) == 0
+
+
+def test_the_shortest_speech(hift: Any, mel: Any) -> None:
+    vocoder = StreamingVocoder(hift)
+    samples, _ = vocoder.push(vocoder.start(0), mel[:, :, :2], final=True)
+    assert len(samples) == 2 * SAMPLES_PER_FRAME
