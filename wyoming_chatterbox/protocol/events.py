@@ -138,6 +138,10 @@ class EventWriter:
             OSError: the client is gone, or took nothing for too long (it is cut off then).
         """
         self._writer.write(encode(event))
+        transport = self._writer.transport
+        if not transport.get_write_buffer_size() and not transport.is_closing():
+            await asyncio.sleep(0)  # all of it is on its way; others get their turn
+            return
         try:
             await within(self._write_timeout, self._drain())
         except asyncio.TimeoutError:
