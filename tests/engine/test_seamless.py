@@ -226,8 +226,9 @@ def test_a_file_that_becomes_another_voice_and_looks_as_before_is_no_danger(
         os.utime(clip, ns=(1, 1))
         heard.append(_speak(engine, voice=voice))
         del engine._clips[clip]
-    assert not np.array_equal(*heard)
+    engine._decoder._tokens._prompts.clear()
     assert np.array_equal(_speak(engine, voice=voice), heard[1])
+    assert not np.array_equal(*heard)
 
 
 # The watermark
