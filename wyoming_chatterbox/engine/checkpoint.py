@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,9 @@ def load_model(files: ModelFiles, device: str, seed: int) -> Any:
     # Perth announces its checkpoint on standard output. Fresh modules draw random weights: nobody else's
     # random numbers should change for it.
     with upstream.hushed(), torch.random.fork_rng(devices=[]):
-        voice_encoder = _filled(tts.VoiceEncoder(), files.voice_encoder)
-        t3 = _filled(tts.T3(), files.t3)
-        s3gen = _filled(tts.S3Gen(), files.s3gen, may_lack=_DERIVED_BUFFERS)
+        voice_encoder = _filled(tts.VoiceEncoder, files.voice_encoder)
+        t3 = _filled(tts.T3, files.t3)
+        s3gen = _filled(tts.S3Gen, files.s3gen, may_lack=_DERIVED_BUFFERS)
         # Upstream draws this noise, unseeded, when S3Gen is made, so that every process speaks a little differently.
         decoder = s3gen.flow.decoder
         decoder.rand_noise = torch.randn(decoder.rand_noise.shape, generator=torch.Generator().manual_seed(seed))
@@ -78,8 +78,10 @@ def read_state(path: Path) -> dict[str, Any]:
     return dict(state)
 
 
-def _filled(module: Any, path: Path, may_lack: frozenset[str] = frozenset()) -> Any:
-    """The module with the file's weights, which must be exactly the module's but for `may_lack`."""
+def _filled(make: Callable[[], Any], path: Path, may_lack: frozenset[str] = frozenset()) -> Any:
+    """A module with the file's weights, which must be exactly the module's but for `may_lack`."""
+    with _unfilled():
+        module = make()
     state = read_state(path)
     own = module.state_dict()
     found = {
@@ -92,8 +94,26 @@ def _filled(module: Any, path: Path, may_lack: frozenset[str] = frozenset()) -> 
     wrong = [f"{what} {_some(names)}" for what, names in found.items() if names]
     if wrong:
         raise EngineError(f"{path} is not the original Chatterbox model's: it {', '.join(wrong)}")
-    module.load_state_dict(state, strict=False)
+    # The file's own pages become the weights: no second copy of 3 GB, and nothing is read before it is used.
+    # Weights of another precision are converted, as upstream does.
+    state = {name: tensor.to(own[name].dtype) for name, tensor in state.items()}
+    module.load_state_dict(state, strict=False, assign=True)
     return module
+
+
+def _unfilled() -> Any:
+    """A context in which fresh modules leave their weights unwritten: memory that nobody touched takes no room, and
+    drawing half a billion random numbers takes longer than reading them from a file."""
+    torch = upstream.load_torch()
+    from torch.overrides import TorchFunctionMode
+
+    left_out = {torch.Tensor.uniform_, torch.Tensor.normal_}
+
+    class Unfilled(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return args[0] if function in left_out else function(*args, **(kwargs or {}))
+
+    return Unfilled()
 
 
 def _conditionals(path: Path, device: str) -> Any:
