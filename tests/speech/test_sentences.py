@@ -50,6 +50,9 @@ def test_a_sentence_is_complete_when_the_next_one_begins() -> None:
         ("12*3 is 36 and 2**10 (a)*(b)", ["12×3 is 36 and 2^10 (a)×(b)"]),
         ("Milk\nEggs\nBread", ["Milk", "Eggs", "Bread"]),
         ("**Kitchen:** 21.5 °C\n**Bath:** 19 °C", ["Kitchen: 21.5 °C", "Bath: 19 °C"]),
+        ("My friend lives in\nLondon and works for\nApple.", ["My friend lives in London and works for Apple."]),
+        ("The temperature is\n21 degrees.", ["The temperature is 21 degrees."]),
+        ("今天天气很好\n再去吃饭", ["今天天气很好 再去吃饭"]),
         ("with bread,\nAlice and\nothers", ["with bread, Alice and others"]),
         ("A long line that somebody wrapped because it was so very long\nBecause", None),
         ("......... and ======= so on", ["... and === so on"]),
@@ -70,6 +73,9 @@ def test_a_blank_line_ends_a_sentence_at_once() -> None:
     ("text", "whole"),
     [
         ("Let me check that. ", True),
+        ("Let me check that.\nTh", False),
+        ("**Done.**", True),
+        ("Ask Dr.", False),
         ("Really?", True),
         ('He said "no."', True),
         ("Let me", False),
@@ -150,3 +156,11 @@ def test_no_text_takes_long(junk: str) -> None:
     for char in text:
         list(splitter.feed(char))
     assert time.perf_counter() - started < 5, "0.2 s when written; quadratic would be minutes"
+
+
+@pytest.mark.parametrize("text", ["Sure.", "Wait...", "**Bold.**", "好的。", "Yes!"])
+def test_a_first_word_that_is_a_whole_sentence_is_seen(text: str) -> None:
+    splitter = SentenceSplitter(240, 0)
+    list(splitter.feed(text))
+    assert splitter.may_be_complete
+    assert [sentence.text.strip("*") for sentence in splitter.flush()] == [text.strip("*")]

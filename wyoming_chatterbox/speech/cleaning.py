@@ -11,7 +11,8 @@ _SPEAKABLE = regex.compile(r"[\p{L}\p{N}]")
 _IMAGE_OR_LINK = regex.compile(r"!?\[([^\[\]]*)\]\(\s*<?(?:[^()\s]|\([^()\s]*\))*+>?(?:\s+[\"'][^\"']*[\"'])?\s*\)")
 _AUTOLINK = regex.compile(r"<(https?://[^<>\s]+)>", regex.I)
 _URL = regex.compile(
-    r"\bhttps?://(?:www\.)?([\w-]++(?:\.[\w-]++)*+)(?::\d+)?(?:[/?#](?:[^\s<>\"'()\[\]]|\([^\s()]*\))*+)?", regex.I
+    r"\bhttps?://(?:[^\s/@]+@)?(?:www\.)?([\w-]++(?:\.[\w-]++)*+)(?::\d+)?(?:[/?#](?:[^\s<>\"'()\[\]]|\([^\s()]*\))*+)?",
+    regex.I,
 )
 _END_MARKS = regex.compile(r"[.,;:!?…]*$")
 _FENCE = regex.compile(r"^\s*(?:`{3,}|~{3,})[\w+.-]*[ \t]*$", regex.M)
@@ -44,7 +45,7 @@ _JOINERS = regex.compile(r"(?<!\p{L}\p{M}*)[\u200C\u200D]|[\u200C\u200D](?!\p{L}
 # zero-width marks, private use, lone surrogates (JSON can carry them; no codec takes them), unassigned.
 _INVISIBLE = regex.compile(r"[\p{C}--[\n\t\u200C\u200D]]", regex.V1)
 
-_MINUS = regex.compile(r"(?<![\p{L}\p{N}])[−–](?=\.?\d)|(?<=\s)−(?=\s)")
+_MINUS = regex.compile(r"(?<![\p{L}\p{N}])[−–](?=[.$€£]?\d)|−")
 """The typographic signs that language models write; engines read the one on the keyboard."""
 
 _SIGNS = (("℃", "°C"), ("℉", "°F"), ("≥", " at least "), ("≤", " at most "), ("≈", " about "), ("→", ", "))
@@ -59,13 +60,14 @@ _REPEATED = (
     (regex.compile(r";(?:\s*;)+"), ";"),
     (regex.compile(r":(?:\s*:)+"), ":"),
     (regex.compile(r"([-–—])\1+"), "—"),
-    (regex.compile(r"([%$€£&@+])\1+"), r"\1"),
+    (regex.compile(r"([%$€£])\1+"), r"\1"),
+    (regex.compile(r"([&@+])\1{2,}"), r"\1"),
     (regex.compile(r"([_=~#/\\|^<>])\1{2,}"), " "),
     (regex.compile(r"([。！？])\1+"), r"\1"),
 )
 _STRAY_MARKS = regex.compile(r"(?<!\S)[*_`~#|\\]+(?!\S)|[*`]+")
 _SPACE_BEFORE = regex.compile(r"\s+([,.!?;:](?:\s|$))")
-_DANGLING = regex.compile(r"^(?:[\s,;:!?)\]}»—–]|[.-](?!\d))+(?=[\p{L}\p{N}\"'(\[¿¡$€£+.-])")
+_DANGLING = regex.compile(r"^(?:[\s,;:!?)\]}»—–]|[.-](?![.$€£]?\d))+(?=[\p{L}\p{N}\"'(\[¿¡$€£+.-])")
 
 
 def clean(text: str) -> str:

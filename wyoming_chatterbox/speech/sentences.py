@@ -22,10 +22,20 @@ _ITEM = regex.compile(r"(?:[-*+•–—]|\d{1,3}[.)]|#{1,6}|>+|`{3,}\S*|~{3,}\S
 _SPACES, _LINE_ENDS = "\r\f\v\x1c\x1d\x1e", "\x85\u2028\u2029"
 """What separates words, and what separates lines, besides the usual."""
 
-_SHORT_LINE = 60
-"""Characters; text that somebody wrapped has longer lines."""
+_SHORT_LINE = 40
+"""Characters; text that somebody wrapped mostly has longer lines."""
 
-_NEW_SENTENCE = regex.compile(r"[\p{Lu}\p{Lo}\p{N}*_`\"“'‘¿¡(\[]")
+_NEW_SENTENCE = regex.compile(r"[\p{Lu}*_`\"“'‘¿¡(\[]")
+
+_GOES_ON = frozenset(
+    {
+        *("a", "an", "the", "and", "or", "but", "nor", "for", "of", "to", "in", "on", "at", "by", "with", "from", "as"),
+        *("is", "are", "was", "were", "be", "been", "has", "have", "had", "will", "would", "can", "could", "not", "if"),
+        *("my", "your", "our", "their", "his", "her", "its", "this", "that", "these", "those", "which", "who", "than"),
+        *("then", "into", "over", "about"),
+    }
+)
+"""Words with which no line of its own ends."""
 
 _LONGEST_RUN = 3
 """Of one character that is no letter and no digit."""
@@ -39,6 +49,8 @@ _CLAUSE_END = regex.compile(r"[,;:][\"'”’)\]]*\s|\s[-–—]+\s|—(?=\S)|[�
 
 _WHOLE_SENTENCE = regex.compile(r"(?<!\b\p{L}|\d)[.!?…。！？][\"'”’)\]]*\s*$")
 """Not a single letter's full stop ("J."), nor a number's."""
+
+_ABBREVIATION = regex.compile(r"\b(?:Dr|Mrs?|Ms|St|Prof|Jr|Sr|vs|etc|approx|e\.g|i\.e)\.$", regex.I)
 
 _REST_WORDS = 3
 """Words that must follow a clause before it is spoken by itself: "…, please." stays in one piece."""
@@ -77,7 +89,8 @@ class SentenceSplitter:
     @property
     def may_be_complete(self) -> bool:
         """Whether what is held looks like a whole sentence, which only the next one's beginning would prove."""
-        return _WHOLE_SENTENCE.search(self._buffered()[-8:]) is not None
+        held = (self._buffered() + self._lines.pending)[-24:].rstrip("*_ ")
+        return _WHOLE_SENTENCE.search(held) is not None and _ABBREVIATION.search(held) is None
 
     def flush(self) -> Iterator[Sentence]:
         """Give out what is held as a sentence: the text is complete, or pauses. More may be fed afterwards."""
@@ -149,6 +162,8 @@ class _LineJoiner:
         self._in_item = False
         self._stars = ""
         self._previous = self._last = " "
+        self._word = ""  # the last one of the line
+        self._between_words = True
         self._repeated = 0
         self._length = 0  # of the current line
 
@@ -165,6 +180,11 @@ class _LineJoiner:
             self._start = ""
         else:
             yield from self._emit(char)
+
+    @property
+    def pending(self) -> str:
+        """What was not given out yet, because the line's kind is not known."""
+        return self._start if self._at_start else ""
 
     def flush(self) -> Iterator[str]:
         if self._at_start and self._start.strip():
@@ -194,8 +214,13 @@ class _LineJoiner:
         item = _ITEM.match(word + "\n") is not None
         if not self._broken:
             # A short line before one that begins like a sentence is a line of its own: "Milk", "Kitchen: 21 °C". A
-            # long one was wrapped.
-            apart = self._length < _SHORT_LINE and self._last not in ",;(" and _NEW_SENTENCE.match(word)
+            # long one was wrapped, and so was one that cannot end where it does.
+            apart = (
+                self._length <= _SHORT_LINE
+                and self._last not in ",;("
+                and self._word.lower() not in _GOES_ON
+                and _NEW_SENTENCE.match(word)
+            )
             if item or self._in_item or apart:
                 yield from "\n\n"
             elif not self._previous.isspace():
@@ -222,7 +247,10 @@ class _LineJoiner:
         if self._repeated >= _LONGEST_RUN:
             return
         self._previous = char
-        self._last = self._last if char.isspace() else char
+        if not char.isspace():
+            self._word = char if self._between_words else (self._word + char)[-_LINE_START_CHARS:]
+            self._last = char
+        self._between_words = char.isspace()
         self._length += 1
         yield char
 

@@ -237,16 +237,17 @@ class SpeechService:
                 for sentence in splitter.flush():
                     yield sentence
                 continue
-            text = piece
-            if stripper:
-                text = stripper.finish() if piece is None else stripper.strip(piece)
-            # A long text without a word to say must not keep everybody else waiting.
-            for start in range(0, len(text or ""), _CHARS_AT_ONCE):
-                for sentence in splitter.feed((text or "")[start : start + _CHARS_AT_ONCE]):
-                    yield sentence
-                await asyncio.sleep(0)
             if piece is None:
                 break
+            # A long text without a word to say must not keep everybody else waiting.
+            for start in range(0, len(piece), _CHARS_AT_ONCE):
+                text = piece[start : start + _CHARS_AT_ONCE]
+                for sentence in splitter.feed(stripper.strip(text) if stripper else text):
+                    yield sentence
+                await asyncio.sleep(0)
+        if stripper:
+            for sentence in splitter.feed(stripper.finish()):
+                yield sentence
         for sentence in splitter.flush():
             yield sentence
 
