@@ -17,7 +17,7 @@ from wyoming.client import AsyncClient, AsyncTcpClient, AsyncUnixClient
 from wyoming.event import Event, read_event, write_event
 
 from tests.serving import environment, read_answer, spawned, stream, synthesize
-from wyoming_chatterbox.settings import Settings, from_command_line
+from wyoming_chatterbox.settings import Settings, SettingsError, from_command_line
 
 LONG = "The first sentence of a long text is not that short. " * 100
 
@@ -320,3 +320,19 @@ def test_variables_of_an_orchestrator_and_empty_ones_are_no_settings() -> None:
         "WYOMING_CHATTERBOX_VOICE": "",
     }
     assert from_command_line([], links) == Settings()
+    with pytest.raises(SettingsError, match="WYOMING_CHATTERBOX_PORT: unknown environment variable"):
+        from_command_line([], {"WYOMING_CHATTERBOX_PORT": "10300"})
+
+
+def test_stdio_with_junk_ends_with_an_error_and_not_with_half_a_text(tmp_path: Path) -> None:
+    with spawned(tmp_path, uri="stdio://", stdin=subprocess.PIPE) as server:
+        process = server.process
+        assert process.stdin is not None and process.stdout is not None
+        write_event(Event("synthesize-start"), process.stdin.buffer)
+        write_event(Event("synthesize-chunk", {"text": "Hello my "}), process.stdin.buffer)
+        process.stdin.write("not an event\n")
+        process.stdin.flush()
+        answer = read_event(process.stdout.buffer)
+        assert answer is not None and answer.type == "error"
+        assert read_event(process.stdout.buffer) is None
+        assert process.wait(10) == 0

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Sequence
 
 from . import __version__
@@ -40,9 +41,10 @@ def run() -> None:
         status = main()
     except KeyboardInterrupt:  # before the server was there to be told
         status = EXIT_INTERRUPTED
+    deadline = time.monotonic() + LAST_OUTPUT_SECONDS
     for thread in threading.enumerate():
         if not thread.daemon and thread is not threading.main_thread():
-            thread.join(LAST_OUTPUT_SECONDS)  # stdio:// into a file: the last audio is on its way
+            thread.join(max(0.0, deadline - time.monotonic()))  # stdio:// into a file: the last audio is on its way
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # closed when the program was started

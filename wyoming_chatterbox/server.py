@@ -28,6 +28,9 @@ STDIO = "stdio://"
 _EMBEDDED_SECONDS = 30.0
 """Longest wait for the embedded voice before clients are taken without it."""
 
+_SILENT_SECONDS = 5.0
+"""A client that was silent for less is about to ask for something."""
+
 _LAST_WORDS_SECONDS = 1.0
 """After the shutdown's deadline: how long clients may take to hear that their utterance ends here."""
 
@@ -54,6 +57,8 @@ class Server:
         self.service = SpeechService(settings, self._model, self._fallback)
         self.listeners: list[Listener] = []
         self._connections: dict[Connection, asyncio.Task[None]] = {}
+        self._let_go: set[Connection] = set()  # of these, the ones that make room for others
+        self._farewells: set[asyncio.Task[None]] = set()
         self._loading: list[asyncio.Task[None]] = []
         self._advertisement: Advertisement | None = None
         self._stop = asyncio.Event()
@@ -130,9 +135,11 @@ class Server:
     async def _unless_stopped(self, waiting: Coroutine[Any, Any, None]) -> None:
         """Wait for something, or until the server is told to stop."""
         tasks = [asyncio.ensure_future(waiting), asyncio.ensure_future(self._stop.wait())]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -158,7 +165,8 @@ class Server:
     async def _load(self, model: Model) -> None:
         # The embedded voice first: it is there in a second and answers while the other one loads.
         if self._fallback is not None and model is not self._fallback:
-            await self._fallback.settled()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await within(_EMBEDDED_SECONDS, self._fallback.settled())
         await model.load()
         if model is self._model and model.ready:
             _LOGGER.info("Model %s speaks, %.1f s after the start", model.name, time.perf_counter() - self._started)
@@ -183,24 +191,38 @@ class Server:
         if self._stop.is_set():
             await connection.refuse(ShuttingDown("The server is stopping"))
             return
-        if len(self._connections) >= self._settings.max_connections:
-            # Whoever has been silent for longest makes room.
-            idle = next((one for one in self._connections if not one.busy), None)
-            if idle is not None:
-                self._connections.pop(idle).cancel()
-        if len(self._connections) >= self._settings.max_connections:
+        if not self._has_room():
             _LOGGER.warning("Refusing a client: %d are connected (--max-connections)", len(self._connections))
             await connection.refuse(ServerBusy(f"{len(self._connections)} clients are connected already"))
             return
         task = asyncio.create_task(connection.run(), name="connection")
         self._connections[connection] = task
-        task.add_done_callback(lambda _: self._connections.pop(connection, None))
+        task.add_done_callback(lambda _: self._forget(connection))
+
+    def _has_room(self) -> bool:
+        """Whether one more client may be served; whoever has been silent for longest is let go for it."""
+        served = [one for one in self._connections if one not in self._let_go]
+        if len(served) < self._settings.max_connections:
+            return True
+        silent = max(served, key=lambda one: one.silence)
+        if silent.silence < _SILENT_SECONDS:
+            return False
+        self._let_go.add(silent)
+        # Its own task ends when the socket is closed, also if it has not begun yet.
+        task = asyncio.create_task(silent.refuse(ServerBusy("Others need the place of this idle connection")))
+        self._farewells.add(task)
+        task.add_done_callback(self._farewells.discard)
+        return True
+
+    def _forget(self, connection: Connection) -> None:
+        self._connections.pop(connection, None)
+        self._let_go.discard(connection)
 
     async def _serve_stdio(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection(reader, writer, self.service, self._settings)
         task = asyncio.create_task(connection.run(finish_after_eof=True), name="stdio")
         self._connections[connection] = task
-        task.add_done_callback(lambda _: self._connections.pop(connection, None))
+        task.add_done_callback(lambda _: self._forget(connection))
         await asyncio.wait((task,))
         self.stop()
 

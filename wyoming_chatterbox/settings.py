@@ -34,7 +34,7 @@ _REFUSED_GENERATION = {
 """Settings people bring from other Chatterbox servers, and why they are refused rather than ignored."""
 
 
-_FROM_AN_ORCHESTRATOR = re.compile(r"(SERVICE|PORT)(_|$)")
+_FROM_AN_ORCHESTRATOR = re.compile(r"(SERVICE|PORT)_|PORT=(tcp|udp)://")
 """Kubernetes and old Docker links tell every container of a service wyoming-chatterbox in variables of these names."""
 
 
@@ -419,7 +419,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     for variable, text in environment.items():
         if not variable.startswith(ENVIRONMENT_PREFIX):
             continue
-        if not text or _FROM_AN_ORCHESTRATOR.match(variable.removeprefix(ENVIRONMENT_PREFIX)):
+        if not text or _FROM_AN_ORCHESTRATOR.match(f"{variable.removeprefix(ENVIRONMENT_PREFIX)}={text}"):
             continue
         if variable not in by_variable:
             near = difflib.get_close_matches(variable, by_variable, n=1)

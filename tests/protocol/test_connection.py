@@ -13,6 +13,7 @@ from wyoming.event import Event, async_read_event
 
 from tests.engines import BreakingEngine, SlowEngine, ToneEngine, model_of
 from tests.serving import Running, describe, read_answer, running, stream, synthesize
+from wyoming_chatterbox import server as server_module
 
 
 async def raw(server: Running) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -130,13 +131,39 @@ async def test_more_connections_than_allowed_are_told_so() -> None:
                 assert (await answer).types == ["audio-start", "audio-chunk", "audio-stop"]
 
 
-async def test_the_connection_that_was_idle_for_longest_makes_room_for_a_new_one() -> None:
+async def test_the_client_that_was_silent_for_longest_makes_room_for_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_SILENT_SECONDS", 0.3)
     async with running(model_of(ToneEngine()), max_connections=2) as server:
-        async with server.client() as one, server.client() as two, server.client() as three:
+        async with server.client() as one, server.client() as two:
             assert (await describe(two)).type == "info"
-            assert (await describe(three)).type == "info"
-            assert await one.read_event() is None
-            assert (await describe(two)).type == "info"
+            async with server.client() as three:
+                assert (await read_answer(three, "error")).error["code"] == "server-busy", "both spoke just now"
+            await asyncio.sleep(0.4)
+            assert (await describe(one)).type == "info"
+            reader, writer = await raw(server)
+            writer.write(b'{"type": "desc')
+            assert (await read_answer(two, "error")).error["code"] == "server-busy"
+            assert await two.read_event() is None
+            assert (await describe(one)).type == "info"
+            await asyncio.sleep(0.4)
+            async with server.client() as four:
+                assert (await describe(four)).type == "info"
+                writer.write(b'ribe"}\n')
+                event = await asyncio.wait_for(async_read_event(reader), 5)
+                assert event is not None and event.type == "info", "it was in the middle of an event"
+            writer.close()
+
+
+async def test_a_burst_of_clients_leaves_no_socket_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_SILENT_SECONDS", 0.0)
+    async with running(model_of(ToneEngine()), max_connections=4) as server:
+        opened = await asyncio.gather(*(raw(server) for _ in range(40)))
+        ended = await asyncio.gather(*(asyncio.wait_for(reader.read(), 5) for reader, _ in opened[:36]))
+        assert all(b"server-busy" in answer for answer in ended), "everyone is told, none is left hanging"
+        for _, writer in opened:
+            writer.close()
+        await asyncio.sleep(0.2)
+        assert not server.server._connections
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ class EngineWorker:
 
     def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._waiting: set[asyncio.Queue[tuple[str, Any]]] = set()  # streams whose turn has not come
         self._thread = threading.Thread(target=self._work, name=f"engine-{name}", daemon=True)
         self._thread.start()
 
@@ -89,6 +90,7 @@ class EngineWorker:
                 post("end", None)
 
         self._jobs.put(job)
+        self._waiting.add(items)
         limit = None  # waiting for one's turn has none
         try:
             while True:
@@ -96,17 +98,24 @@ class EngineWorker:
                     kind, value = await within(limit, items.get())
                 except asyncio.TimeoutError:
                     cancel.set()
-                    raise EngineHung(f"the engine made nothing for {timeout:g} s") from None
+                    hung = EngineHung(f"the engine made nothing for {timeout:g} s")
+                    for others in self._waiting:  # they would wait for it too
+                        others.put_nowait(("error", hung))
+                    raise hung from None
                 limit = timeout
+                self._waiting.discard(items)
                 if kind == "item":
                     yield value
                 elif kind == "error":
+                    cancel.set()  # where its turn never came, the job must do nothing when it does
                     raise value
                 elif kind == "end":
                     return
         except (GeneratorExit, asyncio.CancelledError):  # nobody listens any more
             cancel.set()
             raise
+        finally:
+            self._waiting.discard(items)
 
     def submit(self, job: Callable[[], None]) -> None:
         """Run a job for nobody: its errors are logged."""

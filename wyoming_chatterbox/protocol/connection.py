@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -42,8 +43,8 @@ _LOGGER = logging.getLogger(__name__)
 MAX_PENDING = 16
 """Requests that one connection may have waiting. Home Assistant has one; a queue is for impatient scripts."""
 
-MAX_UNANSWERED = 2 * MAX_PENDING
-"""Requests, the refused ones included, after which a client that does not read its answers is let go."""
+MAX_UNANSWERED = 256
+"""Requests, the refused ones included (they keep no text), after which a client is let go."""
 
 MAX_NAME_CHARS = 200
 """Of voices, speakers and languages; looking for near names costs more than a millisecond beyond."""
@@ -83,11 +84,18 @@ class Connection:
         self._open: _Turn | None = None  # the stream whose text is arriving
         self._stopping = False
         self._finished_reading = False
+        self._broken = False  # what the client said made no sense: nothing of it is finished
+        self._last_active = time.monotonic()
 
     @property
     def busy(self) -> bool:
         """Whether something is spoken or waits to be."""
         return bool(self._turns)
+
+    @property
+    def silence(self) -> float:
+        """Seconds in which the client asked for nothing; 0 while it is busy or says something."""
+        return 0.0 if self.busy or self._events.inside else time.monotonic() - self._last_active
 
     async def run(self, *, finish_after_eof: bool = False) -> None:
         """Serve until the client leaves, is cut off or has been idle for too long. Raises nothing.
@@ -100,7 +108,7 @@ class Connection:
         reading = asyncio.create_task(self._read_events(), name="reading")
         try:
             await asyncio.wait((reading, speaking), return_when=asyncio.FIRST_COMPLETED)
-            if reading.done() and not reading.cancelled() and finish_after_eof:
+            if reading.done() and finish_after_eof and not self._broken:
                 self._finished_reading = True
                 self._end_open_text()
                 self._work.set()
@@ -138,6 +146,7 @@ class Connection:
                 return
             if event is None:
                 return
+            self._last_active = time.monotonic()
             try:
                 await self._handle(event)
             except SpeechError as error:
@@ -149,6 +158,7 @@ class Connection:
 
     async def _break_off(self, error: SpeechError) -> None:
         """Say why the connection ends; whoever returns from reading ends it."""
+        self._broken = True
         _LOGGER.warning("Closing a connection: %s", error)
         with contextlib.suppress(OSError):
             await self._writer.write(_error(error))
@@ -183,7 +193,7 @@ class Connection:
             if self._open is None:
                 self._add_turn(self._new_turn(event, streamed=False))
         elif event.type == "synthesize-start":
-            if self._open is not None and not self._open.failed:
+            if self._open is not None and not (self._open.failed or self._open.error):
                 # Two texts in one answer would be worse than none; its synthesize-stop is still to come.
                 self._open.request.text.fail(
                     InvalidEvent("synthesize-start came before the synthesize-stop of the stream before it")
@@ -261,6 +271,7 @@ class Connection:
                 await self._speak(turn)
             finally:
                 self._turns.popleft()
+                self._last_active = time.monotonic()
 
     async def _speak(self, turn: _Turn) -> None:
         """Answer one request: audio, or an error; in any case the event that ends it."""

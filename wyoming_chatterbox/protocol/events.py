@@ -43,6 +43,8 @@ class EventReader:
         """
         self._reader = reader
         self._event_timeout = event_timeout
+        self.inside = False
+        """An event has begun to arrive."""
 
     async def read(self) -> Event | None:
         """The next event, or None at the end of the stream (an event that was cut off counts as the end).
@@ -53,6 +55,7 @@ class EventReader:
         first = await self._reader.read(1)
         if not first:
             return None
+        self.inside = True
         try:
             return await within(self._event_timeout, self._read_rest(first))
         except asyncio.TimeoutError:
@@ -63,6 +66,8 @@ class EventReader:
             raise InvalidEvent(
                 f"A header is longer than {MAX_HEADER_BYTES} bytes; put the data behind data_length"
             ) from None
+        finally:
+            self.inside = False
 
     async def _read_rest(self, first: bytes) -> Event:
         line = first if first == b"\n" else first + await self._reader.readuntil(b"\n")

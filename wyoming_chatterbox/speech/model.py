@@ -177,11 +177,15 @@ class Model:
 
     def _hang(self, reason: str) -> None:
         """Let nobody wait for the thread, until it comes back."""
+        if not self.ready:  # somebody else has noticed
+            return
         loop = asyncio.get_running_loop()
         self.status = ModelStatus(ModelState.FAILED, error=reason)
         _LOGGER.error("Model %s hangs: %s; it is not asked again until it comes back", self.name, reason)
 
         def came_back() -> None:
+            if self._cancel.is_set:  # it was closed meanwhile
+                return
             _LOGGER.info("Model %s came back", self.name)
             loop.call_soon_threadsafe(self._set_status, ModelStatus(ModelState.READY))
 
