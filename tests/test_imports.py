@@ -28,7 +28,8 @@ ROOMS: dict[str, set[str]] = {
     "discovery": {"settings", "links"},
     "protocol": {"speech", "voices", "audio", "settings", "waiting"},
     "server": {"protocol", "speech", "models", "discovery", "metrics", "settings", "waiting"},
-    "__main__": {"server", "protocol", "settings"},
+    "command_line": {"settings"},
+    "__main__": {"server", "protocol", "settings", "command_line"},
 }
 """Each room of the package and the rooms it may import. Nothing imports upward."""
 

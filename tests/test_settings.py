@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from wyoming_chatterbox.command_line import from_command_line
 from wyoming_chatterbox.settings import (
     GenerationSettings,
     Settings,
     SettingsError,
-    from_command_line,
     knobs_of,
 )
 
@@ -92,20 +92,6 @@ def test_unknown_devices_are_refused(device: str) -> None:
 def test_a_sample_rate_below_8000_is_refused() -> None:
     with pytest.raises(SettingsError, match="sample_rate: 4000"):
         load("--sample-rate", "4000")
-
-
-def test_one_utterances_changes_are_bounded_and_refused_by_name() -> None:
-    settings = GenerationSettings()
-    assert settings.replaced_by({"exaggeration": "0.8", "seed": 3}) == GenerationSettings(exaggeration=0.8, seed=3)
-    for changes, message in (
-        ({"exageration": "1"}, "exageration: unknown setting; did you mean exaggeration?"),
-        ({"min_p": 0.1}, "min_p: refused, it does not exist in chatterbox-streaming"),
-        ({"cfg_weight": "2"}, "cfg_weight: 2.0 is out of range (allowed: 0 to 1)"),
-        ({"chunk_size": True}, "chunk_size: True is not a number (allowed: 5 to 500 tokens)"),
-    ):
-        with pytest.raises(SettingsError) as refused:
-            settings.replaced_by(changes)
-        assert str(refused.value) == message
 
 
 def test_paths_must_exist(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import time
 from collections.abc import Sequence
 
 from . import __version__
-from .settings import Settings, SettingsError, from_command_line
+from .command_line import from_command_line
+from .settings import Settings, SettingsError
 
 EXIT_USAGE = 2
 """Exit status where the user has to change something: a flag, a path, a port."""

@@ -7,12 +7,8 @@ capitals. A flag wins over the environment, the environment wins over the defaul
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import difflib
-import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,20 +18,6 @@ ENVIRONMENT_PREFIX = "WYOMING_CHATTERBOX_"
 MODELS = ("auto", "original", "embedded")
 
 _URIS = "allowed: tcp://HOST:PORT, unix://PATH, stdio://"
-
-_REFUSED_GENERATION = {
-    "top_p": "is fixed at 0.8 in chatterbox-streaming",
-    "min_p": "does not exist in chatterbox-streaming",
-    "top_k": "does not exist in chatterbox-streaming",
-    "repetition_penalty": "is fixed at 2.0 in chatterbox-streaming",
-    "speed": "does not exist in chatterbox-streaming: generate_stream() has no speaking rate",
-    "audio_prompt_path": "is called --reference-clip here",
-}
-"""Settings people bring from other Chatterbox servers, and why they are refused rather than ignored."""
-
-
-_FROM_AN_ORCHESTRATOR = re.compile(r"(SERVICE|PORT)_|PORT=(tcp|udp)://")
-"""Kubernetes and old Docker links tell every container of a service wyoming-chatterbox in variables of these names."""
 
 
 class SettingsError(ValueError):
@@ -216,19 +198,6 @@ class GenerationSettings:
         for one in knobs_of(GenerationSettings):
             one.check(getattr(self, one.name))
 
-    def replaced_by(self, changes: Mapping[str, Any]) -> GenerationSettings:
-        """These settings with some changed by name (text or values).
-
-        Raises SettingsError for a name that `generate_stream()` does not take, or a value out of range.
-        """
-        known = {one.name: one for one in knobs_of(GenerationSettings)}
-        values: dict[str, Any] = {}
-        for name, value in changes.items():
-            if name not in known:
-                raise SettingsError(unknown_setting(name, list(known)))
-            values[name] = known[name].parse(value) if isinstance(value, str) else value
-        return dataclasses.replace(self, **values)
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -372,99 +341,3 @@ def check_uri(uri: str) -> None:
     if uri == "stdio://":
         return
     raise SettingsError(f"uri: {uri!r} is not valid ({_URIS})")
-
-
-def unknown_setting(name: str, known: Sequence[str]) -> str:
-    """The message for a setting that does not exist: why, or the nearest that does."""
-    if name in _REFUSED_GENERATION:
-        return f"{name}: refused, it {_REFUSED_GENERATION[name]}"
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
-    return f"{name}: unknown setting; {hint}"
-
-
-def from_command_line(
-    arguments: Sequence[str], environment: Mapping[str, str] | None = None, version: str = ""
-) -> Settings:
-    """Settings from flags and environment variables.
-
-    Exits with status 0 after `--help` and `--version`. Raises SettingsError for anything not understood.
-    """
-    parser = _parser(version)
-    parsed, rest = parser.parse_known_args(arguments)
-    known = [one.name for one in knobs_of(Settings)]
-    if rest:
-        name = rest[0].split("=")[0]
-        if name.startswith("--"):
-            raise SettingsError(unknown_setting(name[2:].replace("-", "_"), known))
-        raise SettingsError(f"{name!r}: unexpected argument; see --help")
-    values = _from_environment(os.environ if environment is None else environment)
-    for one in knobs_of(Settings):
-        given = getattr(parsed, one.name)
-        if given is None:
-            continue
-        if one.kind is bool:
-            values[one.name] = not one.default
-        elif one.repeatable:
-            values[one.name] = tuple(one.parse(text) for text in given)
-        else:
-            values[one.name] = one.parse(given)
-    generation = {one.name: values.pop(one.name) for one in knobs_of(GenerationSettings) if one.name in values}
-    return Settings(generation=GenerationSettings(**generation), **values)
-
-
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    by_variable = {one.environment: one for one in knobs_of(Settings)}
-    values: dict[str, Any] = {}
-    for variable, text in environment.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX):
-            continue
-        if not text or _FROM_AN_ORCHESTRATOR.match(f"{variable.removeprefix(ENVIRONMENT_PREFIX)}={text}"):
-            continue
-        if variable not in by_variable:
-            near = difflib.get_close_matches(variable, by_variable, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise SettingsError(f"{variable}: unknown environment variable{hint}")
-        one = by_variable[variable]
-        if one.repeatable:
-            values[one.name] = tuple(one.parse(part) for part in text.replace(",", " ").split())
-        else:
-            values[one.name] = one.parse(text)
-    return values
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise SettingsError(f"{message}; see --help")
-
-
-def _parser(version: str) -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="wyoming-chatterbox",
-        description="Streams Chatterbox speech to Home Assistant over the Wyoming protocol.",
-        epilog=f"Every flag is an environment variable too: --sample-rate is {ENVIRONMENT_PREFIX}SAMPLE_RATE.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=version)
-    groups: dict[str, Any] = {}
-    for one in knobs_of(Settings):
-        group = groups.setdefault(one.group, None) or parser.add_argument_group(one.group)
-        groups[one.group] = group
-        text = one.help.replace("%", "%%")
-        if one.kind is bool:
-            group.add_argument(one.flag, dest=one.name, action="store_const", const=True, help=text)
-            continue
-        details = [one.allowed] if one.allowed and not one.choices else []
-        if one.default not in (None, ()):
-            default = " ".join(one.default) if one.repeatable else one.default
-            details.append(f"default: {default}")
-        if one.repeatable:
-            details.append("repeatable")
-        group.add_argument(
-            one.flag,
-            dest=one.name,
-            action="append" if one.repeatable else "store",
-            metavar="{" + ",".join(one.choices) + "}" if one.choices else one.name.split("_")[-1].upper(),
-            help=text + (f" ({'; '.join(details)})" if details else ""),
-        )
-    return parser

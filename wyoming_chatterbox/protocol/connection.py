@@ -13,10 +13,7 @@ import time
 from collections import deque
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
 
-from wyoming.audio import AudioStart, AudioStop
-from wyoming.error import Error
 from wyoming.event import Event
 from wyoming.ping import Pong
 from wyoming.tts import SynthesizeStopped
@@ -30,13 +27,14 @@ from ..speech.errors import (
     ServerBusy,
     ShuttingDown,
     SpeechError,
-    UnsupportedTextFormat,
 )
 from ..speech.request import SpeechRequest, TextStream
 from ..speech.service import Speech, SpeechService
 from ..waiting import within
+from .answers import audio_chunks, audio_start, audio_stop, error_event
 from .events import EventReader, EventWriter, shortened
 from .info import PROGRAM_NAME, describe
+from .requests import chosen_voice, is_ssml, no_string
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -45,12 +43,6 @@ MAX_PENDING = 16
 
 MAX_UNANSWERED = 256
 """Requests, the refused ones included (they keep no text), after which a client is let go."""
-
-MAX_NAME_CHARS = 200
-"""Of voices, speakers and languages; looking for near names costs more than a millisecond beyond."""
-
-_CHUNK_SECONDS = 0.1
-"""Longest audio-chunk: small enough for players with small buffers, large enough to cost nothing."""
 
 
 @dataclass
@@ -132,7 +124,7 @@ class Connection:
     async def refuse(self, error: SpeechError) -> None:
         """Say why this client is not served, and close. Raises nothing."""
         with contextlib.suppress(OSError):
-            await self._writer.write(_error(error))
+            await self._writer.write(error_event(error))
         await self._writer.close()
 
     # Reading
@@ -151,7 +143,7 @@ class Connection:
                 await self._handle(event)
             except SpeechError as error:
                 _LOGGER.warning("%s refused: %s", shortened(event.type), error)
-                await self._writer.write(_error(error))
+                await self._writer.write(error_event(error))
             if len(self._turns) > MAX_UNANSWERED:
                 await self._break_off(ServerBusy(f"{len(self._turns)} requests of this connection are not answered"))
                 return
@@ -161,7 +153,7 @@ class Connection:
         self._broken = True
         _LOGGER.warning("Closing a connection: %s", error)
         with contextlib.suppress(OSError):
-            await self._writer.write(_error(error))
+            await self._writer.write(error_event(error))
 
     async def _next_event(self) -> Event | None:
         reading = asyncio.ensure_future(self._events.read())
@@ -207,7 +199,7 @@ class Connection:
                 raise InvalidEvent("synthesize-chunk came without a synthesize-start")
             piece = event.data.get("text")
             if not isinstance(piece, str):
-                self._open.request.text.fail(_no_string("text", piece))
+                self._open.request.text.fail(no_string("text", piece))
             else:
                 self._open.request.text.feed(piece)
         elif event.type == "synthesize-stop":
@@ -228,8 +220,8 @@ class Connection:
         text = self._service.new_text()
         request = SpeechRequest(text, streamed=streamed)
         try:
-            request.voice, request.language, request.speaker = _chosen_voice(event)
-            request.ssml = _is_ssml(event)
+            request.voice, request.language, request.speaker = chosen_voice(event)
+            request.ssml = is_ssml(event)
             if not streamed:
                 request.text = self._whole_text(event)
         except SpeechError as problem:
@@ -250,7 +242,7 @@ class Connection:
         if text is None:
             raise EmptyText("The synthesize event has no text")
         if not isinstance(text, str):
-            raise _no_string("text", text)
+            raise no_string("text", text)
         return self._service.whole_text(text)
 
     def _add_turn(self, turn: _Turn) -> None:
@@ -275,26 +267,25 @@ class Connection:
 
     async def _speak(self, turn: _Turn) -> None:
         """Answer one request: audio, or an error; in any case the event that ends it."""
-        started = False
-        timestamp = 0.0
+        rate = self._service.sample_rate
+        seconds = 0.0
         last: Speech | None = None
         try:
             if turn.error is not None:
                 raise turn.error
             async with aclosing(self._service.speak(turn.request)) as pieces:
                 async for piece in pieces:
-                    if not started:
-                        await self._writer.write(self._audio_start(piece))
-                        started = True
-                    for chunk in self._audio_chunks(piece.pcm, timestamp):
+                    if last is None:
+                        await self._writer.write(audio_start(rate, piece))
+                    for chunk in audio_chunks(rate, piece.pcm, seconds):
                         await self._writer.write(chunk)
                     last = piece
-                    timestamp += len(piece.pcm) / (SAMPLE_WIDTH * CHANNELS * self._service.sample_rate)
-            if not started:
-                await self._writer.write(self._audio_start(None))
+                    seconds += len(piece.pcm) / (SAMPLE_WIDTH * CHANNELS * rate)
+            if last is None:
+                await self._writer.write(audio_start(rate, None))
         except SpeechError as error:
             turn.failed = True
-            await self._writer.write(_error(error))
+            await self._writer.write(error_event(error))
         except asyncio.CancelledError:
             if self._stopping:
                 await self._say_stopping(turn)
@@ -304,8 +295,8 @@ class Connection:
         except Exception as error:
             turn.failed = True
             _LOGGER.exception("Utterance %d ended with an error of the server", turn.request.id)
-            await self._writer.write(_error(SpeechError(f"The server failed: {error}")))
-        await self._writer.write(_with_speaker(AudioStop(timestamp=round(timestamp * 1000)).event(), last))
+            await self._writer.write(error_event(SpeechError(f"The server failed: {error}")))
+        await self._writer.write(audio_stop(seconds, last))
         if turn.streamed:
             # Home Assistant's writing task fails when the end comes before it has said everything. A text that
             # was given up (an error) may never be ended, so this wait has a limit of its own.
@@ -320,70 +311,7 @@ class Connection:
         """The deadline of the shutdown is over: the client hears of it before the socket closes."""
         error = ShuttingDown("The server stops before the utterance was finished")
         with contextlib.suppress(OSError):
-            await self._writer.write(_error(error))
-            await self._writer.write(AudioStop().event())
+            await self._writer.write(error_event(error))
+            await self._writer.write(audio_stop(0.0, None))
             if turn.streamed and turn.ended.is_set():
                 await self._writer.write(SynthesizeStopped().event())
-
-    def _audio_start(self, piece: Speech | None) -> Event:
-        start = AudioStart(rate=self._service.sample_rate, width=SAMPLE_WIDTH, channels=CHANNELS, timestamp=0)
-        return _with_speaker(start.event(), piece)
-
-    def _audio_chunks(self, pcm: bytes, timestamp: float) -> list[Event]:
-        rate = self._service.sample_rate
-        size = round(_CHUNK_SECONDS * rate) * SAMPLE_WIDTH * CHANNELS
-        return [
-            Event(
-                type="audio-chunk",
-                data={
-                    "rate": rate,
-                    "width": SAMPLE_WIDTH,
-                    "channels": CHANNELS,
-                    "timestamp": round((timestamp + offset / (SAMPLE_WIDTH * CHANNELS * rate)) * 1000),
-                },
-                payload=pcm[offset : offset + size],
-            )
-            for offset in range(0, len(pcm), size)
-        ]
-
-
-def _chosen_voice(event: Event) -> tuple[str | None, str | None, str | None]:
-    """(name, language, speaker) of an event's voice, which may be absent, null or empty."""
-    voice = event.data.get("voice")
-    if voice is None:
-        return None, None, None
-    if not isinstance(voice, dict):
-        raise InvalidEvent(f"The voice is {shortened(voice)}, not an object")
-    chosen: list[str | None] = []
-    for key in ("name", "language", "speaker"):
-        value = voice.get(key)
-        if value is not None and not isinstance(value, str):
-            raise _no_string(f"voice's {key}", value)
-        if value and len(value) > MAX_NAME_CHARS:
-            raise InvalidEvent(f"The voice's {key} has {len(value)} characters; at most {MAX_NAME_CHARS} are taken")
-        chosen.append(value or None)
-    return chosen[0], chosen[1], chosen[2]
-
-
-def _is_ssml(event: Event) -> bool:
-    text_format = event.data.get("text_format")
-    if text_format in (None, "text"):
-        return False
-    if text_format == "ssml":
-        return True
-    raise UnsupportedTextFormat(f"The text format {shortened(text_format)} is unknown (allowed: text, ssml)")
-
-
-def _no_string(what: str, value: Any) -> InvalidEvent:
-    return InvalidEvent(f"The {what} is {shortened(value)}, not a string")
-
-
-def _error(error: SpeechError) -> Event:
-    return Error(text=str(error), code=error.code).event()
-
-
-def _with_speaker(event: Event, piece: Speech | None) -> Event:
-    """Say in an audio event who speaks. Clients skip fields they do not know; script/say shows these."""
-    if piece is not None:
-        event.data.update(model=piece.voice.model, voice=piece.voice.name, fallback=piece.fallback)
-    return event
