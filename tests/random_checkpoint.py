@@ -1,6 +1,6 @@
 """A checkpoint of random weights for the original model: the real code runs, what it says is noise.
 
-    python tests/random_checkpoint.py OUT [--tiny] [--eos-at N] [--seed S] [--format pt|safetensors]
+    python tests/random_checkpoint.py OUT [--tiny] [--eos-at N] [--seed S] [--format pt|safetensors] [--clip-seconds S]
 
 The full size (3.2 GB) loads anywhere. The tiny one loads only in a process that called `apply_tiny_sizes()`
 before: upstream keeps its sizes in its code.
@@ -43,7 +43,14 @@ _tiny_sizes_applied = False
 
 
 def build(
-    out: Path, *, tiny: bool = True, eos_at: int = 50, seed: int = 0, format: str = "safetensors", voice: bool = True
+    out: Path,
+    *,
+    tiny: bool = True,
+    eos_at: int = 50,
+    seed: int = 0,
+    format: str = "safetensors",
+    voice: bool = True,
+    clip_seconds: float = 3.0,
 ) -> Path:
     """Write a checkpoint and a reference clip into a directory, and return the directory.
 
@@ -54,6 +61,8 @@ def build(
         seed: of the weights.
         format: of the three weight files.
         voice: whether to write conds.pt, the built-in voice, made from the clip.
+        clip_seconds: of the reference clip. Upstream takes 10 s at most, which its own built-in voice has: the flow
+            decoder reads them for every chunk.
     """
     if tiny:
         apply_tiny_sizes()
@@ -72,7 +81,7 @@ def build(
         for module, part in ((voice_encoder, "ve"), (t3, "t3_cfg"), (s3gen, "s3gen")):
             _save(module.state_dict(), out / f"{part}.{format}")
         write_tokenizer(out / "tokenizer.json")
-        write_clip(out / CLIP)
+        write_clip(out / CLIP, seconds=clip_seconds)
         if voice:
             tokenizer = tts.EnTokenizer(str(out / "tokenizer.json"))
             model = tts.ChatterboxTTS(t3, s3gen, voice_encoder, tokenizer, "cpu")
@@ -232,6 +241,7 @@ def main() -> None:
     parser.add_argument("--eos-at", type=int, default=50, help="speech tokens in every answer (default: 50)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0])
+    parser.add_argument("--clip-seconds", type=float, default=3.0, help="of the reference clip (default: 3)")
     arguments = parser.parse_args()
     build(
         arguments.out,
@@ -239,6 +249,7 @@ def main() -> None:
         eos_at=arguments.eos_at,
         seed=arguments.seed,
         format=arguments.format,
+        clip_seconds=arguments.clip_seconds,
     )
     for path in sorted(arguments.out.iterdir()):
         print(f"{path.stat().st_size / 1e6:10.2f} MB  {path}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from tests.engine.tiny import agreement, ending_after, joins, level
 from tests.random_checkpoint import write_clip
 from wyoming_chatterbox.engine import seamless, upstream
 from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineError, Samples
+from wyoming_chatterbox.engine.memory import Memory
 from wyoming_chatterbox.engine.original import OriginalEngine
+from wyoming_chatterbox.engine.t3 import TokenGenerator
 from wyoming_chatterbox.engine.watermark import StreamingWatermark
-from wyoming_chatterbox.settings import GenerationSettings
+from wyoming_chatterbox.settings import ComputeSettings, GenerationSettings
 from wyoming_chatterbox.voices.library import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.voices.voice import Voice
 
@@ -128,6 +131,12 @@ def test_chunks_grow_to_200_tokens_and_no_further(engine: OriginalEngine, monkey
     assert taken == [(0, True)]
 
 
+def test_a_short_text_is_one_chunk_where_two_would_cost_twice_as_much(engine: OriginalEngine) -> None:
+    assert len(_chunks(engine, text="The kettle is on now")) == 1
+    assert len(_chunks(engine, text="The kettle is on now.")) == 2
+    assert len(_chunks(engine, text="The kettle is on now", chunk_size=12)) == 2, "unless it is asked for"
+
+
 def test_the_first_chunk_is_the_smallest_that_is_heard(engine: OriginalEngine) -> None:
     first, *_ = _chunks(engine, chunk_size=5)
     assert len(first) == SAMPLES_PER_TOKEN
@@ -170,7 +179,7 @@ def test_silence_at_the_end_is_cut(long_engine: OriginalEngine, monkeypatch: pyt
         return done * torch.where(places < loud * RATE, 1.0, 1e-4), preview * 1e-4
 
     monkeypatch.setattr(vocoder, "push", fading)
-    chunks = _chunks(long_engine)
+    chunks = _chunks(long_engine, chunk_size=25)
     assert len(chunks) == 2
     first = len(chunks[0])  # sent before it was known that only silence follows
     assert first == 14 * SAMPLES_PER_TOKEN
@@ -284,12 +293,16 @@ def test_the_watermark_is_found_in_a_stream(long_engine: OriginalEngine, monkeyp
 # What stays
 
 
-def test_200_utterances_leave_nothing_behind(engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "compute", [ComputeSettings(), ComputeSettings(flow_attention="causal")], ids=["full", "causal"]
+)
+def test_1000_utterances_leave_nothing_behind(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, compute: ComputeSettings
+) -> None:
+    engine = OriginalEngine.load(tiny_checkpoint, "cpu", None, 0, compute)
     # The only network here that is not tiny; it holds no state.
     monkeypatch.setattr(engine._model.watermarker, "apply_watermark", lambda samples, sample_rate: samples)
-    flow = engine._decoder._flow
-    solve = flow._solve
-    monkeypatch.setattr(flow, "_solve", lambda *given: solve(*given[:4], 1, given[5]))  # one step of ten
+    monkeypatch.setattr(engine._decoder._flow, "_times", [0.0, 1.0])  # one step of ten
 
     def tensors() -> int:
         gc.collect()
@@ -302,9 +315,10 @@ def test_200_utterances_leave_nothing_behind(engine: OriginalEngine, monkeypatch
     with ending_after(engine._model, 2):
         for exaggeration in range(20):  # as many prompts as are kept, and more
             _speak(engine, text="Hi.", exaggeration=exaggeration / 10)
-        before = tensors(), hooks()
+        before = tensors(), hooks(), threading.active_count()
         cache = engine._decoder._tokens._free
-        for number in range(200):
+        resident = None
+        for number in range(1000):
             cancel = Cancel()
             settings = dataclasses.replace(GenerationSettings(), seed=number, exaggeration=number % 20 / 10)
             stream = engine.generate_stream("Hi.", CHATTERBOX_DEFAULT, settings, cancel)
@@ -318,5 +332,146 @@ def test_200_utterances_leave_nothing_behind(engine: OriginalEngine, monkeypatch
             else:
                 assert len(list(stream)) == 1
             del stream
-        assert (tensors(), hooks()) == before
+            if number == 100:
+                resident = Memory.now().resident
+        assert (tensors(), hooks(), threading.active_count()) == before
         assert engine._decoder._tokens._free is cache
+        after = Memory.now().resident
+        if resident is not None and after is not None:
+            assert after - resident < 20e6, "900 utterances left nothing that grows"
+
+
+# Profiles
+
+
+def _loaded(directory: Path, **compute: Any) -> OriginalEngine:
+    return OriginalEngine.load(directory, "cpu", None, 0, ComputeSettings(**compute))
+
+
+FAST = {"profile": "fast", "quantize": "int8"}
+"""Whatever this machine is fastest in."""
+
+
+def test_fast_speaks_as_long_and_as_steadily(tiny_checkpoint: Path) -> None:
+    engine = _loaded(tiny_checkpoint, **FAST)
+    with ending_after(engine._model, LONG):
+        chunks = _chunks(engine)
+        again = _chunks(engine)
+        other = _speak(engine, seed=1)
+        whole = _speak(engine, chunk_size=500)
+    assert [len(chunk) for chunk in chunks] == [len(chunk) for chunk in again]
+    streamed = np.concatenate(chunks)
+    assert len(streamed) == len(whole) == LONG * SAMPLES_PER_TOKEN
+    assert len(joins(chunks)) >= 2
+    assert np.array_equal(streamed, np.concatenate(again)) and not np.array_equal(streamed, other)
+    for at in joins(chunks):
+        around = slice(at - RATE * 5 // 1000, at + RATE * 40 // 1000)
+        assert abs(level(streamed[around]) - level(whole[around])) < 1
+
+
+@pytest.mark.parametrize("compute", [FAST, {"dtype": "bfloat16"}, {"flow_attention": "causal"}], ids=str)
+def test_a_long_sentence_is_spoken_to_its_end_in_every_profile(
+    tiny_checkpoint: Path, compute: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = _loaded(tiny_checkpoint, **compute)
+    monkeypatch.setattr(engine._decoder._flow, "_times", [0.0, 1.0])
+    with ending_after(engine._model, 400):
+        samples = _speak(engine, text="a" * 200)
+        at_once = _speak(engine, text="a" * 200, chunk_size=500)
+    assert len(samples) == len(at_once) == 400 * SAMPLES_PER_TOKEN
+
+
+@pytest.mark.parametrize("compute", [{}, FAST, {"dtype": "bfloat16"}], ids=str)
+def test_what_was_said_before_changes_no_sample(tiny_checkpoint: Path, compute: dict[str, Any]) -> None:
+    """Not even the last bit: 8-bit layers round by the largest of all that they get at once."""
+    text = "This is a sentence of some length, with more than sixty-four letters in it."
+    fresh = _speak(_loaded(tiny_checkpoint, **compute), text=text)
+    used = _loaded(tiny_checkpoint, **compute)
+    used.warm_up()
+    for other in ("Hi.", "Something longer than that.", "a" * 150):
+        _speak(used, text=other)
+    assert np.array_equal(_speak(used, text=text), fresh)
+
+
+def test_converted_weights_are_not_kept_twice(tiny_checkpoint: Path) -> None:
+    def size(engine: OriginalEngine) -> int:
+        parts = (engine._model.t3.tfmr.layers, engine._model.s3gen.flow.decoder.estimator)
+        return sum(weights.numel() for part in parts for weights in part.parameters())
+
+    exact, fast = _loaded(tiny_checkpoint), _loaded(tiny_checkpoint, **FAST)
+    assert size(fast) < 0.1 * size(exact)
+    upstreams = dataclasses.replace(GenerationSettings(), decoder="upstream")
+    assert list(exact.generate_stream(TEXT, CHATTERBOX_DEFAULT, upstreams, Cancel()))
+    with pytest.raises(EngineError, match=r"decoder upstream needs .* --profile exact --dtype float32"):
+        next(fast.generate_stream(TEXT, CHATTERBOX_DEFAULT, upstreams, Cancel()))
+
+
+def test_two_voices_sentence_by_sentence_do_not_mix_where_their_prompts_are_kept(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    clip = tmp_path / "mine.wav"
+    write_clip(clip, pitch=230, seconds=2.0)
+    mine = dataclasses.replace(CHATTERBOX_DEFAULT, name="mine", reference_clip=clip)
+    engine = _loaded(tiny_checkpoint, **FAST)
+    alone = {voice.name: _speak(engine, voice=voice) for voice in (CHATTERBOX_DEFAULT, mine)}
+    assert not np.array_equal(*alone.values())
+    for voice in (mine, CHATTERBOX_DEFAULT, CHATTERBOX_DEFAULT, mine, CHATTERBOX_DEFAULT):
+        assert np.array_equal(_speak(engine, voice=voice), alone[voice.name])
+
+
+# Tokens in a thread of their own
+
+
+@pytest.fixture
+def parallel_engine(tiny_checkpoint: Path) -> OriginalEngine:
+    engine = _loaded(tiny_checkpoint)
+    engine._decoder._plan = dataclasses.replace(engine._plan, parallel=True)
+    return engine
+
+
+def _token_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "speech-tokens"]
+
+
+def test_tokens_from_another_thread_make_the_same_samples(
+    tiny_checkpoint: Path, parallel_engine: OriginalEngine
+) -> None:
+    # Not the module's: other tests move its end of speech, which a kept prompt was computed with.
+    engine = _loaded(tiny_checkpoint)
+    for seed in (0, 1):
+        assert np.array_equal(_speak(parallel_engine, seed=seed), _speak(engine, seed=seed))
+    assert not _token_threads()
+
+
+def test_the_thread_ends_with_its_utterance(parallel_engine: OriginalEngine) -> None:
+    with ending_after(parallel_engine._model, 999):
+        stream = parallel_engine.generate_stream("a" * 300, CHATTERBOX_DEFAULT, GenerationSettings(), Cancel())
+        next(stream)
+        assert _token_threads()
+        stream.close()
+        assert not _token_threads(), "abandoned"
+        cancel = Cancel()
+        stream = parallel_engine.generate_stream("a" * 300, CHATTERBOX_DEFAULT, GenerationSettings(), cancel)
+        next(stream)
+        cancel.set()
+        with pytest.raises(Cancelled):
+            list(stream)
+    assert not _token_threads(), "cancelled"
+
+
+def test_an_error_in_the_thread_is_raised_where_the_tokens_are_taken(
+    parallel_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = TokenGenerator._draw, [0]
+
+    def breaking(self: Any, logits: Any, cache: Any) -> None:
+        calls[0] += 1
+        if calls[0] == 5:
+            raise RuntimeError("broken")
+        real(self, logits, cache)
+
+    monkeypatch.setattr(TokenGenerator, "_draw", breaking)
+    with pytest.raises(EngineError, match="RuntimeError: broken"):
+        _speak(parallel_engine)
+    assert not _token_threads()
+    assert len(_speak(parallel_engine)) == TOKENS * SAMPLES_PER_TOKEN

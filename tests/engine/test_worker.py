@@ -120,3 +120,26 @@ async def test_an_engine_that_hangs_is_given_up_and_waiting_for_ones_turn_is_not
     with pytest.raises(EngineHung, match=r"the engine made nothing for 0\.1 s"):
         await take(1.1, 0.1)
     assert cancel.is_set
+
+
+async def test_nobody_waits_behind_an_engine_that_hangs_even_if_its_own_listener_left() -> None:
+    worker = EngineWorker("test")
+    release = threading.Event()
+
+    def hanging() -> Iterator[int]:
+        yield 1
+        release.wait(10)
+        yield 2
+
+    first = worker.stream(hanging, Cancel(), timeout=0.2)
+    assert await first.__anext__() == 1
+    await first.aclose()
+    second = worker.stream(lambda: iter((3,)), Cancel(), timeout=0.2)
+    started = time.monotonic()
+    with pytest.raises(EngineHung, match=r"the engine made nothing for 0\.2 s"):
+        await second.__anext__()
+    assert time.monotonic() - started < 2
+    release.set()
+    assert [item async for item in worker.stream(lambda: iter((4,)), Cancel(), timeout=5)] == [4]
+    worker.close()
+    assert worker.join(5)

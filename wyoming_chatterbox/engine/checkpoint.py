@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,10 +49,41 @@ def load_model(files: ModelFiles, device: str, seed: int) -> Any:
         decoder.rand_noise = torch.randn(decoder.rand_noise.shape, generator=torch.Generator().manual_seed(seed))
         for module in (voice_encoder, t3, s3gen):
             module.to(device).eval()
+        _fold_weight_norms(s3gen.mel2wav)
         conditionals = None if files.conditionals is None else _conditionals(files.conditionals, device)
         model = tts.ChatterboxTTS(t3, s3gen, voice_encoder, _tokenizer(files.tokenizer), device, conds=conditionals)
     _LOGGER.info("Loaded Chatterbox from %s on %s in %.1f s", files.t3.parent, device, time.perf_counter() - started)
     return model
+
+
+def drop_converted(model: Any, token_precision: str, flow_precision: str) -> None:
+    """Give back the memory of weights that our decoder holds in another precision.
+
+    Args:
+        model: upstream's ChatterboxTTS; its own `generate()` cannot be used afterwards.
+        token_precision, flow_precision: those of T3 and of the flow decoder; with float32 nothing is dropped.
+    """
+    torch = upstream.load_torch()
+    flow = model.s3gen.flow
+    if token_precision != "float32":
+        _drop_weights(model.t3.tfmr.layers)
+        _drop_weights(model.t3.speech_head)
+        # What is left would keep the whole file mapped, and all that was read of it counts as memory in use.
+        for tensor in (*model.t3.parameters(), *model.t3.buffers()):
+            tensor.data = tensor.data.clone()
+    if flow_precision != "float32":
+        _drop_weights(flow.decoder.estimator)
+        _drop_weights(flow.encoder.encoders)
+        _drop_weights(flow.encoder.up_encoders)
+    if model.t3.device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _drop_weights(module: Any) -> None:
+    torch = upstream.load_torch()
+    for part in module.modules():
+        if isinstance(part, (torch.nn.Linear, torch.nn.Conv1d)):
+            part.weight = torch.nn.Parameter(part.weight.new_empty(0), requires_grad=False)
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -66,7 +98,9 @@ def read_state(path: Path) -> dict[str, Any]:
             from safetensors.torch import load_file
 
             return dict(load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped, so that what is not used is not read; the format before PyTorch 1.6 cannot be.
+        mapped = zipfile.is_zipfile(path)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # both libraries have errors of their own, and torch unpickles: anything can come
         raise EngineError(
             f"{path} cannot be read as weights ({described(error)}); delete it and let it be downloaded again"
@@ -101,16 +135,25 @@ def _filled(make: Callable[[], Any], path: Path, may_lack: frozenset[str] = froz
     return module
 
 
+def _fold_weight_norms(module: Any) -> None:
+    """Compute weights that are given as length and direction (arXiv 1602.07868) once, rather than at every call."""
+    from torch.nn.utils import parametrize
+
+    for part in module.modules():
+        if parametrize.is_parametrized(part, "weight"):
+            parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
+
+
 def _unfilled() -> Any:
     """A context in which fresh modules leave their weights unwritten: memory that nobody touched takes no room, and
     drawing half a billion random numbers takes longer than reading them from a file."""
     torch = upstream.load_torch()
-    from torch.overrides import TorchFunctionMode
+    from torch.utils._python_dispatch import TorchDispatchMode
 
-    left_out = {torch.Tensor.uniform_, torch.Tensor.normal_}
+    left_out = {torch.ops.aten.uniform_.default, torch.ops.aten.normal_.default}
 
-    class Unfilled(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
-        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    class Unfilled(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             return args[0] if function in left_out else function(*args, **(kwargs or {}))
 
     return Unfilled()

@@ -1,69 +1,157 @@
-"""Speech tokens → mel frames while the tokens arrive.
+"""Speech tokens → mel frames while the tokens arrive. A frame is decoded once and stays as it is.
 
-The exact way: for every piece the flow decoder sees the voice's prompt and all tokens so far, with full attention and
-all ten steps, as upstream's one-shot `generate()` does. A frame is decoded once and stays as it is. What differs from
-upstream's stream:
+The exact way (attention "full"): for every piece the flow decoder sees the voice's prompt and all tokens so far, with
+full attention, as upstream's one-shot `generate()` does. What differs from upstream's stream:
 
 - the noise belongs to the frame, not to the window, so a frame keeps its noise whatever is decoded around it;
 - the last three tokens wait until the next ones, which the encoder looks ahead to, are there (or will not come).
+
+The fast way (attention "causal"): a piece attends to itself and to what was there before it, whose keys and values are
+kept; the voice's prompt is computed once for all its utterances. A frame then never hears of what came after its piece,
+at no layer and no step, and of the speech before that only so much that with the piece it is `WINDOW_FRAMES`.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import upstream
+from . import estimator, flow_encoder, upstream
 from .base import Cancel
+from .estimator import Estimator
+from .flow_encoder import FlowEncoder
 
 FRAMES_PER_TOKEN = 2
+TOKENS_PER_SECOND = 25
 MEL_BANDS = 80
+STEPS = 10
+"""Upstream's."""
+
+WINDOW_FRAMES = 256
+"""Frames of speech (5 s), its own piece's among them, that a frame attends to with attention "causal"; they bound the
+memory."""
+
+CACHED_VOICES = 2
+"""Voices whose prompt's keys and values are kept with attention "causal": 3.5 GB each for a prompt of 10 s with ten
+steps in float32, 0.75 GB for 3 s with four."""
 
 _NOISE_BLOCK = 64
 """Frames whose noise is drawn at once."""
+
+_PROMPT_SEED = 0
+"""Of the noise of the prompt's frames: it is the same for all utterances, and nothing of it is heard."""
+
+
+@dataclass
+class _Kept:
+    """What an utterance with attention "causal" keeps, from the end of the voice's prompt on."""
+
+    after_prompt: flow_encoder.Memory
+    snapshot: list[list[Any]]
+    frames: estimator.Memory
+    tokens: flow_encoder.Memory = field(default_factory=flow_encoder.Memory)
+
+    def rewind(self) -> None:
+        self.tokens = self.after_prompt.copy()
+        self.frames.rewind(self.snapshot)
 
 
 @dataclass
 class FlowState:
     """One utterance's place in the flow decoder."""
 
-    conditionals: dict[str, Any]
-    """The voice: upstream's `Conditionals.gen` (prompt_token, prompt_feat, embedding, …)."""
+    prompt_tokens: Any
+    """The voice's, shape (1, n)."""
+
+    prompt_feat: Any
+    """The voice's mel frames, shape (1, m, 80); m is 2 n or one more."""
+
+    speaker: Any
+    """Shape (1, 80)."""
 
     generator: Any
     """Draws this utterance's noise, on the CPU so that every device gets the same."""
 
+    voice_key: Any
     noise: Any = None
-    """Noise per absolute frame, the prompt's included, shape (1, 80, n)."""
+    """Noise per absolute frame, the prompt's included, shape (1, n, 80)."""
 
     tokens: list[int] = field(default_factory=list)
     frames: int = 0
     """Frames decoded so far, without the prompt's."""
 
+    kept: _Kept | None = None
+
 
 class StreamingFlow:
-    """Upstream's CausalMaskedDiffWithXvec, fed with tokens. It holds no state; an utterance's is in FlowState."""
+    """Upstream's CausalMaskedDiffWithXvec, fed with tokens. An utterance's state is in FlowState."""
 
-    def __init__(self, flow: Any) -> None:
-        self._torch = upstream.load_torch()
+    def __init__(
+        self,
+        flow: Any,
+        *,
+        attention: str = "full",
+        steps: int = STEPS,
+        prompt_seconds: float = 10.0,
+        precision: str = "float32",
+    ) -> None:
+        """
+        Args:
+            flow: chatterbox.models.s3gen.flow.CausalMaskedDiffWithXvec.
+            attention: "full" or "causal", see above.
+            steps: Euler steps; 10 is upstream's.
+            prompt_seconds: of the voice's prompt, its end is used; 10 is all that upstream takes of a clip.
+            precision: of the linear layers, see linear.py.
+        """
+        torch = upstream.load_torch()
+        self._torch = torch
         self._flow = flow
+        self._causal = attention == "causal"
+        self._prompt_tokens = max(1, round(prompt_seconds * TOKENS_PER_SECOND))
+        self._encoder = FlowEncoder(flow, precision)
+        times = torch.linspace(0, 1, steps + 1, device=flow.encoder_proj.weight.device)
+        if flow.decoder.t_scheduler == "cosine":
+            times = 1 - torch.cos(times * 0.5 * torch.pi)
+        self._times = times.tolist()
+        self._estimator = Estimator(flow.decoder.estimator, times[:-1], precision)
+        self._voices: OrderedDict[Any, _Kept] = OrderedDict()
         self.lookahead: int = flow.pre_lookahead_len
         """Tokens that must follow before a token is decoded."""
 
-    def start(self, conditionals: dict[str, Any], seed: int) -> FlowState:
-        """A new utterance in a voice."""
-        return FlowState(conditionals, self._torch.Generator().manual_seed(seed))
+        # Pieces are attended to in the same places as earlier speech: half of these stay for it.
+        self.longest = WINDOW_FRAMES // FRAMES_PER_TOKEN // 2 - self.lookahead - 1 if self._causal else None
+        """Most tokens that `push` takes at once; None: any number."""
 
-    def push(self, state: FlowState, tokens: list[int], *, final: bool, cancel: Cancel, steps: int = 10) -> Any:
+    def start(self, conditionals: dict[str, Any], seed: int, voice_key: Any = None) -> FlowState:
+        """A new utterance in a voice.
+
+        Args:
+            conditionals: upstream's `Conditionals.gen` (prompt_token, prompt_feat, embedding, …).
+            seed: of the noise.
+            voice_key: what the conditionals are; what is computed of them is kept for others with an equal key. None:
+                nothing is kept.
+        """
+        torch = self._torch
+        tokens, feat = conditionals["prompt_token"].long(), conditionals["prompt_feat"]
+        # A clip's frames may be one more than its tokens' are.
+        more = feat.shape[1] - FRAMES_PER_TOKEN * tokens.shape[1]
+        tokens = tokens[:, -self._prompt_tokens :]
+        feat = feat[:, -(FRAMES_PER_TOKEN * tokens.shape[1] + more) :]
+        embedding = torch.nn.functional.normalize(conditionals["embedding"], dim=1)
+        speaker = self._flow.spk_embed_affine_layer(embedding)
+        return FlowState(tokens, feat, speaker, torch.Generator().manual_seed(seed), voice_key)
+
+    def push(self, state: FlowState, tokens: list[int], *, final: bool, cancel: Cancel) -> Any:
         """Add tokens.
 
         Args:
             state: the utterance, changed.
-            tokens: new speech tokens, 0 to 6560; may be none.
+            tokens: new speech tokens, 0 to 6560; may be none, and no more than `longest`.
             final: there will be no more.
             cancel: looked at before every step.
-            steps: Euler steps; 10 is upstream's.
 
         Returns:
             The frames that can be decoded now, shape (1, 80, n); n may be 0.
@@ -73,56 +161,106 @@ class StreamingFlow:
         """
         torch = self._torch
         state.tokens += tokens
-        prompt, feat = state.conditionals["prompt_token"], state.conditionals["prompt_feat"]
-        ready = prompt.shape[1] + len(state.tokens) - (0 if final else self.lookahead)
-        # The clip's own frames may be one more than its tokens' are: then upstream has one less for the speech, too.
-        if ready * FRAMES_PER_TOKEN - feat.shape[1] <= state.frames:
-            return torch.zeros(1, MEL_BANDS, 0, device=prompt.device)
-        mel = self._decode(state, final, steps, cancel)[:, :, state.frames :]
-        state.frames += mel.shape[2]
-        return mel
+        prompt_frames = state.prompt_feat.shape[1]
+        ready = state.prompt_tokens.shape[1] + len(state.tokens) - (0 if final else self.lookahead)
+        # Where the clip has a frame more than its tokens', upstream has one less for the speech.
+        if ready * FRAMES_PER_TOKEN - prompt_frames <= state.frames:
+            return torch.zeros(1, MEL_BANDS, 0, device=state.prompt_feat.device)
+        mel = self._decode_next(state, final, cancel) if self._causal else self._decode_all(state, final, cancel)
+        mel = mel[:, prompt_frames + state.frames - ready * FRAMES_PER_TOKEN :]
+        state.frames += mel.shape[1]
+        return mel.transpose(1, 2)
 
-    def _decode(self, state: FlowState, final: bool, steps: int, cancel: Cancel) -> Any:
-        """All frames of the tokens so far, shape (1, 80, n); upstream's `inference` with noise from outside."""
-        torch, flow, voice = self._torch, self._flow, state.conditionals
-        prompt, feat = voice["prompt_token"], voice["prompt_feat"]
-        device = prompt.device
-        new = torch.tensor([state.tokens], dtype=torch.long, device=device)
-        tokens = torch.cat((prompt.long(), new), dim=1)
-        speaker = flow.spk_embed_affine_layer(torch.nn.functional.normalize(voice["embedding"], dim=1))
-        hidden, _ = flow.encoder(flow.input_embedding(tokens), torch.tensor([tokens.shape[1]], device=device))
+    def finish(self, state: FlowState) -> None:
+        """The utterance is over; what it kept of its voice may be used by the next one."""
+        kept, state.kept = state.kept, None
+        if kept is not None and state.voice_key is not None:
+            self._voices[state.voice_key] = kept
+            self._voices.move_to_end(state.voice_key)
+            while len(self._voices) > CACHED_VOICES:
+                self._voices.popitem(last=False)
+
+    def forget(self, voice_key: Any) -> None:
+        """Drop what is kept of a voice."""
+        self._voices.pop(voice_key, None)
+
+    def _decode_all(self, state: FlowState, final: bool, cancel: Cancel) -> Any:
+        """All frames of the tokens so far, the prompt's included, shape (1, n, 80)."""
+        torch = self._torch
+        new = torch.tensor([state.tokens], dtype=torch.long, device=state.prompt_tokens.device)
+        tokens = torch.cat((state.prompt_tokens, new), dim=1)
+        # As upstream's `finalize=False`: the last tokens are attended to, though their own frames are left out.
+        mu = self._encoder(tokens, flow_encoder.Memory(), final=True)
         if not final:
-            hidden = hidden[:, : -self.lookahead * FRAMES_PER_TOKEN]
-        mu = flow.encoder_proj(hidden).transpose(1, 2).contiguous()  # (1, 80, frames with the prompt's)
-        prompt_frames = feat.shape[1]
+            mu = mu[:, : -self.lookahead * FRAMES_PER_TOKEN]
+        return self._solve(state, mu, 0, None, cancel)
+
+    def _decode_next(self, state: FlowState, final: bool, cancel: Cancel) -> Any:
+        """The frames behind those that were decoded before, shape (1, n, 80)."""
+        if state.kept is None:
+            state.kept = self._after_prompt(state, cancel)
+        kept, torch = state.kept, self._torch
+        encoded = kept.tokens.tokens + (0 if kept.tokens.inputs is None else kept.tokens.inputs.shape[1])
+        fresh = state.tokens[encoded - state.prompt_tokens.shape[1] :]
+        new = torch.tensor([fresh], dtype=torch.long, device=state.prompt_tokens.device)
+        mu = self._encoder(new, kept.tokens, final=final)
+        return self._solve(state, mu, kept.frames.frames, kept.frames, cancel)
+
+    def _after_prompt(self, state: FlowState, cancel: Cancel) -> _Kept:
+        """What is kept of the voice's prompt: of an earlier utterance, or computed now."""
+        kept = self._voices.pop(state.voice_key, None)
+        if kept is None:
+            while len(self._voices) >= CACHED_VOICES:  # not beside the new one
+                self._voices.popitem(last=False)
+            tokens = flow_encoder.Memory()
+            mu = self._encoder(state.prompt_tokens, tokens, final=False)
+            frames = estimator.Memory(self._estimator, mu.shape[1], WINDOW_FRAMES)
+            if mu.shape[1]:
+                self._solve(state, mu, 0, frames, cancel)
+            kept = _Kept(tokens, frames.snapshot(), frames)
+        kept.rewind()
+        return kept
+
+    def _solve(self, state: FlowState, mu: Any, first: int, memory: estimator.Memory | None, cancel: Cancel) -> Any:
+        """Euler's method with classifier-free guidance, as upstream's `solve_euler`.
+
+        Args:
+            mu: of consecutive frames, shape (1, n, 80).
+            first: index of the first of them, the prompt's included.
+            memory: of the frames before them, see Estimator; changed.
+        """
+        torch, count = self._torch, mu.shape[1]
         condition = torch.zeros_like(mu)
-        condition[:, :, :prompt_frames] = feat.transpose(1, 2)
-        noise = self._noise(state, mu.shape[2]).to(device, mu.dtype)
-        return self._solve(noise, mu, speaker, condition, steps, cancel)[:, :, prompt_frames:]
+        known = state.prompt_feat[:, first : first + count]
+        condition[:, : known.shape[1]] = known
+        given = torch.cat((mu, state.speaker[:, None].expand(-1, count, -1), condition), dim=2)
+        given = torch.cat((given, torch.zeros_like(given)))  # the second row is the unconditional one
+        rate = self._flow.decoder.inference_cfg_rate
+        x = self._noise(state, first + count)[:, first:].to(mu.device)
+        for step, (now, then) in enumerate(itertools.pairwise(self._times)):
+            cancel.raise_if_set()
+            both = self._estimator(torch.cat((x.expand(2, -1, -1), given), dim=2), step, memory)
+            x = x + (then - now) * ((1 + rate) * both[:1] - rate * both[1:])
+        if memory is not None:
+            memory.frames += count
+        return x
 
     def _noise(self, state: FlowState, frames: int) -> Any:
-        """The noise of the first frames; drawn block by block, so that it does not depend on how many are asked for."""
+        """The noise of the first frames, shape (1, n, 80); drawn block by block, so that it does not depend on how
+        many are asked for."""
         torch = self._torch
-        while state.noise is None or state.noise.shape[2] < frames:
-            block = torch.randn(1, _NOISE_BLOCK, MEL_BANDS, generator=state.generator).transpose(1, 2)
-            state.noise = block if state.noise is None else torch.cat((state.noise, block), dim=2)
-        return state.noise[:, :, :frames]
+        if state.noise is None:
+            random = torch.Generator().manual_seed(_PROMPT_SEED)
+            state.noise = torch.randn(1, state.prompt_feat.shape[1], MEL_BANDS, generator=random)
+        while state.noise.shape[1] < frames:
+            block = torch.randn(1, _NOISE_BLOCK, MEL_BANDS, generator=state.generator)
+            state.noise = torch.cat((state.noise, block), dim=1)
+        return state.noise[:, :frames]
 
-    def _solve(self, noise: Any, mu: Any, speaker: Any, condition: Any, steps: int, cancel: Cancel) -> Any:
-        """Euler's method with classifier-free guidance, as upstream's `solve_euler`, shapes (1, 80, frames)."""
-        torch, decoder = self._torch, self._flow.decoder
-        times = torch.linspace(0, 1, steps + 1, device=mu.device, dtype=mu.dtype)
-        if decoder.t_scheduler == "cosine":
-            times = 1 - torch.cos(times * 0.5 * torch.pi)
-        # The second row is the unconditional one.
-        mask = torch.ones(2, 1, mu.shape[2], device=mu.device, dtype=mu.dtype)
-        mu = torch.cat((mu, torch.zeros_like(mu)))
-        speaker = torch.cat((speaker, torch.zeros_like(speaker)))
-        condition = torch.cat((condition, torch.zeros_like(condition)))
-        rate = decoder.inference_cfg_rate
-        x = noise
-        for now, then in itertools.pairwise(times):
-            cancel.raise_if_set()
-            both = decoder.estimator(x.expand(2, -1, -1), mask, mu, now.expand(2), speaker, condition)
-            x = x + (then - now) * ((1 + rate) * both[:1] - rate * both[1:])
-        return x.float()
+
+def split(tokens: list[int], longest: int | None) -> Iterator[list[int]]:
+    """Tokens in pieces of about the same length that `push` takes; one empty piece when there are none."""
+    pieces = max(1, -(-len(tokens) // longest)) if longest else 1
+    size = max(1, -(-len(tokens) // pieces))
+    for begin in range(0, max(1, len(tokens)), size):
+        yield tokens[begin : begin + size]

@@ -49,13 +49,19 @@ def load_libraries(package: str, *patterns: str) -> None:
 
 
 @contextlib.contextmanager
-def without_collections() -> Iterator[None]:
-    """Collect no garbage inside, and never look again at what is there at the end: it is there to stay."""
+def without_collections(*, keep: bool = True) -> Iterator[None]:
+    """Collect no garbage inside.
+
+    Args:
+        keep: never look again at what is there at the end, it is there to stay. What is there and refers to itself
+            in a circle can never be freed: not for what may be unloaded.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
+        if keep:
+            gc.freeze()
         if was_on:
             gc.enable()

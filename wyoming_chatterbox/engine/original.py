@@ -17,35 +17,58 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..settings import GenerationSettings
+from ..settings import ComputeSettings, GenerationSettings
 from ..voices.library import original_voices
 from ..voices.voice import Voice
 from . import checkpoint, upstream
 from .base import Cancel, EngineError, EngineUnavailable, Samples, StreamMetrics
-from .seamless import MAX_SPEECH_TOKENS, SAMPLE_RATE, TOKENS_PER_SECOND, SeamlessDecoder
+from .cpu import use_threads
+from .flow import TOKENS_PER_SECOND
+from .memory import trim_heap
+from .profiles import Plan, choose_plan
+from .seamless import MAX_SPEECH_TOKENS, SAMPLE_RATE, SeamlessDecoder
 from .steps import Steps, described, explained_errors
+from .timeline import Timeline
 from .weights import find_files
 
 _LOGGER = logging.getLogger(__name__)
 
 MODEL = "original"
 
+_UPSTREAM_CHUNK_SIZE = 25
+"""The default of upstream's `generate_stream()`."""
+
 _WARM_UP_TEXT = "Good morning, the kettle is on."
+
+_BUILT_IN = "built-in"
+"""What is computed of the built-in voice is kept under this name, of a clip under what was computed of it."""
 
 
 class OriginalEngine:
     """Speaks with chatterbox-streaming's ChatterboxTTS. Made by `load`; see the `Engine` protocol."""
 
-    def __init__(self, model: Any, voices: tuple[Voice, ...]) -> None:
+    def __init__(self, model: Any, voices: tuple[Voice, ...], plan: Plan) -> None:
         self._model: Any = model
         """Upstream's ChatterboxTTS; its `conds` are the built-in voice's, or None."""
 
         self._voices = voices
-        self._decoder: Any = SeamlessDecoder(model)
+        self._plan = plan
+        self._decoder: Any = None
+        """Ours; None for an engine that speaks with upstream's only."""
+
         self._clips: dict[Path, _ClipConditionals] = {}
+        self.timeline: Timeline | None = None
+        """Where `--decoder seamless` writes down what it does; None: nowhere."""
 
     @classmethod
-    def load(cls, model_dir: Path, device: str, reference_clip: Path | None, seed: int) -> OriginalEngine:
+    def load(
+        cls,
+        model_dir: Path,
+        device: str,
+        reference_clip: Path | None,
+        seed: int,
+        compute: ComputeSettings | None = None,
+    ) -> OriginalEngine:
         """Load the weights and, where there is a reference clip, the voice it holds.
 
         Args:
@@ -53,6 +76,7 @@ class OriginalEngine:
             device: auto, cpu, mps, cuda or cuda:N.
             reference_clip: audio file whose voice becomes the default; None leaves only the built-in one.
             seed: of the noise that upstream's decoder has; -1 counts as 0, since the noise is part of the voice.
+            compute: speed against fidelity; None: exact.
 
         Raises:
             EngineUnavailable: packages, weights or the device are missing.
@@ -60,11 +84,22 @@ class OriginalEngine:
         """
         files = find_files(model_dir)
         device = upstream.pick_device(device)
+        use_threads(compute.threads if compute is not None else 0)
+        if device.startswith("cuda"):
+            # Streams and graphs belong to the thread's current device; this is the thread that speaks, too.
+            torch = upstream.load_torch()
+            torch.cuda.set_device(torch.device(device).index or 0)
         model = checkpoint.load_model(files, device, max(seed, 0))
         voices = [voice for voice in original_voices(reference_clip) if voice.reference_clip or model.conds is not None]
         if not voices:
             raise EngineUnavailable(f"{model_dir} has no conds.pt, the built-in voice: add it or give --reference-clip")
-        engine = cls(model, tuple(voices))
+        plan = choose_plan(compute or ComputeSettings(), model.t3.device)
+        _LOGGER.info("Profile %s: %s", (compute or ComputeSettings()).profile, plan)
+        with upstream.load_torch().no_grad():
+            engine = cls(model, tuple(voices), plan)
+            engine._decoder = SeamlessDecoder(model, plan)
+            checkpoint.drop_converted(model, plan.token_precision, plan.flow_precision)
+        trim_heap()  # of what loading used and gave back
         if reference_clip is not None:
             engine._conditionals_of(voices[0])
         return engine
@@ -82,7 +117,9 @@ class OriginalEngine:
         return self._voices
 
     def warm_up(self) -> None:
-        """Speak up to the first chunk: it loads kernels and fills the allocator's pools."""
+        """Speak up to the first chunk: it loads kernels, captures graphs, fills the allocator's pools, and computes
+        what is kept of the default voice."""
+        self._decoder.capture()
         stream = self.generate_stream(_WARM_UP_TEXT, self._voices[0], GenerationSettings(), Cancel())
         with contextlib.closing(stream):
             _, metrics = next(stream)
@@ -132,11 +169,11 @@ class OriginalEngine:
     ) -> Generator[Samples, None, None]:
         """Our own decoding."""
         seed = secrets.randbelow(2**31) if settings.seed < 0 else settings.seed
-        # What the prompt's keys and values are made of: these very conditionals (None: the built-in voice's), and how
-        # they are delivered. A clip that changed has others.
+        # These very conditionals: a clip that changed has others.
         clip = voice.reference_clip
-        key = (None if clip is None else self._clips[clip], settings.exaggeration)
-        with contextlib.closing(self._decoder.stream(text, conditionals, settings, seed, cancel, key)) as stream:
+        key = _BUILT_IN if clip is None else self._clips[clip]
+        stream = self._decoder.stream(text, conditionals, settings, seed, cancel, key, self.timeline)
+        with contextlib.closing(stream):
             while True:
                 with explained_errors():
                     samples = next(stream, None)
@@ -148,6 +185,10 @@ class OriginalEngine:
         self, text: str, conditionals: Any, settings: GenerationSettings, cancel: Cancel
     ) -> Generator[Samples, None, None]:
         """chatterbox-streaming's own `generate_stream()`, for comparison."""
+        if not self._plan.keeps_original:
+            raise EngineError(
+                "decoder upstream needs the weights as they were published; start with --profile exact --dtype float32"
+            )
         view = copy.copy(self._model)
         view.conds = conditionals
         stream = view.generate_stream(
@@ -156,7 +197,7 @@ class OriginalEngine:
             exaggeration=settings.exaggeration,
             cfg_weight=settings.cfg_weight,
             temperature=settings.temperature,
-            chunk_size=settings.chunk_size,
+            chunk_size=settings.chunk_size or _UPSTREAM_CHUNK_SIZE,
             context_window=settings.context_window,
             fade_duration=settings.fade_duration,
             print_metrics=settings.print_metrics,
@@ -176,12 +217,9 @@ class OriginalEngine:
             )
 
     def close(self) -> None:
-        """Drop the model and give its GPU memory back."""
+        """Drop the model; `memory.give_back()` returns its memory to the system."""
         self._model = self._decoder = None
         self._clips.clear()
-        torch = upstream.load_torch()
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
 
     def _check_length(self, text: str) -> None:
         """Raise EngineError for a text that upstream would answer with an IndexError, or with another text."""
@@ -214,6 +252,8 @@ class OriginalEngine:
                 return kept.conditionals
             raise EngineError(f"reference clip {clip} cannot be read: {error.strerror}") from error
         if kept is None or kept.version != version:
+            if kept is not None and self._decoder is not None:
+                self._decoder.forget(kept)
             kept = _ClipConditionals(version, self._computed_conditionals(clip))
             self._clips[clip] = kept
         return kept.conditionals

@@ -1,9 +1,9 @@
 """Our own `generate_stream()` for the original model: upstream's modules and weights, no seams.
 
 Tokens come from `t3.py`, become mel frames in `flow.py`, samples in `vocoder.py`, and get their watermark in
-`watermark.py`. A chunk is decoded when enough tokens are there; chunks grow, because every one of them decodes the
-voice's prompt and all that came before once more. Nothing here depends on time: the same text, voice, settings and seed
-give the same samples on the same device.
+`watermark.py`; `profiles.py` says how exactly. A chunk is decoded when enough tokens are there; chunks grow, because
+the exact way decodes the voice's prompt and all that came before once more for each. Nothing here depends on time: the
+same text, voice, settings and seed give the same samples on the same device.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import time
-from collections.abc import Generator
+import queue
+import threading
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,15 +22,16 @@ from ..audio import loudest_power, trim_end
 from ..settings import GenerationSettings
 from . import upstream
 from .base import Cancel, Samples
-from .flow import FRAMES_PER_TOKEN, StreamingFlow
+from .flow import FRAMES_PER_TOKEN, TOKENS_PER_SECOND, StreamingFlow, split
+from .profiles import Plan
 from .t3 import TokenGenerator
+from .timeline import Timeline
 from .vocoder import StreamingVocoder
 from .watermark import StreamingWatermark
 
 _LOGGER = logging.getLogger(__name__)
 
 SAMPLE_RATE = 24_000
-TOKENS_PER_SECOND = 25
 
 MAX_SPEECH_TOKENS = 1000
 """Upstream's cap, 40 seconds; the model was not trained on longer speech."""
@@ -41,6 +43,9 @@ _TOKENS_PER_DIGIT = 15
 goes on for longer has lost its text."""
 
 _MAX_CHUNK_TOKENS = 200
+_SHORT_TEXT, _SHORT_TEXT_TOKENS = 20, 40
+"""Characters that are seldom spoken in fewer than 1.2 s, so not worth two chunks, and the tokens of one for them."""
+
 _TRAILING_SILENCE = 0.3
 """Seconds of silence that may stay at the end of an utterance."""
 
@@ -48,18 +53,34 @@ _TRAILING_SILENCE = 0.3
 class SeamlessDecoder:
     """Speaks with upstream's ChatterboxTTS, whose modules it uses and does not change."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, plan: Plan) -> None:
         self._torch = upstream.load_torch()
         self._model = model
-        self._tokens = TokenGenerator(model.t3)
-        self._flow = StreamingFlow(model.s3gen.flow)
+        self._plan = plan
+        self._tokens = TokenGenerator(model.t3, plan.token_precision)
+        self._flow = StreamingFlow(
+            model.s3gen.flow,
+            attention=plan.flow_attention,
+            steps=plan.flow_steps,
+            prompt_seconds=plan.flow_prompt,
+            precision=plan.flow_precision,
+        )
         self._vocoder = StreamingVocoder(model.s3gen.mel2wav)
+        # One for all utterances: torch keeps memory for every stream that was ever used.
+        self._stream = self._torch.cuda.Stream(model.t3.device) if model.t3.device.type == "cuda" else None
         # Of fewer tokens nothing can be heard yet: the last ones wait for what follows them, in the flow decoder and
         # in the vocoder.
         self._least = self._flow.lookahead + self._vocoder.right // FRAMES_PER_TOKEN + 1
 
     def stream(
-        self, text: str, conditionals: Any, settings: GenerationSettings, seed: int, cancel: Cancel, prompt_key: Any
+        self,
+        text: str,
+        conditionals: Any,
+        settings: GenerationSettings,
+        seed: int,
+        cancel: Cancel,
+        voice_key: Any = None,
+        timeline: Timeline | None = None,
     ) -> Generator[Samples, None, None]:
         """Speak one piece of text.
 
@@ -67,7 +88,9 @@ class SeamlessDecoder:
             text: cleaned, not blank.
             conditionals: upstream's Conditionals, at the exaggeration that is wanted; not changed.
             seed: of tokens, noise and source, at least 0.
-            prompt_key: what the conditionals are, see `TokenGenerator.tokens`.
+            voice_key: what the conditionals are, but for their exaggeration: what is computed of them is kept for
+                utterances with an equal key.
+            timeline: where to write down what was done when.
 
         Yields:
             Samples of shape (n,), n > 0.
@@ -76,40 +99,67 @@ class SeamlessDecoder:
             Cancelled: `cancel` was set.
         """
         torch = self._torch
+        timeline = Timeline() if timeline is None else timeline
         text_tokens = self._model.tokenizer.text_to_tokens(upstream.load_chatterbox().punc_norm(text))
         limit = most_tokens(text)
-        utterance = _Utterance(self, conditionals, seed, cancel)
-        tokens = self._tokens.tokens(
+        own_cancel = Cancel(cancel)
+        tokens: Generator[int, None, None] = self._tokens.tokens(
             conditionals.t3,
             text_tokens,
             cfg_weight=settings.cfg_weight,
             temperature=settings.temperature,
             seed=seed,
             limit=limit,
-            cancel=cancel,
-            prompt_key=prompt_key,
+            cancel=own_cancel,
+            prompt_key=None if voice_key is None else (voice_key, settings.exaggeration),
+            timeline=timeline,
         )
-        size = float(max(settings.chunk_size, self._least))
+        if self._plan.parallel:
+            tokens = in_own_thread(tokens, own_cancel, torch, self._stream)
+        with torch.inference_mode():
+            utterance = _Utterance(self, conditionals, seed, cancel, voice_key, timeline)
+        size = float(self._first_chunk(text, settings))
+        growth = settings.chunk_growth or self._plan.chunk_growth
         count = 0
-        with contextlib.closing(tokens):
+        with contextlib.closing(tokens), contextlib.closing(utterance):
             while True:
                 # inference_mode is a property of the thread: it must be over whenever a caller has it.
                 with torch.inference_mode():
                     chunk = list(itertools.islice(tokens, int(size)))
                     count += len(chunk)
                     final = len(chunk) < int(size) or count >= limit
-                    samples = utterance.push(chunk, final=final)
-                if len(samples):
-                    yield samples
+                pieces = list(split(chunk, self._flow.longest))
+                for index, piece in enumerate(pieces):
+                    with torch.inference_mode():
+                        samples = utterance.push(piece, final=final and index == len(pieces) - 1)
+                    if len(samples):
+                        yield samples
                 if final:
                     break
-                size = min(size * settings.chunk_growth, max(size, _MAX_CHUNK_TOKENS))
+                size = min(size * growth, max(size, _MAX_CHUNK_TOKENS))
         if count >= limit:
             _LOGGER.warning(
                 "Speech was ended after %.0f s: the model went on for longer than %d characters take",
                 count / TOKENS_PER_SECOND,
                 len(text),
             )
+
+    def capture(self) -> None:
+        """Capture the CUDA graphs that utterances of usual length need; elsewhere, do nothing."""
+        with self._torch.inference_mode():
+            self._tokens.capture()
+
+    def forget(self, voice_key: Any) -> None:
+        """Drop what is kept of a voice."""
+        self._tokens.forget(voice_key)
+        self._flow.forget(voice_key)
+
+    def _first_chunk(self, text: str, settings: GenerationSettings) -> int:
+        """Tokens of the first chunk."""
+        size = settings.chunk_size or self._plan.chunk_size
+        if not settings.chunk_size and self._plan.short_at_once and len(text) <= _SHORT_TEXT:
+            size = max(size, _SHORT_TEXT_TOKENS)
+        return max(size, self._least)
 
 
 def most_tokens(text: str) -> int:
@@ -119,14 +169,74 @@ def most_tokens(text: str) -> int:
     return min(MAX_SPEECH_TOKENS, _MARGIN_TOKENS + tokens)
 
 
+def in_own_thread(
+    tokens: Generator[int, None, None], cancel: Cancel, torch: Any, stream: Any = None
+) -> Generator[int, None, None]:
+    """The same tokens, made in a thread of their own while earlier ones are decoded.
+
+    Args:
+        tokens: advanced and closed in that thread only.
+        cancel: is set when this generator is closed early; must stop `tokens`.
+        stream: the CUDA stream for them; None: not on a GPU.
+    """
+    made: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
+    outside = None if stream is None else torch.cuda.current_stream(stream.device)
+
+    def work() -> None:
+        end: BaseException | None = None
+        try:
+            with torch.inference_mode(), _in_stream(torch, stream, outside), contextlib.closing(tokens):
+                for token in tokens:
+                    made.put(token)
+        except BaseException as error:  # raised where the tokens are taken
+            end = error
+        made.put(end)
+
+    thread = threading.Thread(target=work, name="speech-tokens", daemon=True)
+    thread.start()
+    try:
+        while not isinstance(item := made.get(), BaseException):
+            if item is None:
+                return
+            yield item
+        raise item
+    finally:
+        cancel.set()
+        thread.join()  # it looks at `cancel` before every token; nobody may use its cache before it is done
+
+
+@contextlib.contextmanager
+def _in_stream(torch: Any, stream: Any, outside: Any) -> Iterator[None]:
+    """In a CUDA stream, behind what `outside` has to do; everything is done at the end."""
+    if stream is None:
+        yield
+        return
+    with torch.cuda.device(stream.device):
+        stream.wait_stream(outside)
+        try:
+            with torch.cuda.stream(stream):
+                yield
+        finally:
+            stream.synchronize()
+
+
 class _Utterance:
     """The tokens of one utterance on their way to samples."""
 
-    def __init__(self, decoder: SeamlessDecoder, conditionals: Any, seed: int, cancel: Cancel) -> None:
+    def __init__(
+        self,
+        decoder: SeamlessDecoder,
+        conditionals: Any,
+        seed: int,
+        cancel: Cancel,
+        voice_key: Any,
+        timeline: Timeline,
+    ) -> None:
         self._decoder = decoder
         self._cancel = cancel
+        self._timeline = timeline
         # The tokens' seed is the first of three, so that no noise follows another's.
-        self._flow = decoder._flow.start(conditionals.gen, seed + 1)
+        self._flow = decoder._flow.start(conditionals.gen, seed + 1, voice_key)
         self._vocoder = decoder._vocoder.start(seed + 2)
         self._watermark = StreamingWatermark(decoder._model.watermarker, SAMPLE_RATE)
         # Upstream silences and fades in the first 40 ms, where the reference clip may be heard.
@@ -134,26 +244,26 @@ class _Utterance:
         self._loudest = 0.0
 
     def push(self, tokens: list[int], *, final: bool) -> Samples:
-        decoder = self._decoder
-        started = time.perf_counter()
+        decoder, timeline = self._decoder, self._timeline
+        started = timeline.now()
         mel = decoder._flow.push(self._flow, tokens, final=final, cancel=self._cancel)
-        decoded = time.perf_counter()
+        timeline.add("flow", started, mel.shape[2])
         self._cancel.raise_if_set()
+        started = timeline.now()
         done, preview = decoder._vocoder.push(self._vocoder, mel, final=final)
         samples = self._faded(done.cpu().numpy().astype(np.float32))
+        timeline.add("vocoder", started, len(samples))
+        started = timeline.now()
         if final:
             samples = trim_end(samples, SAMPLE_RATE, keep=_TRAILING_SILENCE, loudest=self._loudest)
         self._loudest = max(self._loudest, loudest_power(samples, SAMPLE_RATE))
         marked = self._watermark.apply(samples, preview.cpu().numpy().astype(np.float32))
-        _LOGGER.debug(
-            "%d tokens, %d frames in %.3f s, %d samples in %.3f s",
-            len(tokens),
-            mel.shape[2],
-            decoded - started,
-            len(marked),
-            time.perf_counter() - decoded,
-        )
+        timeline.add("watermark", started, len(marked))
         return np.clip(marked, -1.0, 1.0)
+
+    def close(self) -> None:
+        """Give back what the next utterance in this voice can use."""
+        self._decoder._flow.finish(self._flow)
 
     def _faded(self, samples: Samples) -> Samples:
         fade, self._fade = self._fade[: len(samples)], self._fade[len(samples) :]

@@ -1,80 +1,158 @@
 """Text → speech tokens: the decode loop of Chatterbox's T3, a Llama that reads a voice and a text.
 
 The arithmetic is upstream's `inference_stream`; what is left out is what it throws away: attention maps, the hidden
-states of every layer, a key-value cache that is copied at every token, and for every request the voice's part of the
-prompt, whose keys and values are the same each time.
+states of every layer, a key-value cache that is copied at every token, and what every request's prompt has in common
+with the last one of the same voice: the voice's part, and in the unconditional row, which has positions but no words,
+the text's part too.
+
+On a GPU a step is one CUDA graph, and the next one begins before the host has read the token of the last.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
+import threading
 from collections import OrderedDict
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from . import upstream
 from .base import Cancel
+from .linear import Layer, activations, fused
+from .timeline import Timeline
+
+_LOGGER = logging.getLogger(__name__)
 
 TOP_P = 0.8
 REPETITION_PENALTY = 2.0
 """Fixed in upstream's `inference_stream`."""
 
 _CACHED_PROMPTS = 16
-"""Prompts whose keys and values are kept: one per voice and exaggeration in use, 8 MB each in fp32."""
+"""Prompts whose keys and values are kept: one per voice and exaggeration in use, 0.25 MB per position in float32."""
 
 _CACHE_STEP = 256
-"""Caches have a multiple of this many positions, so that an utterance mostly fits into the cache of the last one."""
+"""Caches have a multiple of this many positions, so that an utterance mostly fits into the cache of the last one; a
+graph attends to a multiple of it."""
+
+_USUAL_POSITIONS = 1280
+"""Of the longest usual utterance: a voice, a sentence of 240 characters, and the 1000 tokens it may take."""
+
+_BLANK_BLOCK = 64
+"""Positions. What is computed at once must not depend on earlier texts: neither sums nor 8-bit scales would be the same
+to the last bit."""
+
+_BEGIN = 2
+"""Upstream feeds the start token twice, both times as the first one."""
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """Keys and values of the voice's part of the prompt."""
+class _Layer:
+    """A LlamaDecoderLayer."""
 
-    keys: list[Any]
-    """Per layer, shape (1, heads, length, head size)."""
+    norm: Any
+    projections: Layer
+    out: Layer
+    feed_norm: Any
+    feed_in: Layer
+    feed_out: Layer
 
-    values: list[Any]
+
+@dataclass(frozen=True)
+class _Part:
+    """A stretch of new positions in one of the cache's rows."""
+
+    row: int
+    begin: int
     length: int
 
 
-@dataclass(frozen=True)
-class _Cache:
-    """One utterance's keys and values; 0.5 MB per position in fp32. What it held before is never read."""
+@dataclass
+class _Prompt:
+    """What an utterance's prompt has in common with others of the same voice and exaggeration."""
 
-    keys: list[Any]
-    """Per layer, shape (2, heads, positions, head size)."""
+    voice: list[Any]
+    """Keys and values of the voice's part per layer, shape (2, heads, positions, head size)."""
 
-    values: list[Any]
-    cos: Any
-    """Of the rotary embedding, shape (positions, head size)."""
-
-    sin: Any
+    blank: list[list[Any]]
+    """As above, of positions behind them that hold no words, in blocks of `_BLANK_BLOCK`; as many as the longest text
+    so far needed."""
 
     @property
-    def positions(self) -> int:
-        return int(self.cos.shape[0])
+    def length(self) -> int:
+        return int(self.voice[0].shape[2])
+
+
+class _Cache:
+    """One utterance's keys and values, 0.5 MB per position in float32, and what a step reads and writes. It is used
+    again for the next one; what it held before is never read."""
+
+    def __init__(self, generator: TokenGenerator, positions: int) -> None:
+        torch, device, dtype = generator._torch, generator.device, generator.dtype
+        shape = (2, 2, generator._heads, positions, generator._head_size)  # keys and values; rows; …
+        self.positions = positions
+        # A static step multiplies all of it with its mask, so nothing in it may be infinite; elsewhere memory that was
+        # never written takes no room.
+        new = torch.zeros if generator._graphs else torch.empty
+        self.layers = [new(shape, dtype=dtype, device=device) for _ in generator._layers]
+        rotary = generator._t3.tfmr.rotary_emb
+        angles = torch.outer(
+            torch.arange(positions, device=device, dtype=torch.float32), rotary.inv_freq.float().to(device)
+        )
+        angles = torch.cat((angles, angles), dim=-1)
+        scaling = rotary.attention_scaling
+        self.cos = (angles.cos() * scaling).to(dtype)  # (positions, head size)
+        self.sin = (angles.sin() * scaling).to(dtype)
+        self.places = torch.arange(positions, device=device)
+        vocabulary = generator._invalid.shape[0]
+        self.position = torch.zeros(1, dtype=torch.long, device=device)
+        """Of the token that is fed next; only a static step reads it."""
+
+        self.index = torch.zeros(1, dtype=torch.long, device=device)
+        """Its place among the speech tokens."""
+
+        self.token = torch.zeros(1, dtype=torch.long, device=device)
+        self.seen = torch.zeros(vocabulary, dtype=torch.bool, device=device)
+        self.noise = torch.ones(vocabulary, device=device)
+        self.cfg_weight = torch.zeros((), device=device)
+        self.temperature = torch.ones((), device=device)
+        self.graphs: dict[int, Any] = {}
+        """CUDA graphs of a step, by the positions they attend to."""
 
 
 class TokenGenerator:
     """Upstream's T3 with a decode loop of its own. Its utterances may be advanced in turns, within inference mode."""
 
-    def __init__(self, t3: Any) -> None:
+    def __init__(self, t3: Any, precision: str = "float32", *, graphs: bool | None = None) -> None:
+        """
+        Args:
+            t3: chatterbox.models.t3.T3.
+            precision: of its linear layers, see linear.py.
+            graphs: whether a step is a CUDA graph; None: on CUDA devices.
+        """
         self._torch = upstream.load_torch()
         self._t3 = t3
-        self._layers = list(t3.tfmr.layers)
+        self.device = t3.device
+        self.dtype = activations(precision)
+        self._graphs = self.device.type == "cuda" if graphs is None else graphs
+        self._layers = [self._layer(layer, precision) for layer in t3.tfmr.layers]
+        self._norm = _norm(t3.tfmr.norm, self.dtype, self._torch)
+        self._head = fused((t3.speech_head,), precision)
         config = t3.cfg
         self._heads: int = config.num_key_value_heads
         self._head_size: int = config.head_dim
-        self._dtype = t3.speech_head.weight.dtype
-        self._prompts: OrderedDict[Any, Prompt] = OrderedDict()
+        self._prompts: OrderedDict[Any, _Prompt] = OrderedDict()
         self._free: _Cache | None = None
+        self._lock = threading.Lock()
+        """Of these two: utterances may be in threads of their own."""
+
         self.stop_token: int = t3.hp.stop_speech_token
         valid = self._torch.zeros(t3.hp.speech_tokens_dict_size, dtype=self._torch.bool)
         # The start token and all above the stop token are no sound; upstream fails on them, or drops what it has.
         valid[: t3.hp.start_speech_token] = True
         valid[self.stop_token] = True
-        self._invalid = (~valid).to(t3.device)
+        self._invalid = (~valid).to(self.device)
 
     def tokens(
         self,
@@ -87,6 +165,7 @@ class TokenGenerator:
         limit: int,
         cancel: Cancel,
         prompt_key: Any = None,
+        timeline: Timeline | None = None,
     ) -> Generator[int, None, None]:
         """Speech tokens (0 to 6560) until the model ends the speech.
 
@@ -97,134 +176,316 @@ class TokenGenerator:
             cancel: looked at before every token.
             prompt_key: what `conditionals` are; they share their prompt with all that were given an equal key. None:
                 nothing is kept.
+            timeline: where to write down what was done when.
 
         Raises:
             Cancelled: `cancel` was set.
         """
-        torch = self._torch
-        device = self._t3.device
-        generator = torch.Generator(device).manual_seed(seed)
+        timeline = Timeline() if timeline is None else timeline
+        random = self._torch.Generator(self.device).manual_seed(seed)
+        started = timeline.now()
         prompt = self._prompt(conditionals, prompt_key)
-        start = self._t3.hp.start_speech_token
-        text = self._text_embeddings(text_tokens)
-        # Upstream feeds the start token twice, both at position 0.
-        begin = self._speech_embedding(start, 0).expand(2, 2, -1)
-        position = prompt.length
-        hidden = torch.cat((text, begin), dim=1)
-        seen = torch.zeros(self._invalid.shape[0], dtype=torch.bool, device=device)
-        seen[start] = True
-        with self._cache(position + hidden.shape[1] + limit) as cache:
-            for own, kept in zip(cache.keys + cache.values, prompt.keys + prompt.values, strict=True):
-                own[:, :, : prompt.length] = kept
+        cancel.raise_if_set()
+        words = self._text_embeddings(text_tokens)
+        with self._cache(prompt.length + words.shape[0] + _BLANK_BLOCK + limit) as cache:
+            cache.cfg_weight.fill_(cfg_weight)
+            cache.temperature.fill_(temperature)
+            logits = self._prefilled(prompt, words, cache)
+            self._sample(logits, cache, random)
+            reader = _Reader(self._torch, cache.token)
+            timeline.add("prefill", started, words.shape[0])
+            position = prompt.length + words.shape[0] + _BEGIN
             for index in range(limit):
+                started = timeline.now()
                 cancel.raise_if_set()
-                logits = self._t3.speech_head(self._forward(hidden, position, cache)[:, -1:])[:, 0].float()
-                position += hidden.shape[1]
-                token = self._sample(logits, seen, cfg_weight, temperature, generator)
+                if index and not reader.asynchronous:
+                    self._advance(cache, position + index - 1, random)
+                reader.record()
+                # On a GPU the next token is on its way before this one is known here; the last one is for nothing.
+                if reader.asynchronous and index + 1 < limit:
+                    self._advance(cache, position + index, random)
+                token = reader.read()
                 if token == self.stop_token:
                     return
+                timeline.add("token", started, 1)
                 yield token
-                seen[token] = True
-                hidden = self._speech_embedding(token, index + 1).expand(2, -1, -1)
 
-    def _sample(self, logits: Any, seen: Any, cfg_weight: float, temperature: float, generator: Any) -> int:
-        """One token from logits of shape (2, vocabulary): guidance, temperature, repetition penalty, top-p."""
+    def capture(self) -> None:
+        """Capture the graphs of a step for utterances of usual length; without graphs, do nothing."""
+        if not self._graphs or self.device.type != "cuda":
+            return
+        try:
+            with self._cache(_USUAL_POSITIONS) as cache:
+                for end in range(_CACHE_STEP, _USUAL_POSITIONS + 1, _CACHE_STEP):
+                    self._graph(cache, end)
+        except Exception as error:  # a driver, a version of torch, too little memory
+            _LOGGER.warning("CUDA graphs cannot be captured here, steps run without (%s)", error)
+            self._graphs, self._free = False, None
+
+    def forget(self, voice_key: Any) -> None:
+        """Drop what is kept of a voice, whose prompts' keys are (voice, …)."""
+        with self._lock:
+            for key in [key for key in self._prompts if isinstance(key, tuple) and key[0] == voice_key]:
+                del self._prompts[key]
+
+    # One step
+
+    def _advance(self, cache: _Cache, position: int, random: Any) -> None:
+        """Feed `cache.token` at a position, and draw the token behind it."""
+        if self._graphs:
+            end = -(-(position + 1) // _CACHE_STEP) * _CACHE_STEP
+            self._draw_noise(cache, random)
+            if self.device.type == "cuda":
+                self._graph(cache, end).replay()
+            else:
+                self._static_step(cache, end)
+            return
+        hidden = self._speech_embedding(cache.token, cache.index)
+        cos, sin = cache.cos[position : position + 1], cache.sin[position : position + 1]
+        for layer, kept in zip(self._layers, cache.layers, strict=True):
+            query, new = self._projected(layer, hidden, cos, sin)
+            kept[:, :, :, position : position + 1] = new
+            mixed = self._torch.nn.functional.scaled_dot_product_attention(query, *kept[:, :, :, : position + 1])
+            hidden = self._fed(layer, hidden, mixed)
+        self._sample(self._logits(hidden), cache, random)
+        cache.index += 1
+
+    def _static_step(self, cache: _Cache, end: int) -> None:
+        """`_advance`, but its shapes depend on `end` alone, and it draws from `cache.noise`: what a graph needs."""
         torch = self._torch
-        scores = logits[0] + cfg_weight * (logits[0] - logits[1])
-        scores = scores.masked_fill(self._invalid, float("-inf")) / temperature
+        hidden = self._speech_embedding(cache.token, cache.index)
+        cos, sin = cache.cos[cache.position], cache.sin[cache.position]
+        mask = (cache.places[:end] <= cache.position)[None]
+        for layer, kept in zip(self._layers, cache.layers, strict=True):
+            query, new = self._projected(layer, hidden, cos, sin)
+            kept.index_copy_(3, cache.position, new)
+            mixed = torch.nn.functional.scaled_dot_product_attention(query, *kept[:, :, :, :end], attn_mask=mask)
+            hidden = self._fed(layer, hidden, mixed)
+        self._draw(self._logits(hidden), cache)
+        cache.position += 1
+        cache.index += 1
+
+    def _graph(self, cache: _Cache, end: int) -> Any:
+        """The captured step that attends to the first `end` positions."""
+        torch = self._torch
+        graph = cache.graphs.get(end)
+        if graph is None:
+            state = (cache.position, cache.index, cache.token, cache.seen)
+            before = [tensor.clone() for tensor in state]
+            # Capturing wants everything to have run before, in another stream than the default one.
+            stream = torch.cuda.Stream(self.device)
+            stream.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(stream):
+                for _ in range(2):
+                    self._static_step(cache, end)
+                    cache.position.copy_(before[0])
+                    cache.index.copy_(before[1])
+            torch.cuda.current_stream(self.device).wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            # Other utterances' threads may go on with theirs meanwhile.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self._static_step(cache, end)
+            for tensor, was in zip(state, before, strict=True):
+                tensor.copy_(was)
+            cache.graphs[end] = graph
+        return graph
+
+    def _sample(self, logits: Any, cache: _Cache, random: Any) -> None:
+        self._draw_noise(cache, random)
+        self._draw(logits, cache)
+
+    def _draw_noise(self, cache: _Cache, random: Any) -> None:
+        cache.noise.exponential_(generator=random)
+        # MPS draws an exact zero now and then; divided by it, an excluded token would win.
+        cache.noise.clamp_min_(self._torch.finfo(self._torch.float32).tiny)
+
+    def _draw(self, logits: Any, cache: _Cache) -> None:
+        """One token from logits of shape (2, vocabulary): guidance, temperature, repetition penalty, top-p.
+
+        Dividing by exponential noise and taking the largest is how torch.multinomial draws one: on a CPU a seed gives
+        the tokens that upstream draws with it.
+        """
+        torch = self._torch
+        scores = logits[0] + cache.cfg_weight * (logits[0] - logits[1])
+        scores = scores.masked_fill(self._invalid, float("-inf")) / cache.temperature
         penalised = torch.where(scores < 0, scores * REPETITION_PENALTY, scores / REPETITION_PENALTY)
-        scores = torch.where(seen, penalised, scores)
+        scores = torch.where(cache.seen, penalised, scores)
         ordered, order = torch.sort(scores, descending=False)
         dropped = ordered.softmax(dim=-1).cumsum(dim=-1) <= 1 - TOP_P
-        dropped[-1] = False
-        probabilities = ordered.masked_fill(dropped, float("-inf")).softmax(dim=-1)
-        return int(order[torch.multinomial(probabilities, 1, generator=generator)])
+        dropped[-1:] = False
+        dropped = torch.empty_like(dropped).scatter_(0, order, dropped)
+        probabilities = scores.masked_fill(dropped, float("-inf")).softmax(dim=-1)
+        cache.token.copy_((probabilities / cache.noise).argmax(dim=-1, keepdim=True))
+        cache.seen.index_fill_(0, cache.token, True)
 
-    def _prompt(self, conditionals: Any, key: Any) -> Prompt:
+    # The prompt
+
+    def _prompt(self, conditionals: Any, key: Any) -> _Prompt:
         """The voice's part of the prompt; without text it is the same for both rows of the guidance."""
-        if key is not None and key in self._prompts:
-            self._prompts.move_to_end(key)
-            return self._prompts[key]
-        embeddings = self._t3.prepare_conditioning(conditionals).to(self._dtype)
+        with self._lock:
+            if key is not None and key in self._prompts:
+                self._prompts.move_to_end(key)
+                return self._prompts[key]
+        embeddings = self._t3.prepare_conditioning(conditionals).to(self.dtype)
         length = embeddings.shape[1]
         with self._cache(length) as cache:
-            self._forward(embeddings.expand(2, -1, -1), 0, cache)
-            prompt = Prompt(
-                [keys[:1, :, :length].clone() for keys in cache.keys],
-                [values[:1, :, :length].clone() for values in cache.values],
-                length,
-            )
-        if key is not None:
-            self._prompts[key] = prompt
+            self._through(embeddings[0], (_Part(0, 0, length),), cache)
+            voice = [kept[:, 0, :, :length].clone() for kept in cache.layers]
+        prompt = _Prompt(voice, [])
+        with self._lock:
+            if key is not None:
+                self._prompts[key] = prompt
             while len(self._prompts) > _CACHED_PROMPTS:
                 self._prompts.popitem(last=False)
         return prompt
 
+    def _prefilled(self, prompt: _Prompt, words: Any, cache: _Cache) -> Any:
+        """Fill the cache with the prompt and the start token, twice; the logits behind it, shape (2, vocabulary)."""
+        torch, begin, length = self._torch, prompt.length, words.shape[0]
+        end = begin + length
+        for kept, voice in zip(cache.layers, prompt.voice, strict=True):
+            kept[:, :, :, :begin] = voice[:, None]
+        self._fill_blanks(prompt, length, cache)
+        cache.token.fill_(self._t3.hp.start_speech_token)
+        cache.index.zero_()
+        cache.seen.zero_()
+        cache.seen[self._t3.hp.start_speech_token] = True
+        cache.position.fill_(end + _BEGIN)
+        start = self._speech_embedding(cache.token, cache.index)[0].expand(_BEGIN, -1)
+        # One pass for both rows: of the second, only what is behind the blanks.
+        parts = (_Part(0, begin, length + _BEGIN), _Part(1, end, _BEGIN))
+        hidden = self._through(torch.cat((words.to(self.dtype), start, start)), parts, cache)
+        cache.index.fill_(1)
+        return self._logits(torch.stack((hidden[length + _BEGIN - 1], hidden[-1]))[:, None])
+
+    def _fill_blanks(self, prompt: _Prompt, length: int, cache: _Cache) -> None:
+        """Fill the second row with positions without words, from earlier texts' as far as these went."""
+        for block in range(-(-length // _BLANK_BLOCK)):
+            first = block * _BLANK_BLOCK
+            place = slice(prompt.length + first, prompt.length + first + _BLANK_BLOCK)
+            if block == len(prompt.blank):
+                # Whole blocks, whatever this text needs: what is too much lies behind it, and is overwritten.
+                positions = self._t3.text_pos_emb.emb.weight[first : first + _BLANK_BLOCK].to(self.dtype)
+                self._through(positions, (_Part(1, place.start, positions.shape[0]),), cache)
+                prompt.blank.append([kept[:, 1, :, place].clone() for kept in cache.layers])
+            else:
+                for kept, known in zip(cache.layers, prompt.blank[block], strict=True):
+                    kept[:, 1, :, place.start : place.start + known.shape[2]] = known
+
     def _text_embeddings(self, text_tokens: Any) -> Any:
-        """Shape (2, n + 2, width); the second row is the unconditional one: positions without text."""
+        """Shape (n + 2, width)."""
         torch, t3 = self._torch, self._t3
         tokens = torch.nn.functional.pad(text_tokens, (1, 0), value=t3.hp.start_text_token)
-        tokens = torch.nn.functional.pad(tokens, (0, 1), value=t3.hp.stop_text_token).long().to(t3.device)
-        words = t3.text_emb(tokens)
-        return torch.cat((words, torch.zeros_like(words))) + t3.text_pos_emb(tokens)
+        tokens = torch.nn.functional.pad(tokens, (0, 1), value=t3.hp.stop_text_token).long().to(self.device)
+        return t3.text_emb(tokens)[0] + t3.text_pos_emb.emb.weight[: tokens.shape[1]]
 
-    def _speech_embedding(self, token: int, position: int) -> Any:
-        """Shape (1, 1, width)."""
-        torch, t3 = self._torch, self._t3
-        word = t3.speech_emb(torch.tensor([[token]], device=t3.device))
-        return word + t3.speech_pos_emb.get_fixed_embedding(position)
+    def _speech_embedding(self, token: Any, index: Any) -> Any:
+        """Shape (2, 1, width): the same in both rows."""
+        t3 = self._t3
+        embedding = t3.speech_emb(token) + t3.speech_pos_emb.emb(index)
+        return embedding.to(self.dtype).expand(2, 1, -1)
+
+    # The network
+
+    def _through(self, hidden: Any, parts: Sequence[_Part], cache: _Cache) -> Any:
+        """The Llama over new positions of shape (n, width), `parts` one behind the other → the same."""
+        torch = self._torch
+        positions = torch.cat([cache.places[part.begin : part.begin + part.length] for part in parts])
+        cos, sin = cache.cos[positions], cache.sin[positions]
+        hidden = hidden[None]
+        for layer, kept in zip(self._layers, cache.layers, strict=True):
+            query, new = self._projected(layer, hidden, cos, sin)
+            mixed, first = [], 0
+            for part in parts:
+                own, end = slice(first, first + part.length), part.begin + part.length
+                kept[:, part.row, :, part.begin : end] = new[:, 0, :, own]
+                mask = torch.ones(part.length, end, dtype=torch.bool, device=self.device).tril(diagonal=part.begin)
+                keys, values = kept[:, part.row : part.row + 1, :, :end]
+                mixed.append(
+                    torch.nn.functional.scaled_dot_product_attention(query[:, :, own], keys, values, attn_mask=mask)
+                )
+                first += part.length
+            hidden = self._fed(layer, hidden, torch.cat(mixed, dim=2))
+        return hidden[0]
+
+    def _projected(self, layer: _Layer, hidden: Any, cos: Any, sin: Any) -> tuple[Any, Any]:
+        """(queries of shape (rows, heads, n, size), keys and values of shape (2, rows, heads, n, size))."""
+        rows, length, _ = hidden.shape
+        projected = layer.projections(layer.norm(hidden)).view(rows, length, 3, self._heads, self._head_size)
+        projected = projected.permute(2, 0, 3, 1, 4)
+        turned = _rotated(projected[:2], cos, sin, self._torch)
+        return turned[0], self._torch.stack((turned[1], projected[2]))
+
+    def _fed(self, layer: _Layer, hidden: Any, mixed: Any) -> Any:
+        """What a layer makes of its input and what its attention gathered."""
+        rows, length, _ = hidden.shape
+        hidden = hidden + layer.out(mixed.transpose(1, 2).reshape(rows, length, -1))
+        gate, up = layer.feed_in(layer.feed_norm(hidden)).chunk(2, dim=-1)
+        return hidden + layer.feed_out(self._torch.nn.functional.silu(gate) * up)
+
+    def _logits(self, hidden: Any) -> Any:
+        """Shape (2, 1, width) → (2, vocabulary)."""
+        return self._head(self._norm(hidden))[:, 0].float()
+
+    def _layer(self, layer: Any, precision: str) -> _Layer:
+        attention, mlp = layer.self_attn, layer.mlp
+        return _Layer(
+            _norm(layer.input_layernorm, self.dtype, self._torch),
+            fused((attention.q_proj, attention.k_proj, attention.v_proj), precision),
+            fused((attention.o_proj,), precision),
+            _norm(layer.post_attention_layernorm, self.dtype, self._torch),
+            fused((mlp.gate_proj, mlp.up_proj), precision),
+            fused((mlp.down_proj,), precision),
+        )
 
     @contextlib.contextmanager
     def _cache(self, positions: int) -> Iterator[_Cache]:
         """A cache for at least so many positions that nobody else has; one is kept for the next utterance."""
-        cache, self._free = self._free, None
+        with self._lock:
+            cache, self._free = self._free, None
         if cache is None or cache.positions < positions:
             del cache  # not beside the new one
-            cache = self._new_cache(-(-positions // _CACHE_STEP) * _CACHE_STEP)
+            cache = _Cache(self, -(-positions // _CACHE_STEP) * _CACHE_STEP)
         try:
             yield cache
         finally:
-            if self._free is None or self._free.positions < cache.positions:
-                self._free = cache
+            with self._lock:
+                if self._free is None or self._free.positions < cache.positions:
+                    self._free = cache
 
-    def _new_cache(self, positions: int) -> _Cache:
-        torch, device = self._torch, self._t3.device
-        shape = (2, self._heads, positions, self._head_size)
-        keys, values = ([torch.empty(shape, dtype=self._dtype, device=device) for _ in self._layers] for _ in range(2))
-        rotary = self._t3.tfmr.rotary_emb
-        angles = torch.outer(
-            torch.arange(positions, device=device, dtype=torch.float32), rotary.inv_freq.float().to(device)
-        )
-        angles = torch.cat((angles, angles), dim=-1)
-        scaling = rotary.attention_scaling
-        return _Cache(keys, values, (angles.cos() * scaling).to(self._dtype), (angles.sin() * scaling).to(self._dtype))
 
-    def _forward(self, hidden: Any, position: int, cache: _Cache) -> Any:
-        """The Llama over new positions, shape (2, n, width) → the same, after the last norm."""
-        torch = self._torch
-        rows, length, _ = hidden.shape
-        end = position + length
-        cos, sin = cache.cos[position:end], cache.sin[position:end]
-        for layer, keys, values in zip(self._layers, cache.keys, cache.values, strict=True):
-            attention, mlp = layer.self_attn, layer.mlp
-            normed = layer.input_layernorm(hidden)
-            split = (rows, length, self._heads, self._head_size)
-            query = _rotated(attention.q_proj(normed).view(split).transpose(1, 2), cos, sin, torch)
-            keys[:, :, position:end] = _rotated(attention.k_proj(normed).view(split).transpose(1, 2), cos, sin, torch)
-            values[:, :, position:end] = attention.v_proj(normed).view(split).transpose(1, 2)
-            mask = None
-            if length > 1:
-                mask = torch.ones(length, end, dtype=torch.bool, device=hidden.device).tril(diagonal=position)
-            mixed = torch.nn.functional.scaled_dot_product_attention(
-                query, keys[:, :, :end], values[:, :, :end], attn_mask=mask
-            )
-            hidden = hidden + attention.o_proj(mixed.transpose(1, 2).reshape(rows, length, -1))
-            normed = layer.post_attention_layernorm(hidden)
-            hidden = hidden + mlp.down_proj(mlp.act_fn(mlp.gate_proj(normed)) * mlp.up_proj(normed))
-        return self._t3.tfmr.norm(hidden)
+class _Reader:
+    """Reads tokens from a device; on a GPU after more work was given to it, so that it never waits."""
+
+    def __init__(self, torch: Any, token: Any) -> None:
+        self._torch = torch
+        self._token = token
+        self.asynchronous = token.device.type == "cuda"
+        if self.asynchronous:
+            self._host = torch.zeros(1, dtype=torch.long, pin_memory=True)
+            self._copied = torch.cuda.Event()
+
+    def record(self) -> None:
+        """What is in the tensor now is what `read` returns."""
+        if self.asynchronous:
+            self._host.copy_(self._token, non_blocking=True)
+            self._copied.record()
+
+    def read(self) -> int:
+        if not self.asynchronous:
+            return int(self._token)
+        self._copied.synchronize()
+        return int(self._host)
+
+
+def _norm(norm: Any, dtype: Any, torch: Any) -> Any:
+    """A LlamaRMSNorm (arXiv 1910.07467), computed in single precision."""
+    # A copy, lest it keep the whole file of weights mapped.
+    weight, eps = norm.weight.detach().clone().float(), norm.variance_epsilon
+    return lambda x: torch.nn.functional.rms_norm(x.float(), weight.shape, weight, eps).to(dtype)
 
 
 def _rotated(x: Any, cos: Any, sin: Any, torch: Any) -> Any:
-    """Rotary position embedding (arXiv 2104.09864) of shape (B, H, T, D), as transformers' Llama halves it."""
+    """Rotary position embedding (arXiv 2104.09864) of shape (…, T, D), as transformers' Llama halves it."""
     half = x.shape[-1] // 2
     return x * cos + torch.cat((-x[..., half:], x[..., :half]), dim=-1) * sin

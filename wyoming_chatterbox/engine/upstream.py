@@ -27,7 +27,7 @@ from types import ModuleType
 from typing import Any
 
 from .base import EngineUnavailable
-from .loading import load_libraries
+from .loading import load_libraries, without_collections
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def load_chatterbox() -> ModuleType:
     missing = _missing_packages()
     if missing:
         raise EngineUnavailable(f"Chatterbox needs {_listed(missing)}, not installed here: {INSTALL_REMEDY}")
-    with hushed():
+    with hushed(), without_collections():  # modules are never unloaded
         load_torch()
         _import_torchaudio()
         _import_watermarker()

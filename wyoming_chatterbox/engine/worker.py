@@ -6,6 +6,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, TypeVar
 
@@ -30,6 +31,9 @@ class EngineWorker:
     def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._waiting: set[asyncio.Queue[tuple[str, Any]]] = set()  # streams whose turn has not come
+        self._due: float | None = None
+        """When the stream that is at work must have made its next item; None: there is none whose time is limited."""
+
         self._thread = threading.Thread(target=self._work, name=f"engine-{name}", daemon=True)
         self._thread.start()
 
@@ -54,7 +58,8 @@ class EngineWorker:
         thread is ahead is held here, so callers iterate over one bounded thing (a sentence) at a time.
 
         Args:
-            timeout: seconds that one item may take once the thread has begun; None: as long as it takes.
+            timeout: seconds that one item may take once the thread has begun; None: as long as it takes. Who waits for
+                a turn looks every so often whether the stream at work is late.
 
         Raises:
             Cancelled: `cancel` was set before the end.
@@ -72,10 +77,12 @@ class EngineWorker:
         def job() -> None:
             try:
                 cancel.raise_if_set()
+                self._due = None if timeout is None else time.monotonic() + timeout
                 post("begun", None)
                 iterator = make()
                 try:
                     for item in iterator:
+                        self._due = None if timeout is None else time.monotonic() + timeout
                         cancel.raise_if_set()
                         post("item", item)
                 finally:
@@ -88,21 +95,25 @@ class EngineWorker:
                 post("error", EngineError(f"{type(error).__name__}: {error}"))
             else:
                 post("end", None)
+            finally:
+                self._due = None
 
         self._jobs.put(job)
         self._waiting.add(items)
-        limit = None  # waiting for one's turn has none
+        begun = False  # waiting for one's turn has no limit, as long as who is at work is not stuck
         try:
             while True:
                 try:
-                    kind, value = await within(limit, items.get())
+                    kind, value = await within(timeout, items.get())
                 except asyncio.TimeoutError:
+                    if not begun and not self._is_stuck():
+                        continue
                     cancel.set()
                     hung = EngineHung(f"the engine made nothing for {timeout:g} s")
                     for others in self._waiting:  # they would wait for it too
                         others.put_nowait(("error", hung))
                     raise hung from None
-                limit = timeout
+                begun = True
                 self._waiting.discard(items)
                 if kind == "item":
                     yield value
@@ -116,6 +127,11 @@ class EngineWorker:
             raise
         finally:
             self._waiting.discard(items)
+
+    def _is_stuck(self) -> bool:
+        """Whether the stream at work is late; its own listener may have left, and not notice."""
+        due = self._due
+        return due is not None and time.monotonic() >= due
 
     def submit(self, job: Callable[[], None]) -> None:
         """Run a job for nobody: its errors are logged."""

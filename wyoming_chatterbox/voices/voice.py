@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -29,3 +30,10 @@ class Voice:
 
     reference_clip: Path | None = None
     """Audio file the voice is cloned from; None is the voice built into the model."""
+
+    settings: Mapping[str, object] = field(default_factory=dict, hash=False)
+    """The manner in which it speaks: what it changes of the server's GenerationSettings."""
+
+    fingerprint: str = ""
+    """Of all that makes its sound, apart from `settings`: the content of its clips. Voices of one name and fingerprint
+    speak alike, whatever their files are called."""

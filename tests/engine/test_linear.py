@@ -1,0 +1,57 @@
+"""Linear layers in each precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.checkpoint_fixture import SKIP_REASON
+from wyoming_chatterbox.engine import linear, upstream
+
+if not upstream.is_installed():
+    pytest.skip(SKIP_REASON, allow_module_level=True)
+
+import torch
+
+
+def _layers(bias: bool) -> list[Any]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return [torch.nn.Linear(64, width, bias=bias) for width in (48, 64, 16)]
+
+
+@pytest.mark.parametrize(
+    ("precision", "most"), [("float32", 1e-6), ("float16", 1e-3), ("bfloat16", 0.01), ("int8", 0.02)]
+)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("count", [1, 3])
+def test_several_layers_are_one(precision: str, most: float, bias: bool, count: int) -> None:
+    layers = _layers(bias)[:count]
+    x = torch.randn(2, 5, 64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = torch.cat([layer(x) for layer in layers], dim=-1)
+        got = linear.fused(layers, precision)(x.to(linear.activations(precision)))
+    assert got.dtype == linear.activations(precision)
+    assert got.shape == expected.shape
+    error = float((got.float() - expected).norm() / expected.norm())
+    assert error < most
+    assert error > 1e-5 or precision == "float32"
+
+
+def test_on_a_cpu_single_precision_needs_no_second_copy() -> None:
+    layers = _layers(False)
+    fused = linear.fused(layers, "float32")
+    with torch.inference_mode():
+        before = fused(torch.ones(1, 64))
+        layers[1].weight.mul_(2)
+        after = fused(torch.ones(1, 64))
+    assert torch.allclose(after[:, 48:112], 2 * before[:, 48:112]) and torch.equal(after[:, :48], before[:, :48])
+
+
+def test_a_row_of_zeros_is_no_trouble() -> None:
+    layer = torch.nn.Linear(8, 4, bias=False)
+    with torch.inference_mode():
+        layer.weight.zero_()
+        assert torch.equal(linear.fused([layer], "int8")(torch.ones(1, 8)), torch.zeros(1, 4))
+        assert torch.equal(linear.fused(_layers(False)[:1], "int8")(torch.zeros(1, 64)), torch.zeros(1, 48))

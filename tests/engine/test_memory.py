@@ -1,0 +1,80 @@
+"""Giving memory back, and saying how much."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from types import SimpleNamespace
+
+import pytest
+
+from wyoming_chatterbox.engine import memory
+from wyoming_chatterbox.engine.memory import Memory
+
+
+def test_the_change_is_said_for_people() -> None:
+    before, after = Memory(3_410_000_000, 3_100_000_000), Memory(812_000_000, 0)
+    assert before.change_to(after) == "RSS 3.41 GB → 812 MB, VRAM 3.10 GB → 0 bytes"
+    assert Memory(3_410_000_000, None).change_to(Memory(812_000_000, None)) == "RSS 3.41 GB → 812 MB"
+    assert Memory(None, None).change_to(Memory(None, None)) == "how much is not known on this system"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux'")
+def test_memory_is_measured() -> None:
+    before = Memory.now().resident
+    block = bytearray(200_000_000)
+    after = Memory.now().resident
+    assert before is not None and after is not None
+    # Other threads of the test's process may take or give back some meanwhile.
+    assert len(block) * 0.7 < after - before < len(block) * 1.5
+
+
+class Node:
+    """Something that can be in a circle."""
+
+    other: Node
+
+
+def test_circles_that_nobody_needs_are_freed() -> None:
+    one, two = Node(), Node()
+    one.other, two.other = two, one
+    alive = weakref.ref(one)
+    del one, two
+    memory.give_back()
+    assert alive() is None
+
+
+class Cuda:
+    """torch.cuda of a process that uses two GPUs."""
+
+    def __init__(self, initialized: bool) -> None:
+        self.reserved = [700, 300]
+        self.initialized = initialized
+
+    def is_initialized(self) -> bool:
+        return self.initialized
+
+    def device_count(self) -> int:
+        return len(self.reserved)
+
+    def memory_reserved(self, device: int) -> int:
+        return self.reserved[device]
+
+    def empty_cache(self) -> None:
+        self.reserved = [0, 0]
+
+
+def test_gpus_in_use_are_measured_and_their_caches_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = Cuda(initialized=True)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    assert Memory.now().gpu == 1000
+    memory.give_back()
+    assert Memory.now().gpu == 0
+
+
+def test_gpus_that_nobody_uses_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = Cuda(initialized=False)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    memory.give_back()
+    assert Memory.now().gpu is None
+    assert cuda.reserved == [700, 300]

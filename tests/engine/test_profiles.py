@@ -1,0 +1,143 @@
+"""What profiles and the settings beside them mean on a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.checkpoint_fixture import SKIP_REASON
+from wyoming_chatterbox import models
+from wyoming_chatterbox.engine import profiles, upstream
+from wyoming_chatterbox.engine.base import EngineError
+from wyoming_chatterbox.settings import ComputeSettings, GenerationSettings, Settings
+
+if not upstream.is_installed():
+    pytest.skip(SKIP_REASON, allow_module_level=True)
+
+import torch
+
+SHAPE = (2, 8, 8)
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+def _plan(monkeypatch: pytest.MonkeyPatch, device: Any = CPU, fast: str = "int8", **settings: Any) -> profiles.Plan:
+    """A plan on a machine that is fastest in one precision, where it may choose."""
+    monkeypatch.setattr(profiles, "fastest", lambda choices, shape: fast if fast in choices else choices[0])
+    return profiles.choose_plan(ComputeSettings(**settings), device)
+
+
+def test_exact_is_upstreams_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = _plan(monkeypatch)
+    assert (plan.token_precision, plan.flow_precision) == ("float32", "float32")
+    assert (plan.flow_attention, plan.flow_steps, plan.flow_prompt) == ("full", 10, 10.0)
+    assert plan.keeps_original and not plan.parallel
+
+
+def test_balanced_keeps_all_steps_and_the_whole_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    for fast, expected in (("int8", "float32"), ("bfloat16", "bfloat16"), ("float16", "float16")):
+        plan = _plan(monkeypatch, fast=fast, profile="balanced")
+        assert (plan.token_precision, plan.flow_precision) == (expected, expected)
+        assert (plan.flow_attention, plan.flow_steps, plan.flow_prompt) == ("causal", 10, 10.0)
+
+
+def test_fast_takes_what_it_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for fast in ("int8", "bfloat16", "float32"):
+        plan = _plan(monkeypatch, fast=fast, profile="fast")
+        assert (plan.token_precision, plan.flow_precision) == (fast, fast)
+        assert (plan.flow_attention, plan.flow_steps, plan.flow_prompt) == ("causal", 4, 3.0)
+        assert plan.keeps_original == (fast == "float32")
+
+
+def test_a_gpu_attends_to_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    for profile in ("exact", "balanced", "fast"):
+        plan = _plan(monkeypatch, GPU, profile=profile)
+        assert (plan.token_precision, plan.flow_precision, plan.flow_attention) == ("bfloat16", "float32", "full")
+        assert plan.parallel and plan.chunk_growth == 1.5
+    assert _plan(monkeypatch, GPU, dtype="float32").token_precision == "float32"
+    plan = _plan(monkeypatch, torch.device("mps"))
+    assert plan.token_precision == "float32" and plan.flow_attention == "full" and not plan.parallel
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"dtype": "bfloat16"}, {"token_precision": "bfloat16", "flow_precision": "bfloat16"}),
+        ({"profile": "fast", "dtype": "float32"}, {"token_precision": "float32", "flow_precision": "float32"}),
+        ({"profile": "fast", "quantize": "none"}, {"token_precision": "float32"}),
+        ({"quantize": "int8"}, {"token_precision": "int8", "flow_precision": "int8", "flow_attention": "full"}),
+        ({"flow_attention": "causal"}, {"flow_attention": "causal", "flow_steps": 10}),
+        ({"dtype": "float16"}, {"token_precision": "float16", "flow_precision": "float16"}),
+        ({"profile": "fast", "flow_attention": "full"}, {"flow_attention": "full", "flow_steps": 4}),
+        ({"profile": "fast", "flow_steps": 7, "flow_prompt": 5.0}, {"flow_steps": 7, "flow_prompt": 5.0}),
+    ],
+    ids=str,
+)
+def test_a_flag_wins_over_the_profile(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    plan = _plan(monkeypatch, **settings)
+    assert {name: getattr(plan, name) for name in expected} == expected
+
+
+def test_what_cannot_be_is_refused_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EngineError, match=r"--quantize int8 is for CPUs, not for cuda.*--dtype bfloat16"):
+        _plan(monkeypatch, GPU, quantize="int8")
+    with pytest.raises(EngineError, match="--dtype float16 is for CPUs, not for cuda"):
+        _plan(monkeypatch, GPU, dtype="float16")
+    with pytest.raises(EngineError, match="exclude each other"):
+        _plan(monkeypatch, quantize="int8", dtype="bfloat16")
+
+
+@pytest.fixture
+def times(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, float]]:
+    """How long one product takes, for the test to say; a precision that is not among them does not work here."""
+    seconds = {"float32": 1.0, "bfloat16": 0.95, "int8": 0.5}
+
+    def work(precision: str, shape: Any) -> Any:
+        if precision not in seconds:
+            raise RuntimeError("no engine")
+        return lambda: seconds[precision]
+
+    monkeypatch.setattr(profiles, "_work", work)
+    monkeypatch.setattr(profiles, "_duration", lambda work: work())
+    profiles.fastest.cache_clear()
+    yield seconds
+    profiles.fastest.cache_clear()
+
+
+def test_the_fastest_precision_is_the_one_that_was_timed_so(times: dict[str, float]) -> None:
+    assert profiles.fastest(("float32", "bfloat16", "int8"), SHAPE) == "int8"
+    assert profiles.fastest(("float32", "bfloat16"), SHAPE) == "float32", "so little is not worth it"
+    times["bfloat16"] = 0.4
+    assert profiles.fastest(("float32", "bfloat16", "int8"), SHAPE) == "int8", "the verdict stays"
+    profiles.fastest.cache_clear()
+    assert profiles.fastest(("float32", "bfloat16", "int8"), SHAPE) == "bfloat16"
+
+
+def test_a_precision_that_this_machine_lacks_is_not_chosen(times: dict[str, float]) -> None:
+    del times["int8"]
+    assert profiles.fastest(("float32", "int8"), SHAPE) == "float32"
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16", "int8"])
+def test_what_is_timed_are_real_products(precision: str) -> None:
+    few, many = (
+        min(profiles._duration(work) for work in [profiles._work(precision, (rows, 1024, 1024))] * 3)
+        for rows in (1, 256)
+    )
+    assert 0 < few < many
+
+
+def test_upstreams_decoder_computes_what_upstream_does(caplog: pytest.LogCaptureFixture) -> None:
+    def compute(decoder: str, **settings: Any) -> ComputeSettings:
+        generation = GenerationSettings(decoder=decoder)
+        return models._compute(Settings(generation=generation, compute=ComputeSettings(**settings)))
+
+    assert compute("seamless", profile="fast", threads=3) == ComputeSettings(profile="fast", threads=3)
+    assert not caplog.text
+    assert compute("upstream", threads=3) == ComputeSettings(dtype="float32", threads=3)
+    assert not caplog.text
+    assert compute("upstream", profile="fast") == ComputeSettings(dtype="float32")
+    assert "--decoder upstream computes in float32: --profile" in caplog.text

@@ -1,0 +1,96 @@
+"""Linear layers in the precision that was chosen: several of them may share one matrix product."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from . import upstream
+
+Layer: TypeAlias = Callable[[Any], Any]
+"""x of shape (…, in) → (…, out)."""
+
+PRECISIONS = ("float32", "float16", "bfloat16", "int8")
+
+
+class Linear:
+    """x of shape (…, in) → (…, out).
+
+    float32, bfloat16: weights, input and output are of that type.
+    float16: the weights are, everything else is float32; 2e-4 off. On a CPU only.
+    int8: weights are 8-bit integers with one scale per output, inputs get one scale per call; what comes in and goes
+    out is float32; 1 % off. On a CPU only.
+    """
+
+    def __init__(self, weight: Any, bias: Any = None, precision: str = "float32") -> None:
+        """
+        Args:
+            weight: shape (out, in), float32.
+            bias: shape (out,) or None.
+            precision: one of PRECISIONS.
+        """
+        torch = upstream.load_torch()
+        self._torch = torch
+        self._packed: Any = None
+        self._precision = precision
+        if precision == "int8":
+            self._packed = _packed(weight, bias, torch)
+        elif precision == "float16":
+            self._packed = torch.ops.quantized.linear_prepack_fp16(weight.detach().float().contiguous(), bias)
+        else:
+            dtype = getattr(torch, precision)
+            self._weight = weight.to(dtype)
+            self._bias = None if bias is None else bias.to(dtype)
+
+    def __call__(self, x: Any) -> Any:
+        if self._packed is None:
+            return self._torch.nn.functional.linear(x, self._weight, self._bias)
+        if self._precision == "float16":
+            return self._torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
+        return self._torch.ops.quantized.linear_dynamic(x, self._packed, not has_int8_dot_product())
+
+
+def fused(layers: Sequence[Any], precision: str) -> Layer:
+    """One layer that gives the outputs of several torch.nn.Linear with the same input, side by side.
+
+    In float32 the layers stay apart: on a CPU it is as fast, and their weights, which may be a file's own pages, need
+    no second copy.
+    """
+    torch = upstream.load_torch()
+    if len(layers) > 1 and precision == "float32":
+        apart = [fused((layer,), precision) for layer in layers]
+        return lambda x: torch.cat([layer(x) for layer in apart], dim=-1)
+    weight = layers[0].weight if len(layers) == 1 else torch.cat([layer.weight for layer in layers])
+    bias = None
+    if layers[0].bias is not None:
+        bias = torch.cat([layer.bias for layer in layers]).detach()
+    return Linear(weight.detach(), bias, precision)
+
+
+def activations(precision: str) -> Any:
+    """The torch type of what goes into such layers and comes out."""
+    torch = upstream.load_torch()
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def has_int8_dot_product() -> bool:
+    """Whether this CPU adds up products of 8-bit integers in 32 bits (VNNI). Older ones saturate at 16: there the
+    inputs must do with 7 bits."""
+    cpu: Any = upstream.load_torch().cpu
+    return any(bool(test()) for name in _VNNI_TESTS if (test := getattr(cpu, name, None)) is not None)
+
+
+_VNNI_TESTS = ("_is_vnni_supported", "_is_avx512_vnni_supported")
+
+
+def _packed(weight: Any, bias: Any, torch: Any) -> Any:
+    """The weight as PyTorch's dynamically quantized layers keep it."""
+    weight = weight.detach().float()
+    scales = (weight.abs().amax(dim=1) / 127).clamp_min(1e-12)
+    zeros = torch.zeros(weight.shape[0], dtype=torch.int64)
+    with warnings.catch_warnings():
+        # PyTorch means to drop such tensors some day; then int8 is not chosen any more, see profiles.py.
+        warnings.simplefilter("ignore", UserWarning)
+        whole = torch.quantize_per_channel(weight.contiguous(), scales, zeros, 0, torch.qint8)
+    return torch.ops.quantized.linear_prepack(whole, None if bias is None else bias.detach().float())

@@ -1,0 +1,193 @@
+"""From `--profile` and the settings beside it to what is done on this machine.
+
+| profile | language model | flow decoder | attention | steps | prompt |
+|---|---|---|---|---|---|
+| exact | float32 (GPU: bfloat16) | float32 | full | 10 | 10 s |
+| balanced | float16 or bfloat16 where that is faster | the same | causal (GPU: full) | 10 | 10 s |
+| fast | int8 where that is faster | the same | causal (GPU: full) | 4 | 3 s |
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..settings import ComputeSettings
+from . import upstream
+from .base import EngineError
+from .linear import Linear, activations
+from .steps import described
+
+_LOGGER = logging.getLogger(__name__)
+
+_STEPS = {"exact": 10, "balanced": 10, "fast": 4}
+_PROMPT_SECONDS = {"exact": 10.0, "balanced": 10.0, "fast": 3.0}
+
+_WORTHWHILE = 1.1
+"""How many times faster a coarser precision must be to be chosen."""
+
+_ONE_TOKEN, _ONE_CHUNK = (2, 1024, 4096), (64, 256, 1024)
+"""(rows, inputs, outputs) of a language model's step, where guidance needs two rows, and of a flow decoder's, with two
+for each frame. The first is bound by the memory, the second by the arithmetic."""
+
+_TIMED_BYTES = 128e6
+"""Of weights in float32: more than caches hold."""
+
+_ROUNDS = 8
+"""How often every precision has its turn in a timed test."""
+
+_GROWTH = {"exact": 4.0, "balanced": 3.0, "fast": 2.0}
+"""On a CPU, see `Plan.chunk_growth`: every chunk has a price, and what is slower than speech has gaps anyway."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the original model is computed."""
+
+    token_precision: str
+    """Of the language model, see linear.py."""
+
+    flow_precision: str
+    flow_attention: str
+    """full or causal, see flow.py."""
+
+    flow_steps: int
+    flow_prompt: float
+    """Seconds of the voice's prompt."""
+
+    chunk_size: int
+    """Tokens of the first chunk, where a request does not say."""
+
+    chunk_growth: float
+    """How much longer each chunk is than the one before, where a request does not say."""
+
+    short_at_once: bool
+    """Whether a text that is hardly longer than the first chunk is made in one: where every chunk costs about the same,
+    two of them would take twice as long."""
+
+    parallel: bool
+    """Whether tokens are made in a thread of their own while others are decoded."""
+
+    @property
+    def keeps_original(self) -> bool:
+        """Whether upstream's own modules can still be used: nothing of them was converted."""
+        return self.token_precision == self.flow_precision == "float32"
+
+    def __str__(self) -> str:
+        beside = ", in two threads" if self.parallel else ""
+        return (
+            f"language model {self.token_precision}; flow decoder {self.flow_precision}, {self.flow_attention} "
+            f"attention, {self.flow_steps} steps, {self.flow_prompt:g} s of prompt{beside}"
+        )
+
+
+def choose_plan(settings: ComputeSettings, device: Any) -> Plan:
+    """What the settings mean on a device; on a CPU it may time a few matrix products, once (2.5 s, 0.5 GB).
+
+    Raises:
+        EngineError: the settings ask for what this device cannot do.
+    """
+    cpu, profile = device.type == "cpu", settings.profile
+    if settings.quantize == "int8" and not cpu:
+        raise EngineError(f"--quantize int8 is for CPUs, not for {device}; leave it away, or use --dtype bfloat16")
+    if settings.quantize == "int8" and settings.dtype not in ("auto", "float32"):
+        raise EngineError(f"--quantize int8 and --dtype {settings.dtype} exclude each other; leave one of them away")
+    if settings.dtype == "float16" and not cpu:
+        raise EngineError(f"--dtype float16 is for CPUs, not for {device}; --dtype bfloat16 is as small")
+    attention = settings.flow_attention
+    if attention == "auto":
+        attention = "causal" if cpu and profile != "exact" else "full"
+    dear_chunks = cpu and attention == "full"
+    return Plan(
+        token_precision=_precision(settings, cpu, _ONE_TOKEN, gpu="bfloat16" if device.type == "cuda" else "float32"),
+        flow_precision=_precision(settings, cpu, _ONE_CHUNK, gpu="float32"),
+        flow_attention=attention,
+        flow_steps=settings.flow_steps or _STEPS[profile],
+        flow_prompt=settings.flow_prompt or _PROMPT_SECONDS[profile],
+        # 12 tokens are the least that can be heard; where playback keeps up, 16 give it a lead of 0.2 s.
+        chunk_size=12 if cpu and profile != "fast" else 16,
+        chunk_growth=(4.0 if dear_chunks else _GROWTH[profile]) if cpu else 1.5,
+        short_at_once=dear_chunks,
+        parallel=device.type == "cuda",
+    )
+
+
+def _precision(settings: ComputeSettings, cpu: bool, shape: tuple[int, int, int], *, gpu: str) -> str:
+    asked = "int8" if settings.quantize == "int8" else settings.dtype
+    if asked != "auto":
+        try:
+            Linear(upstream.load_torch().ones(8, 8), None, asked)
+        except Exception as error:  # an instruction or a library that this machine lacks
+            raise EngineError(
+                f"{asked} does not work here ({described(error)}); leave --dtype and --quantize away"
+            ) from error
+        return asked
+    if not cpu:
+        return gpu
+    if settings.profile == "fast" and settings.quantize == "auto":
+        return fastest(("float32", "float16", "bfloat16", "int8"), shape)
+    if settings.profile != "exact":
+        return fastest(("float32", "float16", "bfloat16"), shape)
+    return "float32"
+
+
+@functools.cache
+def fastest(precisions: tuple[str, ...], shape: tuple[int, int, int]) -> str:
+    """The precision in which this CPU multiplies fastest; an earlier one where a later one gains little. In one process
+    the verdict stays: another precision would give other samples.
+
+    Args:
+        precisions: from fine to coarse, see linear.py.
+        shape: (rows, inputs, outputs).
+    """
+    works: dict[str, Callable[[], Any]] = {}
+    for precision in precisions:
+        try:
+            works[precision] = _work(precision, shape)
+            works[precision]()
+        except Exception as error:  # an engine or an instruction that this machine lacks
+            works.pop(precision, None)
+            _LOGGER.debug("No %s here: %s", precision, error)
+    times = dict.fromkeys(works, math.inf)
+    for precision in [*works] * _ROUNDS:  # in turns, so that other work meets all of them alike
+        times[precision] = min(times[precision], _duration(works[precision]) / _products(shape))
+    chosen = precisions[0]
+    for precision, seconds in times.items():
+        if seconds * _WORTHWHILE < times[chosen]:
+            chosen = precision
+    shown = ", ".join(f"{precision} {seconds * 1e6:.0f} µs" for precision, seconds in times.items())
+    _LOGGER.info("Timed test, %s: %s; %s it is", " x ".join(map(str, shape)), shown, chosen)
+    return chosen
+
+
+def _work(precision: str, shape: tuple[int, int, int]) -> Callable[[], Any]:
+    """So many products that their matrices are in no cache when their turn comes again."""
+    torch = upstream.load_torch()
+    rows, inputs, outputs = shape
+    with torch.inference_mode():
+        weight = torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(0))
+        # Copies: layers may use a weight as it is.
+        layers = [Linear(weight.clone(), None, precision) for _ in range(_products(shape))]
+        x = weight[:1, :].expand(rows, inputs).to(activations(precision)).contiguous()
+
+    def multiply() -> None:
+        with torch.inference_mode():
+            for layer in layers:
+                layer(x)
+
+    return multiply
+
+
+def _products(shape: tuple[int, int, int]) -> int:
+    return max(1, int(_TIMED_BYTES / (4 * shape[1] * shape[2])))
+
+
+def _duration(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
