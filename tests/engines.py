@@ -34,6 +34,7 @@ class ToneEngine:
         self.chunks = chunks
         self.samples = samples
         self.texts: list[str] = []
+        self.settings: list[GenerationSettings] = []
         self.threads: set[int] = set()
 
     def warm_up(self) -> None:
@@ -43,6 +44,7 @@ class ToneEngine:
         self, text: str, voice: Voice, settings: GenerationSettings, cancel: Cancel
     ) -> Iterator[tuple[Samples, StreamMetrics]]:
         self.texts.append(text)
+        self.settings.append(settings)
         self.threads.add(threading.get_ident())
         value = len(self.texts) / 1000
         for number in range(1, self.chunks + 1):

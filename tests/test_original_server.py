@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,10 @@ from wyoming.info import Info
 
 from tests.checkpoint_fixture import TOKENS
 from tests.random_checkpoint import CLIP
-from tests.serving import Answer, describe, read_answer, spawned, stream, synthesize
+from tests.serving import Answer, Process, describe, read_answer, running, spawned, stream, synthesize
+from wyoming_chatterbox.engine.original import OriginalEngine
+from wyoming_chatterbox.models import create_models
+from wyoming_chatterbox.settings import Settings
 
 PROGRAM = (
     sys.executable,
@@ -83,16 +88,16 @@ async def test_the_embedded_voice_answers_while_the_model_loads(tiny_checkpoint:
     with spawned(tmp_path, *arguments, program=PROGRAM) as server:
         server.wait_for("Model embedded is ready")
         async with AsyncTcpClient("127.0.0.1", server.port) as client:
-            waits = []
+            waits, descriptions = [], []
             answer = await synthesize(client, "Hello there.", voice="default")
             assert "Model original is ready" not in server.log, "the model was there before it was asked"
             while "Model original is ready" not in server.log:
                 started = time.perf_counter()
-                description = Info.from_event(await describe(client)).tts[0].description
+                descriptions.append(Info.from_event(await describe(client)).tts[0].description or "")
                 waits.append(time.perf_counter() - started)
                 await asyncio.sleep(0.02)
         assert (answer.start["model"], answer.start["fallback"]) == ("embedded", True)
-        assert "the embedded voice speaks in its place" in (description or "")
+        assert "the embedded voice speaks in its place" in descriptions[0]
         assert sorted(waits)[len(waits) // 2] < 0.1
         assert " fallback=yes " in server.wait_for(r"Utterance 1: .*").group(0)
 
@@ -138,3 +143,101 @@ async def test_without_a_fallback_the_refusal_says_what_is_wrong(tiny_checkpoint
             answer = await synthesize(client, "Hello there.")
         assert answer.error["code"] == "model-unavailable"
         assert "has no ve.safetensors or ve.pt" in answer.error["text"]
+
+
+def resident(server: Process) -> float:
+    """Its memory in MB."""
+    return int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def threads_of(server: Process) -> int:
+    return len(list(Path(f"/proc/{server.process.pid}/task").iterdir()))
+
+
+class Watch:
+    """Asks a server all the time what it does, and how long that takes."""
+
+    def __init__(self, server: Process) -> None:
+        self._server = server
+        self.said: set[str] = set()
+        self.longest = 0.0
+
+    async def until(self, words: str, lines: int, seconds: float = 30) -> None:
+        """Ask until the log has so many lines with these words, and once more."""
+        deadline = time.perf_counter() + seconds
+        async with AsyncTcpClient("127.0.0.1", self._server.port) as client:
+            logged = False
+            while not logged:
+                logged = self._server.log.count(words) >= lines
+                started = time.perf_counter()
+                assert started < deadline, f"the log never said {words!r}:\n{self._server.log}"
+                self.said.add(Info.from_event(await describe(client)).tts[0].description or "")
+                self.longest = max(self.longest, time.perf_counter() - started)
+                await asyncio.sleep(0.002)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc and malloc_trim are Linux'")
+async def test_an_unloaded_model_gives_its_memory_back_and_speaks_as_before_when_it_is_loaded_again(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    arguments = ("--model", "original", "--model-dir", str(tiny_checkpoint), "--unload-after", "0.02")
+    with spawned(tmp_path, *arguments, program=PROGRAM) as server:
+        server.wait_for("Model original is ready")
+        worst = []
+        for cycle in (1, 2):
+            async with AsyncTcpClient("127.0.0.1", server.port) as client:
+                before = await synthesize(client, "Hello there, how are you?", voice="default")
+                loaded = resident(server)
+                watch = Watch(server)
+                await watch.until("memory given back", cycle)
+                given_back = loaded - resident(server)
+                meanwhile = await synthesize(client, "Hello there, how are you?", voice="default")
+                await watch.until("Model original is back", cycle)
+                after = await synthesize(client, "Hello there, how are you?", voice="default")
+            assert (meanwhile.start["model"], meanwhile.start["fallback"]) == ("embedded", True)
+            assert (after.start["model"], after.start["fallback"]) == ("original", False)
+            assert after.pcm == before.pcm, "same text, voice, settings and seed: same samples"
+            assert given_back > 100, "40 MB of weights, and what the heap kept for itself"
+            for state in ("unloaded, loads again with the next request", "loading weights", "warming up"):
+                assert any(f"model original {state}; the embedded voice" in said for said in watch.said)
+            worst.append(watch.longest)
+        assert min(worst) < 0.1, f"{worst}: describe is answered within 100 ms whatever happens"
+        assert "Model original was not used for 0.02 min: unloading it" in server.log
+        assert re.search(r"unloaded, memory given back: RSS \S+ [MG]B → \S+ MB$", server.log, re.M)
+        assert re.search(r"Model original is back after \S+ s, \S+ s of them to warm up", server.log)
+        assert server.stop() == 0
+
+
+async def test_nothing_holds_an_unloaded_model(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modules: list[weakref.ref[object]] = []
+    close = OriginalEngine.close
+
+    def close_and_look(engine: OriginalEngine) -> None:
+        roots = (engine._model.t3, engine._model.s3gen, engine._model.ve)
+        modules.extend(weakref.ref(module) for root in roots for module in root.modules())
+        modules.extend(weakref.ref(part) for part in (engine._model, engine._decoder))
+        del roots
+        close(engine)
+
+    monkeypatch.setattr(OriginalEngine, "close", close_and_look)
+    settings = {"model": "original", "model_dir": tiny_checkpoint, "unload_after": 0.005, "device": "cpu"}
+    model, embedded = create_models(Settings(**settings))  # type: ignore[arg-type]
+    async with running(model, embedded) as server, server.client() as client:
+        assert (await synthesize(client, "Hello there. And you.")).start["model"] == "original"
+        deadline = time.monotonic() + 10
+        while not modules or any(module() is not None for module in modules):
+            assert time.monotonic() < deadline, {type(module()).__name__ for module in modules} or "never unloaded"
+            await asyncio.sleep(0.05)
+    assert len(modules) > 1000
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux'")
+async def test_the_model_computes_with_as_many_threads_as_it_is_told(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    counts = []
+    for number in (1, 4):
+        arguments = ("--model", "original", "--model-dir", str(tiny_checkpoint), "--threads", str(number))
+        with spawned(tmp_path, *arguments, program=PROGRAM) as server:
+            server.wait_for("Model original is ready")
+            counts.append(threads_of(server))
+            assert f"Computing with {number} CPU thread" in server.log
+    assert counts[1] - counts[0] == 3

@@ -33,7 +33,7 @@ def test_defaults_are_upstreams_and_the_servers() -> None:
     settings = load()
     assert settings.uri == ("tcp://0.0.0.0:10200",)
     assert settings.generation == GenerationSettings(
-        exaggeration=0.5, cfg_weight=0.5, temperature=0.8, chunk_size=25, context_window=50, fade_duration=0.02
+        exaggeration=0.5, cfg_weight=0.5, temperature=0.8, chunk_size=0, context_window=50, fade_duration=0.02
     )
 
 
@@ -100,3 +100,34 @@ def test_paths_must_exist(tmp_path: Path) -> None:
     assert load("--model-dir", str(tmp_path), "--reference-clip", str(clip)).reference_clip == clip
     with pytest.raises(SettingsError, match="is not a file"):
         load("--reference-clip", str(tmp_path))
+
+
+def test_settings_of_one_utterance_are_taken_as_text_and_as_values() -> None:
+    base = GenerationSettings(exaggeration=0.7, seed=3)
+    changed = base.changed({"cfg_weight": "0.2", "temperature": 1, "chunk_size": 30.0, "print_metrics": True})
+    assert (changed.exaggeration, changed.seed) == (0.7, 3)
+    assert (changed.cfg_weight, changed.temperature, changed.chunk_size) == (0.2, 1.0, 30)
+    assert changed.print_metrics is True
+    assert base.changed({}) is base
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"exagerration": 1}, "exagerration: unknown setting; did you mean exaggeration?"),
+        ({"speed": 2}, "speed: refused, it does not exist in chatterbox-streaming"),
+        ({"decoder": "upstream"}, "decoder: unknown setting"),
+        ({"exaggeration": 5}, "exaggeration: 5 is out of range (allowed: 0 to 2)"),
+        ({"exaggeration": "loud"}, "exaggeration: 'loud' is not a valid value (allowed: 0 to 2)"),
+        ({"exaggeration": True}, "exaggeration: True is not a valid value"),
+        ({"exaggeration": None}, "exaggeration: None is not a valid value"),
+        ({"exaggeration": float("nan")}, "exaggeration: nan is out of range"),
+        ({"seed": 1.5}, "seed: 1.5 is not a valid value"),
+        ({"print_metrics": 1}, "print_metrics: 1 is not a valid value"),
+        ({"chunk_size": 3}, "chunk_size: 3 is out of range"),
+    ],
+)
+def test_settings_of_one_utterance_that_are_wrong_are_refused_by_name(values: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        GenerationSettings().changed(values)
+    assert message in str(refused.value)

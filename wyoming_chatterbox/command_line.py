@@ -9,30 +9,18 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .settings import ENVIRONMENT_PREFIX, GenerationSettings, Settings, SettingsError, knobs_of
-
-_REFUSED_GENERATION = {
-    "top_p": "is fixed at 0.8 in chatterbox-streaming",
-    "min_p": "does not exist in chatterbox-streaming",
-    "top_k": "does not exist in chatterbox-streaming",
-    "repetition_penalty": "is fixed at 2.0 in chatterbox-streaming",
-    "speed": "does not exist in chatterbox-streaming: generate_stream() has no speaking rate",
-    "audio_prompt_path": "is called --reference-clip here",
-}
-"""Settings people bring from other Chatterbox servers, and why they are refused rather than ignored."""
-
+from .settings import (
+    ENVIRONMENT_PREFIX,
+    ComputeSettings,
+    GenerationSettings,
+    Settings,
+    SettingsError,
+    knobs_of,
+    unknown_setting,
+)
 
 _FROM_AN_ORCHESTRATOR = re.compile(r"(SERVICE|PORT)_|PORT=(tcp|udp)://")
 """Kubernetes and old Docker links tell every container of a service wyoming-chatterbox in variables of these names."""
-
-
-def _unknown_setting(name: str, known: Sequence[str]) -> str:
-    """The message for a setting that does not exist: why, or the nearest that does."""
-    if name in _REFUSED_GENERATION:
-        return f"{name}: refused, it {_REFUSED_GENERATION[name]}"
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
-    return f"{name}: unknown setting; {hint}"
 
 
 def from_command_line(
@@ -48,7 +36,7 @@ def from_command_line(
     if rest:
         name = rest[0].split("=")[0]
         if name.startswith("--"):
-            raise SettingsError(_unknown_setting(name[2:].replace("-", "_"), known))
+            raise unknown_setting(name[2:].replace("-", "_"), known)
         raise SettingsError(f"{name!r}: unexpected argument; see --help")
     values = _from_environment(os.environ if environment is None else environment)
     for one in knobs_of(Settings):
@@ -62,7 +50,8 @@ def from_command_line(
         else:
             values[one.name] = one.parse(given)
     generation = {one.name: values.pop(one.name) for one in knobs_of(GenerationSettings) if one.name in values}
-    return Settings(generation=GenerationSettings(**generation), **values)
+    compute = {one.name: values.pop(one.name) for one in knobs_of(ComputeSettings) if one.name in values}
+    return Settings(generation=GenerationSettings(**generation), compute=ComputeSettings(**compute), **values)
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from .engine import upstream
 from .engine.base import Cancel, Engine
 from .engine.embedded import EMBEDDED_MODEL, HEART, create_embedded_engine
 from .engine.loading import without_collections
-from .settings import Settings, SettingsError
+from .settings import ComputeSettings, Settings, SettingsError
 from .speech.model import EngineFactory, Model, ModelState, Report
 from .voices.library import original_voices
 
@@ -31,7 +31,13 @@ def create_models(settings: Settings) -> tuple[Model, Model | None]:
     if not settings.fallback and not upstream.is_installed():
         raise SettingsError(f"model: 'original' cannot be used: {upstream.INSTALL_REMEDY}")
     voices = original_voices(settings.reference_clip)
-    original = Model("original", voices, _original_factory(settings), engine_timeout=limit)
+    original = Model(
+        "original",
+        voices,
+        _original_factory(settings),
+        engine_timeout=limit,
+        unload_after=settings.unload_after * 60 or None,
+    )
     return original, embedded if settings.fallback else None
 
 
@@ -59,10 +65,22 @@ def _original_factory(settings: Settings) -> EngineFactory:
 
         directory = settings.model_dir or _download(settings, report, cancel)
         report(ModelState.LOADING, None)
-        with without_collections():
-            return OriginalEngine.load(directory, settings.device, settings.reference_clip, settings.generation.seed)
+        with without_collections(keep=not settings.unload_after):
+            return OriginalEngine.load(
+                directory, settings.device, settings.reference_clip, settings.generation.seed, _compute(settings)
+            )
 
     return make
+
+
+def _compute(settings: Settings) -> ComputeSettings:
+    """How to compute; upstream's own decoder can do nothing but what upstream does."""
+    wanted = settings.compute
+    if settings.generation.decoder != "upstream":
+        return wanted
+    if wanted.profile != "exact" or wanted.dtype not in ("auto", "float32") or wanted.quantize == "int8":
+        _LOGGER.warning("--decoder upstream computes in float32: --profile, --dtype and --quantize have no effect")
+    return ComputeSettings(dtype="float32", threads=wanted.threads)
 
 
 def _download(settings: Settings, report: Report, cancel: Cancel) -> Path:

@@ -59,7 +59,7 @@ class Server:
         self._connections: dict[Connection, asyncio.Task[None]] = {}
         self._let_go: set[Connection] = set()  # of these, the ones that make room for others
         self._farewells: set[asyncio.Task[None]] = set()
-        self._loading: list[asyncio.Task[None]] = []
+        self._keeping: list[asyncio.Task[None]] = []  # one for each model, see `_keep`
         self._advertisement: Advertisement | None = None
         self._stop = asyncio.Event()
         self._stdio: asyncio.Task[None] | None = None
@@ -108,9 +108,9 @@ class Server:
         self._close_listeners()
         goodbye = asyncio.create_task(self._withdraw())
         await self._drain()
-        for task in self._loading:
+        for task in self._keeping:
             task.cancel()
-        await asyncio.gather(goodbye, *self._loading, return_exceptions=True)
+        await asyncio.gather(goodbye, *self._keeping, return_exceptions=True)
         models = self._all_models()
         for model in models:
             await model.close()
@@ -160,9 +160,10 @@ class Server:
 
     def _load_models(self) -> None:
         for model in self._all_models():
-            self._loading.append(asyncio.create_task(self._load(model)))
+            self._keeping.append(asyncio.create_task(self._keep(model)))
 
-    async def _load(self, model: Model) -> None:
+    async def _keep(self, model: Model) -> None:
+        """Load a model; where that is wanted, unload it when it is idle and load it again when it is asked for."""
         # The embedded voice first: it is there in a second and answers while the other one loads.
         if self._fallback is not None and model is not self._fallback:
             with contextlib.suppress(asyncio.TimeoutError):
@@ -172,6 +173,7 @@ class Server:
             _LOGGER.info("Model %s speaks, %.1f s after the start", model.name, time.perf_counter() - self._started)
         elif model is self._model and self._fallback is not None and self._fallback is not model:
             _LOGGER.warning("The embedded voice speaks in the place of model %s", model.name)
+        await model.unload_when_idle()
 
     def _advertise(self) -> None:
         # One service has one port: of several listeners the first that other machines can reach.

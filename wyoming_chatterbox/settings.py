@@ -8,7 +8,8 @@ capitals. A flag wins over the environment, the environment wins over the defaul
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,30 @@ from urllib.parse import urlsplit
 ENVIRONMENT_PREFIX = "WYOMING_CHATTERBOX_"
 MODELS = ("auto", "original", "embedded")
 
+_REFUSED = {
+    "top_p": "is fixed at 0.8 in chatterbox-streaming",
+    "min_p": "does not exist in chatterbox-streaming",
+    "top_k": "does not exist in chatterbox-streaming",
+    "repetition_penalty": "is fixed at 2.0 in chatterbox-streaming",
+    "speed": "does not exist in chatterbox-streaming: generate_stream() has no speaking rate",
+    "audio_prompt_path": "is called --reference-clip here",
+}
+"""Settings people bring from other Chatterbox servers, and why they are refused rather than ignored."""
+
 _URIS = "allowed: tcp://HOST:PORT, unix://PATH, stdio://"
 
 
 class SettingsError(ValueError):
     """A setting is unknown, malformed or out of its range; the message names it and the remedy."""
+
+
+def unknown_setting(name: str, known: Sequence[str]) -> SettingsError:
+    """The error for a setting that does not exist: why, or the nearest that does."""
+    if name in _REFUSED:
+        return SettingsError(f"{name}: refused, it {_REFUSED[name]}")
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+    return SettingsError(f"{name}: unknown setting; {hint}")
 
 
 @dataclass(frozen=True)
@@ -77,6 +97,23 @@ class Knob:
         self.check(value)
         return value
 
+    def taken(self, value: object) -> Any:
+        """One value from its text or from JSON. Raises SettingsError as `parse` does."""
+        if isinstance(value, str):
+            return self.parse(value)
+        whole = isinstance(value, float) and value.is_integer()
+        if self.kind is int and whole:
+            value = int(value)  # type: ignore[call-overload]
+        right = isinstance(value, bool) if self.kind is bool else self._is_number(value)
+        if not right:
+            raise SettingsError(f"{self.name}: {value!r} is not a valid value{self._remedy()}")
+        self.check(value)
+        return self.kind(value)
+
+    def _is_number(self, value: object) -> bool:
+        allowed = {int: (int,), float: (int, float)}.get(self.kind, (self.kind,))
+        return isinstance(value, allowed) and not isinstance(value, bool)
+
     def check(self, value: Any) -> None:
         """Raise SettingsError when a value of the right type lies outside the allowed ones."""
         if self.choices and value not in self.choices:
@@ -129,7 +166,7 @@ def knobs_of(cls: type) -> Iterator[Knob]:
         if f.metadata:
             yield Knob(name=f.name, default=f.default, **f.metadata)
         else:
-            yield from knobs_of(GenerationSettings)
+            yield from knobs_of(f.default_factory)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -157,16 +194,18 @@ class GenerationSettings:
         group="Chatterbox",
     )
     chunk_size: int = knob(
-        25,
-        "Speech tokens (25 per second) of the first chunk; fewer sound sooner and cost more (seamless: 12 at least)",
+        0,
+        "Speech tokens (25 per second) of the first chunk, at least 5; fewer sound sooner and cost more (seamless: 12 "
+        "at least); 0 is what suits the profile and the device (12 or 16; upstream: 25)",
         unit="tokens",
-        bounds=(5, 500),
+        bounds=(0, 500),
         group="Chatterbox",
     )
     chunk_growth: float = knob(
-        1.5,
-        "How much longer each chunk is than the one before, up to 200 tokens; 1 keeps them equal (seamless only)",
-        bounds=(1.0, 4.0),
+        0.0,
+        "How much longer each chunk is than the one before, at least 1, up to 200 tokens; 1 keeps them equal, 0 is "
+        "what suits the profile and the device (1.5 or 4; seamless only)",
+        bounds=(0.0, 4.0),
         group="Chatterbox",
     )
     context_window: int = knob(
@@ -197,6 +236,91 @@ class GenerationSettings:
     def __post_init__(self) -> None:
         for one in knobs_of(GenerationSettings):
             one.check(getattr(self, one.name))
+        if 0 < self.chunk_size < 5:
+            raise SettingsError(f"chunk_size: {self.chunk_size} is out of range (allowed: 0, or 5 to 500 tokens)")
+        if 0 < self.chunk_growth < 1:
+            raise SettingsError(f"chunk_growth: {self.chunk_growth} is out of range (allowed: 0, or 1 to 4)")
+
+    def changed(self, values: Mapping[str, object]) -> GenerationSettings:
+        """These settings with some others in their place: a voice's, or those of one utterance.
+
+        Args:
+            values: by the knob's name, as text (of a query) or of the knob's type. `decoder` is the server's alone.
+
+        Raises:
+            SettingsError: a name is unknown or a value is not allowed; the message names it and the remedy.
+        """
+        if not values:
+            return self
+        knobs = {one.name: one for one in knobs_of(GenerationSettings) if one.name != "decoder"}
+        unknown = next((name for name in values if name not in knobs), None)
+        if unknown is not None:
+            raise unknown_setting(unknown, list(knobs))
+        return dataclasses.replace(self, **{name: knobs[name].taken(value) for name, value in values.items()})
+
+
+@dataclass(frozen=True)
+class ComputeSettings:
+    """How the original model is computed: decided once, when it is loaded.
+
+    What is `auto` or 0 here is chosen by the profile and the machine, see engine/profiles.py.
+    """
+
+    profile: str = knob(
+        "exact",
+        "Speed against fidelity: exact computes what upstream does, balanced and fast trade some of it for speed "
+        "(docs/performance.md); the five settings below override single parts of a profile",
+        choices=("exact", "balanced", "fast"),
+        group="Speed",
+    )
+    dtype: str = knob(
+        "auto",
+        "Precision of the weights; auto is bfloat16 for the language model on an NVIDIA GPU and float32 for the rest, "
+        "on a CPU float32 with exact, else what a timed test of this CPU finds fastest; float16 is for CPUs "
+        "and computes in float32",
+        choices=("auto", "float32", "float16", "bfloat16"),
+        group="Speed",
+    )
+    quantize: str = knob(
+        "auto",
+        "8-bit integers for the weights of the language model and the flow decoder, on a CPU; auto is int8 with fast, "
+        "if this CPU gains from it",
+        choices=("auto", "none", "int8"),
+        group="Speed",
+    )
+    flow_attention: str = knob(
+        "auto",
+        "What a mel frame attends to: full is everything so far, again for every chunk; causal is what was there "
+        "when its chunk was decoded, kept from then on; auto is full with exact "
+        "and on a GPU, else causal",
+        choices=("auto", "full", "causal"),
+        group="Speed",
+    )
+    flow_steps: int = knob(
+        0,
+        "Euler steps of the flow decoder; 0 is the profile's (10, fast: 4)",
+        unit="steps",
+        bounds=(0, 50),
+        group="Speed",
+    )
+    flow_prompt: float = knob(
+        0.0,
+        "How much of the voice's reference clip the flow decoder hears; 0 is the profile's (10, fast: 3)",
+        unit="seconds",
+        bounds=(0.0, 10.0),
+        group="Speed",
+    )
+    threads: int = knob(
+        0,
+        "CPU threads for the model; 0 is one for each core that the server may use (a container may have a limit)",
+        unit="threads",
+        bounds=(0, 1024),
+        group="Speed",
+    )
+
+    def __post_init__(self) -> None:
+        for one in knobs_of(ComputeSettings):
+            one.check(getattr(self, one.name))
 
 
 @dataclass(frozen=True)
@@ -224,6 +348,14 @@ class Settings:
     )
     local_files_only: bool = knob(False, "Never download; use weights that are already here", group="Model")
     device: str = knob("auto", "Where the model runs: auto, cpu, mps, cuda or cuda:N", group="Model")
+    unload_after: float = knob(
+        0.0,
+        "The model's memory is given back after so long without speech; the next request loads it again, and the "
+        "embedded voice answers meanwhile. 0 keeps it loaded",
+        unit="minutes",
+        bounds=(0.0, 10_080.0),  # a week
+        group="Model",
+    )
     fallback: bool = knob(
         True,
         "Refuse requests while the model cannot speak, instead of letting the embedded voice answer",
@@ -236,6 +368,7 @@ class Settings:
         None, "Audio file of the voice to clone; the voice is named like the file", kind=Path, group="Voice"
     )
     generation: GenerationSettings = field(default_factory=GenerationSettings)
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
     sample_rate: int = knob(
         0,
         "Sample rate sent to clients, at least 8000; 0 keeps the model's 24000. Satellites ask for 16000",

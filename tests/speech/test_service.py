@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +21,10 @@ from tests.engines import BreakingEngine, SlowEngine, ToneEngine, model_of, voic
 from tests.serving import describe, read_answer, running, settings, stream, synthesize
 from wyoming_chatterbox.engine.base import Cancel, Engine, EngineError, EngineUnavailable, NothingToSay
 from wyoming_chatterbox.server import Server
+from wyoming_chatterbox.settings import GenerationSettings
+from wyoming_chatterbox.speech.errors import InvalidSetting
 from wyoming_chatterbox.speech.model import Model, ModelState, Report
+from wyoming_chatterbox.speech.request import SpeechRequest
 
 PLAIN = ["audio-start", "audio-chunk", "audio-stop"]
 
@@ -69,6 +75,31 @@ async def test_the_embedded_voice_speaks_while_the_model_loads_and_the_model_whe
         assert (answer.start["model"], answer.start["fallback"]) == ("original", False)
         assert engine.texts == ["Hello again."]
         assert "original ready" in (Info.from_event(await describe(client)).tts[0].description or "")
+
+
+async def test_warming_up_is_said_by_info_and_with_its_time_by_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    engine, (_, other) = ToneEngine("original"), fallback()
+    released = threading.Event()
+    engine.warm_up = lambda: (released.wait(10), None)[1]  # type: ignore[method-assign]
+    model = model_of(engine)
+    async with running(model, other, wait=False) as server, server.client() as client:
+        while model.status.state is not ModelState.WARMING:
+            await asyncio.sleep(0.01)
+        description = Info.from_event(await describe(client)).tts[0].description or ""
+        assert "model original warming up; the embedded voice speaks in its place" in description
+        answer = await synthesize(client, "Hello.", voice="original")
+        assert (answer.start["model"], answer.start["fallback"]) == ("embedded", True)
+        await asyncio.sleep(0.2)
+        released.set()
+        await model.settled()
+    lines = [record.getMessage() for record in caplog.records]
+    ready = next(line for line in lines if line.startswith("Model original is ready after "))
+    assert (
+        lines.index("Model original: loading weights") < lines.index("Model original: warming up") < lines.index(ready)
+    )
+    warming = re.search(r", (\S+) s of them to warm up$", ready)
+    assert warming is not None and float(warming.group(1)) >= 0.2
 
 
 async def test_the_embedded_voice_speaks_after_the_model_failed_and_info_says_why() -> None:
@@ -297,3 +328,18 @@ async def test_text_without_a_word_keeps_nobody_waiting() -> None:
             assert (await asking).types == ["audio-start", "audio-stop"]
     assert len(waits) > 3
     assert max(waits) < 0.8, "2 s in one piece when nobody else gets a turn"
+
+
+async def test_an_utterances_settings_win_over_its_voices_and_those_over_the_servers() -> None:
+    engine = ToneEngine()
+    engine.voices = (dataclasses.replace(engine.voices[0], settings={"exaggeration": 0.9, "cfg_weight": 0.3}),)
+    generation = GenerationSettings(exaggeration=0.1, cfg_weight=0.2, temperature=0.4)
+    async with running(model_of(engine), generation=generation) as server:
+        service = server.server.service
+        async for _ in service.speak(SpeechRequest(service.whole_text("One."), settings={"cfg_weight": "0.7"})):
+            pass
+        with pytest.raises(InvalidSetting, match="cfg_weight: 7 is out of range"):
+            async for _ in service.speak(SpeechRequest(service.whole_text("Two."), settings={"cfg_weight": 7})):
+                pass
+    assert engine.texts == ["One."], "what is refused is not spoken"
+    assert engine.settings == [GenerationSettings(exaggeration=0.9, cfg_weight=0.7, temperature=0.4)]

@@ -42,6 +42,12 @@ class VoiceNotFound(SpeechError):
     code = "voice-not-found"
 
 
+class InvalidSetting(SpeechError):
+    """A setting of this utterance is unknown or out of its range."""
+
+    code = "invalid-setting"
+
+
 class ProgramNotFound(SpeechError):
     """The client selected a program that this server does not offer."""
 

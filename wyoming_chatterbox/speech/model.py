@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from ..engine import memory
 from ..engine.base import Cancel, Cancelled, Engine, EngineError, NothingToSay, Samples, StreamMetrics
 from ..engine.worker import EngineHung, EngineWorker
 from ..settings import GenerationSettings
 from ..voices.voice import Voice
+from .usage import Usage
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -26,9 +29,15 @@ class ModelState(enum.Enum):
 
     WAITING = "waiting to be loaded"
     DOWNLOADING = "downloading"
-    LOADING = "loading"
+    LOADING = "loading weights"
+    WARMING = "warming up"
     READY = "ready"
+    UNLOADED = "unloaded, loads again with the next request"
     FAILED = "failed"
+
+
+_ON_THE_WAY = (ModelState.DOWNLOADING, ModelState.LOADING, ModelState.WARMING)
+"""What is reported while a model is loaded."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,7 @@ class Model:
         *,
         retry_seconds: tuple[float, ...] = RETRY_SECONDS,
         engine_timeout: float | None = None,
+        unload_after: float | None = None,
     ) -> None:
         """
         Args:
@@ -73,25 +83,27 @@ class Model:
             factory: makes the engine.
             retry_seconds: see RETRY_SECONDS.
             engine_timeout: seconds for one chunk, after which the engine is taken to hang; None: no limit.
+            unload_after: seconds without speech after which `unload_when_idle` unloads the engine; None: never.
         """
         self.name = name
         self.status = ModelStatus()
         self.trouble: str | None = None
         """Why the last sentence could not be spoken; None when it could."""
 
-        self._declared_voices = voices
+        self.voices = voices
+        """The voices it speaks; the first is its default. Those of an engine that is unloaded stay."""
+
         self._factory = factory
         self._retry_seconds = retry_seconds
         self._engine_timeout = engine_timeout
+        self._unload_after = unload_after
+        self._usage = Usage()
+        self._wanted = asyncio.Event()
+        self._was_loaded = False
         self._worker = EngineWorker(name)
         self._cancel = Cancel()
         self._engine: Engine | None = None
         self._settled = asyncio.Event()
-
-    @property
-    def voices(self) -> tuple[Voice, ...]:
-        """The voices it speaks; the first is its default."""
-        return self._engine.voices if self._engine is not None else self._declared_voices
 
     @property
     def ready(self) -> bool:
@@ -100,47 +112,112 @@ class Model:
     async def load(self) -> None:
         """Load the engine and warm it up; returns when it is ready or failed for good. Never raises an error
         of the engine: `status` has it."""
+        tries = 0
+        with self._usage:  # time to load is no time without speech
+            while await self._try_to_load():
+                pause = self._retry_seconds[min(tries, len(self._retry_seconds) - 1)]
+                _LOGGER.warning(
+                    "Model %s cannot be loaded yet, next try in %g s: %s", self.name, pause, self.status.error
+                )
+                if self._was_loaded:
+                    self._worker.submit(memory.give_back)  # of what was loaded in part
+                await asyncio.sleep(pause)
+                tries += 1
+
+    async def _try_to_load(self) -> bool:
+        """Load the engine once; True when it failed and may succeed later."""
         loop = asyncio.get_running_loop()
+        started = time.perf_counter()
+        warming_since = started
 
         def report(state: ModelState, progress: float | None) -> None:
             loop.call_soon_threadsafe(self._set_status, ModelStatus(state, progress))
 
         def make() -> Engine:
+            nonlocal warming_since
             engine = self._factory(report, self._cancel)
+            report(ModelState.WARMING, None)
+            warming_since = time.perf_counter()
             engine.warm_up()
             return engine
 
-        tries = 0
-        while True:
-            started = time.perf_counter()
-            self._set_status(ModelStatus(ModelState.LOADING))
-            try:
-                self._engine = await self._worker.run(make)
-            except Cancelled:
-                return
-            except Exception as error:
-                retryable = bool(getattr(error, "retryable", False))
-                if not isinstance(error, EngineError):
-                    _LOGGER.exception("Model %s broke while it was loaded", self.name)
-                self._set_status(ModelStatus(ModelState.FAILED, error=str(error) or type(error).__name__))
-                self._settled.set()
-                if not retryable:
-                    _LOGGER.error("Model %s cannot be used: %s", self.name, error)
-                    return
-                pause = self._retry_seconds[min(tries, len(self._retry_seconds) - 1)]
-                _LOGGER.warning("Model %s cannot be loaded yet, next try in %g s: %s", self.name, pause, error)
-                await asyncio.sleep(pause)
-                tries += 1
-                continue
-            self._set_status(ModelStatus(ModelState.READY))
+        self._set_status(ModelStatus(ModelState.LOADING))
+        try:
+            engine = await self._worker.run(make)
+        except Cancelled:
+            return False
+        except Exception as error:
+            if not isinstance(error, EngineError):
+                _LOGGER.exception("Model %s broke while it was loaded", self.name)
+            self._set_status(ModelStatus(ModelState.FAILED, error=str(error) or type(error).__name__))
             self._settled.set()
-            _LOGGER.info("Model %s is ready after %.1f s", self.name, time.perf_counter() - started)
-            return
+            # What could be loaded before can be again, when the GPU's memory is not somebody else's any more.
+            if self._was_loaded or getattr(error, "retryable", False):
+                return True
+            _LOGGER.error("Model %s cannot be used: %s", self.name, error)
+            return False
+        self._engine, self.voices = engine, engine.voices
+        self._set_status(ModelStatus(ModelState.READY))
+        self._settled.set()
+        ended = time.perf_counter()
+        _LOGGER.info(
+            "Model %s is %s after %.1f s, %.1f s of them to warm up",
+            self.name,
+            "back" if self._was_loaded else "ready",
+            ended - started,
+            ended - warming_since,
+        )
+        self._was_loaded = True
+        return False
+
+    async def unload_when_idle(self) -> None:
+        """For a model that was loaded: unload it whenever it said nothing for `unload_after` seconds, and load it again
+        when somebody asks for it. Ends only by being cancelled, or at once where nothing is to be unloaded."""
+        while self._unload_after is not None and self._engine is not None:
+            await self._usage.idle(self._unload_after)
+            # No request can come between these two; the next one finds it unloaded.
+            _LOGGER.info("Model %s was not used for %g min: unloading it", self.name, self._unload_after / 60)
+            await self._unload(self._engine)
+            await self._wanted.wait()
+            _LOGGER.info("Model %s is asked for: loading it again", self.name)
+            await self.load()
+
+    async def _unload(self, engine: Engine) -> None:
+        self._engine = None
+        self._wanted.clear()
+        self._set_status(ModelStatus(ModelState.UNLOADED))
+
+        def unload() -> None:
+            before = memory.Memory.now()
+            try:
+                engine.close()
+            finally:
+                memory.give_back()
+                after = memory.Memory.now()
+                _LOGGER.info("Model %s is unloaded, memory given back: %s", self.name, before.change_to(after))
+
+        try:
+            # Shielded: also of a server that stops meanwhile the engine is closed.
+            await asyncio.shield(self._worker.run(unload))
+        except Exception:
+            _LOGGER.exception("Model %s broke while it was unloaded", self.name)
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Around an utterance for which this model was chosen: a model that is unloaded begins to be loaded again, and
+        one that is loaded stays."""
+        with self._usage:
+            if self.status.state is ModelState.UNLOADED:
+                self._set_status(ModelStatus(ModelState.WAITING))
+                self._wanted.set()
+            yield
 
     def _set_status(self, status: ModelStatus) -> None:
         # A report that was still on its way when loading ended must not undo the end.
-        if status.state in (ModelState.DOWNLOADING, ModelState.LOADING) and self.ready:
+        if status.state in _ON_THE_WAY and self.ready:
             return
+        if status.state in (ModelState.LOADING, ModelState.WARMING) and status.state is not self.status.state:
+            _LOGGER.info("Model %s: %s", self.name, status)
         self.status = status
 
     async def settled(self) -> None:
@@ -181,15 +258,19 @@ class Model:
             return
         loop = asyncio.get_running_loop()
         self.status = ModelStatus(ModelState.FAILED, error=reason)
+        self._usage.begin()  # until it comes back: an engine at work is not unloaded
         _LOGGER.error("Model %s hangs: %s; it is not asked again until it comes back", self.name, reason)
 
         def came_back() -> None:
-            if self._cancel.is_set:  # it was closed meanwhile
-                return
             _LOGGER.info("Model %s came back", self.name)
-            loop.call_soon_threadsafe(self._set_status, ModelStatus(ModelState.READY))
+            self._set_status(ModelStatus(ModelState.READY))
+            self._usage.end()
 
-        self._worker.submit(came_back)
+        def tell() -> None:
+            if not self._cancel.is_set:  # else it was closed meanwhile
+                loop.call_soon_threadsafe(came_back)
+
+        self._worker.submit(tell)
 
     async def close(self) -> None:
         """Stop loading, end the thread after the current piece of work, free the engine."""

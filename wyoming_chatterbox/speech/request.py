@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..waiting import within
@@ -113,6 +114,9 @@ class SpeechRequest:
     """Looked at only where no voice is named."""
 
     speaker: str | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Of this utterance alone, by the name of a knob of GenerationSettings, not looked at yet."""
+
     ssml: bool = False
     streamed: bool = False
     """The text arrives in pieces; said in the log, nothing else depends on it."""

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from ..audio import PCMEncoder, silence
 from ..engine.base import Cancel, Cancelled, EngineError, NothingToSay
 from ..metrics import UtteranceMetrics
-from ..settings import Settings, SettingsError
+from ..settings import GenerationSettings, Settings, SettingsError
 from ..voices.library import UnknownVoice, find_voice
 from ..voices.voice import Voice
 from ..waiting import within
 from .cleaning import clean
-from .errors import EngineFailed, ModelUnavailable, ServerBusy, SpeechError, VoiceNotFound
+from .errors import EngineFailed, InvalidSetting, ModelUnavailable, ServerBusy, SpeechError, VoiceNotFound
 from .model import Model
 from .request import SpeechRequest, TextPaused, TextStream
 from .sentences import Sentence, SentenceSplitter
@@ -147,28 +147,30 @@ class SpeechService:
         self, request: SpeechRequest, metrics: UtteranceMetrics, cancel: Cancel, place: _Place
     ) -> AsyncGenerator[Speech, None]:
         voice = self._find_voice(request)
+        generation = self._generation(request, voice)
         metrics.voice, metrics.model = voice.name, voice.model
         encoder = PCMEncoder(self.sample_rate)
         speaker = _Speaker(self._model, self._fallback, voice)
         pause = 0.0
         unspoken: EngineError | None = None
-        async with aclosing(self._sentences(request)) as sentences:
-            async for sentence in sentences:
-                text = clean(sentence.text)
-                if not text:
-                    continue
-                place.take()
-                metrics.begin_sentence(len(text))
-                spoken = self._speak_sentence(text, speaker, metrics, cancel, encoder, pause)
-                try:
-                    async with aclosing(spoken) as pieces:
-                        async for piece in pieces:
-                            yield piece
-                except NothingToSay as error:
-                    _LOGGER.warning("Utterance %d goes on without a sentence: %s", request.id, error)
-                    unspoken = error
-                    continue
-                pause = self._settings.sentence_silence * (_CLAUSE_PAUSE if sentence.ends_inside else 1.0)
+        with speaker.model.in_use():
+            async with aclosing(self._sentences(request)) as sentences:
+                async for sentence in sentences:
+                    text = clean(sentence.text)
+                    if not text:
+                        continue
+                    place.take()
+                    metrics.begin_sentence(len(text))
+                    spoken = self._speak_sentence(text, speaker, generation, metrics, cancel, encoder, pause)
+                    try:
+                        async with aclosing(spoken) as pieces:
+                            async for piece in pieces:
+                                yield piece
+                    except NothingToSay as error:
+                        _LOGGER.warning("Utterance %d goes on without a sentence: %s", request.id, error)
+                        unspoken = error
+                        continue
+                    pause = self._settings.sentence_silence * (_CLAUSE_PAUSE if sentence.ends_inside else 1.0)
         if unspoken is not None and not metrics.audio:
             raise EngineFailed(str(unspoken)) from unspoken
         rest = encoder.flush()
@@ -179,6 +181,7 @@ class SpeechService:
         self,
         text: str,
         speaker: _Speaker,
+        generation: GenerationSettings,
         metrics: UtteranceMetrics,
         cancel: Cancel,
         encoder: PCMEncoder,
@@ -190,7 +193,7 @@ class SpeechService:
             spoken = False
             started = time.perf_counter()
             # One of its own: what cancels an engine that hangs must not cancel the one that takes its place.
-            stream = speaker.model.generate_stream(text, speaker.voice, self._settings.generation, Cancel(cancel))
+            stream = speaker.model.generate_stream(text, speaker.voice, generation, Cancel(cancel))
             try:
                 async with aclosing(stream) as chunks:
                     async for samples, current, sample_rate in chunks:
@@ -226,6 +229,13 @@ class SpeechService:
             )
         except UnknownVoice as error:
             raise VoiceNotFound(str(error)) from None
+
+    def _generation(self, request: SpeechRequest, voice: Voice) -> GenerationSettings:
+        """How the utterance is spoken: its own settings win over its voice's, those over the server's."""
+        try:
+            return self._settings.generation.changed(voice.settings).changed(request.settings)
+        except SettingsError as error:
+            raise InvalidSetting(str(error)) from None
 
     async def _sentences(self, request: SpeechRequest) -> AsyncGenerator[Sentence, None]:
         splitter = SentenceSplitter(self._settings.max_sentence_chars, self._settings.first_clause_words)
