@@ -112,7 +112,7 @@ def ensure(*parts: str, torch_backend: str | None = None) -> None:
         if CHATTERBOX in missing:
             _install_chatterbox(torch_backend)
         if DEV in missing:
-            say("the development tools: about 50 MB")
+            say("the development tools: about 75 MB")
             _install("dev")
             _stamp(DEV)
         _UNFINISHED.unlink()

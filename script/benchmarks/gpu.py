@@ -1,0 +1,97 @@
+"""What a GPU gives: precisions, CUDA graphs on and off, and several utterances at once.
+
+**RTF** here is what each listener finds: seconds from the request to the utterance's end by its length (the median of
+all). Several utterances take turns on the engine's thread, chunk by chunk; all are asked for at the same moment.
+**tokens/s** are T3's alone, for one utterance.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from wyoming_chatterbox.settings import ComputeSettings
+
+from .checkpoint import Checkpoint
+from .decoders import EXACT, UTTERANCES, per_second, run
+from .job import Job
+from .progress import Progress
+
+AT_ONCE = (1, 4, 16, 64)
+_QUICK_AT_ONCE = (1, 4, 16)
+
+_GRAPHS = ("cuda_graphs", "graphs")
+"""What a switch for CUDA graphs may be called."""
+
+
+def variants(profiles: Sequence[str], settings: type = ComputeSettings) -> list[dict[str, Any]]:
+    """The compute settings that are measured: every profile, the exact one in both precisions, graphs on and off."""
+    switch = next((each.name for each in dataclasses.fields(settings) if each.name in _GRAPHS), None)
+    found: list[dict[str, Any]] = []
+    for profile in profiles:
+        if profile == EXACT:
+            found += [{"profile": profile, "dtype": dtype} for dtype in ("bfloat16", "float32")]
+        else:
+            found.append({"profile": profile})
+        if switch is not None:
+            found.append({"profile": profile, switch: False})
+    return found
+
+
+def measure(
+    checkpoint: Checkpoint, device: str, profiles: Sequence[str], progress: Progress, *, quick: bool
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """A row for every variant and number of utterances, and what went wrong.
+
+    Raises:
+        ValueError: the device is no GPU of NVIDIA.
+    """
+    if not device.startswith("cuda"):
+        raise ValueError(f"{device} is no GPU of NVIDIA")
+    return in_turns(checkpoint, device, variants(profiles), _QUICK_AT_ONCE if quick else AT_ONCE, progress)
+
+
+def in_turns(
+    checkpoint: Checkpoint, device: str, settings: Sequence[dict[str, Any]], at_once: Sequence[int], progress: Progress
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """As `measure`, on any device."""
+    rows: list[dict[str, Any]] = []
+    errors = []
+    utterance = UTTERANCES[5]
+    if checkpoint.ends_where_told:
+        # Which tokens makes no difference to what they cost.
+        utterance = dataclasses.replace(utterance, given=[97 * index % 6561 for index in range(utterance.tokens)])
+    for compute in settings:
+        name = " ".join(f"{key}={value}" if value is False else value for key, value in compute.items())
+        job = Job(
+            model_dir=str(checkpoint.path),
+            device=device,
+            decoder="seamless",
+            name=name,
+            compute=compute,
+            tiny=checkpoint.tiny,
+            ends_where_told=checkpoint.ends_where_told,
+            began=progress.began,
+            in_turns=utterance,
+            at_once=list(at_once),
+        )
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            result = run(job, Path(folder))
+        if "error" in result:
+            errors.append(f"{name}: {result['error']}")
+            progress.say(f"{name} failed: {result['error']}")
+            continue
+        for row in result["in_turns"]:
+            tokens_per_s, vram = per_second(row.pop("spans")), row.pop("peak_vram")
+            rows.append(
+                {
+                    "variant": name,
+                    **row,
+                    "tokens_per_s": tokens_per_s,
+                    "peak_vram_mb": None if vram is None else vram / 1e6,
+                }
+            )
+    return rows, errors
