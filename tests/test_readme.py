@@ -25,7 +25,13 @@ COMMANDS = [
     for command in block.splitlines()
 ]
 
-SERVERS = ["script/run", "script/run --model original --reference-clip anna.wav", "wyoming-chatterbox --model embedded"]
+ORIGINALS = {
+    "script/run --model original --reference-clip anna.wav": "anna",
+    "script/run --model original --profile fast": "default",
+}
+"""And the voice that each of them offers."""
+
+SERVERS = ["script/run", *ORIGINALS, "wyoming-chatterbox --model embedded"]
 INSTALLATIONS = [
     "pip install .",
     "pip install -c constraints.txt '.[chatterbox]'",
@@ -114,15 +120,16 @@ def test_the_server_starts_is_advertised_and_speaks(machine: Namespace, checkout
         assert np.abs(samples).max() > 3000
 
 
+@pytest.mark.parametrize(("command", "voice"), ORIGINALS.items())
 def test_the_original_model_is_answered_for_by_the_embedded_voice_where_there_is_no_network(
-    machine: Namespace, checkout: Path
+    machine: Namespace, checkout: Path, command: str, voice: str
 ) -> None:
     if sys.prefix != str(ROOT / ".venv"):
         pytest.skip("needs the .venv that script/test makes")
     (checkout / "anna.wav").write_bytes((ROOT / "docs" / "wyoming.md").read_bytes())  # it is not even opened
-    with started("script/run --model original --reference-clip anna.wav", machine, checkout) as log:
+    with started(command, machine, checkout) as log:
         wait_for(log, "Model original cannot be loaded yet")
-        said = run('script/say "Hello." --voice anna -o a.wav', checkout, "ip", "netns", "exec", machine.name)
+        said = run(f'script/say "Hello." --voice {voice} -o a.wav', checkout, "ip", "netns", "exec", machine.name)
     assert "model embedded, voice embedded, in the place of the model that cannot speak yet" in said
 
 
