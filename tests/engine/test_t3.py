@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -279,6 +280,38 @@ def test_utterances_that_take_turns_do_not_mix_and_their_cache_is_used_again(
     for each in (*options, {"seed": 1, "limit": 5}):
         _tokens(generator, model, **each)
         assert generator._free is kept, "no memory is taken for it"
+
+
+def test_threads_that_read_a_voice_for_the_first_time_at_once_keep_it_right(model: Any) -> None:
+    text = "a" * 150  # three blocks of positions without words
+    with torch.inference_mode():
+        alone = [_tokens(TokenGenerator(model.t3), model, text=text, seed=seed) for seed in (1, 2, 3)]
+        generator = TokenGenerator(model.t3)
+        generator._prompt(_conditionals(model), "a")
+    both = threading.Barrier(2, timeout=10)
+    through = generator._through
+
+    def together(hidden: Any, parts: Any, cache: Any) -> Any:
+        result = through(hidden, parts, cache)
+        if len(parts) == 1 and parts[0].row == 1:
+            both.wait()
+        return result
+
+    generator._through = together  # type: ignore[method-assign]
+    said: dict[int, list[int]] = {}
+
+    def speak(seed: int) -> None:
+        with torch.inference_mode():
+            said[seed] = _tokens(generator, model, text=text, seed=seed, prompt_key="a")
+
+    threads = [threading.Thread(target=speak, args=(seed,)) for seed in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [said.get(1), said.get(2)] == alone[:2]
+    speak(3)
+    assert said[3] == alone[2], "what was kept is right, too"
 
 
 def test_an_abandoned_utterance_gives_its_cache_back(generator: TokenGenerator, model: Any) -> None:
