@@ -175,6 +175,37 @@ def test_coarser_precisions_are_close(
     assert min(errors) > 1e-5 and sum(errors) / len(errors) < most
 
 
+class _LateReader:
+    """Reads as on a GPU: what `read` returns was there when `record` was called, though the next step has begun."""
+
+    def __init__(self, torch: Any, token: Any) -> None:
+        self.asynchronous = True
+        self._token = token
+        self._recorded = -1
+
+    def record(self) -> None:
+        self._recorded = int(self._token)
+
+    def read(self) -> int:
+        return self._recorded
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+@pytest.mark.parametrize("limit", [1, 2, TOKENS, TOKENS + 1, 1000])
+def test_a_step_that_begins_before_the_last_token_is_read_changes_none(
+    model: Any, monkeypatch: pytest.MonkeyPatch, graphs: bool, limit: int
+) -> None:
+    with torch.inference_mode():
+        expected = _tokens(TokenGenerator(model.t3), model, limit=limit)
+        monkeypatch.setattr(t3, "_Reader", _LateReader)
+        ahead = TokenGenerator(model.t3, graphs=graphs)
+        with _our_logits(ahead) as passes:
+            assert _tokens(ahead, model, limit=limit) == expected
+    assert len(expected) == min(limit, TOKENS)
+    # One step too many is the price, unless the limit says that it is for nothing.
+    assert len(passes) == min(limit, TOKENS + 2)
+
+
 def test_a_step_for_graphs_says_what_the_other_says(
     generator: TokenGenerator, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
