@@ -281,6 +281,16 @@ def test_marking_piece_by_piece_is_marking_at_once(
         assert abs(mark[cut] - mark[cut - 1]) <= usual, "no step at the join that its surroundings do not have"
 
 
+@pytest.mark.parametrize("length", [200, 480, 767, 768, 960])
+def test_a_piece_too_short_for_the_watermarks_network_is_heard(long_engine: OriginalEngine, length: int) -> None:
+    """One frame: speech of one token, of a clip that has a frame more than its tokens'."""
+    piece = np.sin(np.arange(length) / 20).astype(np.float32)
+    nothing = np.zeros(0, dtype=np.float32)
+    marked = StreamingWatermark(long_engine._model.watermarker, RATE).apply(piece, nothing)
+    assert len(marked) == length
+    assert agreement(marked, piece) > 10, "marked, and not changed otherwise"
+
+
 def test_the_watermark_is_found_in_a_stream(long_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     watermarker = long_engine._model.watermarker
     for chunk_size in (12, 500):
