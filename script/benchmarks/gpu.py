@@ -1,7 +1,8 @@
 """What a GPU gives: precisions, CUDA graphs on and off, and several utterances at once.
 
 **RTF** here is what each listener finds: seconds from the request to the utterance's end by its length (the median of
-all). Several utterances take turns on the engine's thread, chunk by chunk; all are asked for at the same moment.
+all). Several utterances, one sentence each, take turns on the engine's thread, as in the server: one after the
+other. All are asked for at the same moment.
 **tokens/s** are T3's alone, for one utterance.
 """
 
