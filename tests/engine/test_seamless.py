@@ -403,6 +403,12 @@ def test_what_was_said_before_changes_no_sample(tiny_checkpoint: Path, compute: 
     assert np.array_equal(_speak(used, text=text), fresh)
 
 
+@pytest.mark.parametrize("graphs", [False, True])
+def test_the_plan_says_whether_a_step_is_a_graph(engine: OriginalEngine, graphs: bool) -> None:
+    decoder = seamless.SeamlessDecoder(engine._model, dataclasses.replace(engine._plan, graphs=graphs))
+    assert decoder._tokens._graphs is graphs
+
+
 def test_converted_weights_are_not_kept_twice(tiny_checkpoint: Path) -> None:
     def size(engine: OriginalEngine) -> int:
         parts = (engine._model.t3.tfmr.layers, engine._model.s3gen.flow.decoder.estimator)
