@@ -21,7 +21,7 @@ ROOMS: dict[str, set[str]] = {
     "audio": set(),
     "links": set(),
     "sockets": set(),
-    "voices": {"settings", "audio"},
+    "voices": {"settings", "audio", "waiting"},
     "engine": {"voices", "settings", "audio", "waiting"},
     "metrics": {"engine"},
     "series": {"engine", "metrics"},
@@ -30,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "discovery": {"settings", "links"},
     "protocol": {"speech", "voices", "audio", "settings", "waiting", "sockets"},
     "http": {"series", "speech", "voices", "audio", "settings", "metrics", "waiting", "sockets"},
-    "server": {"protocol", "http", "speech", "models", "discovery", "metrics", "settings", "waiting"},
+    "server": {"protocol", "http", "speech", "voices", "models", "discovery", "metrics", "settings", "waiting"},
     "command_line": {"settings"},
     "__main__": {"server", "sockets", "settings", "command_line"},
 }
@@ -38,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
 
 TORCH = {"torch", "torchaudio", "chatterbox", "perth", "transformers", "librosa", "safetensors"}
 EDGES = {"wyoming", "zeroconf", "socket"}
-HTTP = {"fastapi", "starlette", "uvicorn", "pydantic", "av", "h11", "websockets", "prometheus_client"}
+HTTP = {"fastapi", "starlette", "uvicorn", "pydantic", "h11", "websockets", "prometheus_client"}
 """Packages of the http extra: the light server has none of them."""
 
 

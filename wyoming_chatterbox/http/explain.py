@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..settings import GenerationSettings, SettingsError
+from ..settings import Settings, SettingsError
 from ..speech.errors import InvalidSetting, SpeechError
 from .errors import InvalidRequest
 from .schemas import KNOBS
 
 _MAX_VALUE_CHARS = 80
+_DEFAULTS = Settings().utterance
 
 
 def explained(errors: list[Any]) -> tuple[SpeechError, str | None]:
@@ -23,7 +24,7 @@ def explained(errors: list[Any]) -> tuple[SpeechError, str | None]:
         return InvalidRequest(f"{first['msg']}; send a JSON object with Content-Type: application/json"), None
     if field in KNOBS or (first["type"] == "extra_forbidden" and len(path) == 1):
         try:
-            GenerationSettings().changed({field: first["input"]})
+            _DEFAULTS.changed({field: first["input"]})
         except SettingsError as error:
             return InvalidSetting(str(error)), field
         return InvalidSetting(f"{field}: {_shortened(first['input'])} is not of the right type"), field

@@ -65,6 +65,7 @@ def _answer(here: Context, body: SpeechBody, default_format: str) -> Response:
         here.service.whole_text(body.input),
         voice=chosen_voice(here.service, body.model, voice or None),
         language=body.language or None,
+        speaker=body.speaker or None,
         settings=body.given(),
         edge="http",
     )
