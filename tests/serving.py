@@ -39,6 +39,12 @@ class Running:
     server: Server
     port: int
 
+    @property
+    def http(self) -> str:
+        """Where the HTTP edge is: http://127.0.0.1:PORT."""
+        assert self.server.http is not None, "started without http_uri"
+        return self.server.http.uri
+
     def client(self) -> AsyncTcpClient:
         return AsyncTcpClient("127.0.0.1", self.port)
 

@@ -205,6 +205,8 @@ class SpeechAnswer(Response):
         if self._events:
             with contextlib.suppress(_TooSlow):
                 await self._send_event(send, {"type": "error", **error_body(error)})
+                await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
+                return
         transport.close()
 
 
