@@ -97,9 +97,12 @@ class VoiceLibrary:
 
     def check_reference_clip(self) -> None:
         """Raise SettingsError where the clip that was named by itself is no voice; to be called after a scan."""
+        clip = self._reference_clip
+        if clip is None or any(clip in voice.clips for voice in self._voices):
+            return
         for problem in self._problems:
-            if self._reference_clip is not None and problem.fatal and problem.file == self._reference_clip.name:
-                raise SettingsError(f"reference_clip: {str(self._reference_clip)!r} cannot be used: {problem.message}")
+            if problem.fatal and problem.file == clip.name:
+                raise SettingsError(f"reference_clip: {str(clip)!r} cannot be used: {problem.message}")
 
     def scan(self, *, patient: bool = True, progress: Callable[[int, int], None] | None = None) -> Scan:
         """Look at the folders, open what is new or has changed, and take over what is right.
@@ -214,7 +217,7 @@ class VoiceLibrary:
             except OSError as error:
                 problems.append(Problem(str(folder), f"it cannot be read: {error.strerror}", fatal=True))
                 continue
-            entries += found
+            entries += [entry for entry in found if entry.path != self._reference_clip]
             problems += wrong
         return entries, problems
 
