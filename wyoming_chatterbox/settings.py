@@ -344,6 +344,12 @@ class ComputeSettings:
         bounds=(0.0, 10.0),
         group="Speed",
     )
+    cuda_graphs: bool = knob(
+        True,
+        "Let an NVIDIA GPU get the language model's work piece by piece, not as CUDA graphs: slower, for a driver or "
+        "a build of torch that has trouble with them",
+        group="Speed",
+    )
     threads: int = knob(
         0,
         "CPU threads for the model; 0 is one for each core that the server may use (a container may have a limit)",
