@@ -106,6 +106,14 @@ class SpeechService:
             except UnknownVoice as error:
                 raise SettingsError(f"voice: {error}") from None
 
+    def check(self, request: SpeechRequest) -> Voice:
+        """The voice that a request means.
+
+        Raises:
+            VoiceNotFound, InvalidSetting: as `speak` would.
+        """
+        return self._voice_and_settings(request)[0]
+
     @property
     def default_voice(self) -> Voice | None:
         """The voice of requests that choose none; None where there is no voice at all."""
