@@ -43,6 +43,10 @@ _BLANK_BLOCK = 64
 """Positions. What is computed at once must not depend on earlier texts: neither sums nor 8-bit scales would be the same
 to the last bit."""
 
+_CAPTURING = threading.Lock()
+"""A process may capture one graph at a time: beginning to, torch waits for the whole device, which nobody may while
+some of its work is captured."""
+
 _BEGIN = 2
 """Upstream feeds the start token twice, both times as the first one."""
 
@@ -219,8 +223,8 @@ class TokenGenerator:
                 for end in range(_CACHE_STEP, _USUAL_POSITIONS + 1, _CACHE_STEP):
                     self._graph(cache, end)
         except Exception as error:  # a driver, a version of torch, too little memory
-            _LOGGER.warning("CUDA graphs cannot be captured here, steps run without (%s)", error)
-            self._graphs, self._free = False, None
+            self._do_without_graphs(error)
+            self._free = None
 
     def forget(self, voice_key: Any) -> None:
         """Drop what is kept of a voice, whose prompts' keys are (voice, …)."""
@@ -236,9 +240,14 @@ class TokenGenerator:
             end = -(-(position + 1) // _CACHE_STEP) * _CACHE_STEP
             self._draw_noise(cache, random)
             if self.device.type == "cuda":
-                self._graph(cache, end).replay()
-            else:
-                self._static_step(cache, end)
+                try:
+                    graph = self._graph(cache, end)
+                except Exception as error:  # an unusually long utterance, and too little memory for its graphs
+                    self._do_without_graphs(error)
+                else:
+                    graph.replay()
+                    return
+            self._static_step(cache, end)
             return
         hidden = self._speech_embedding(cache.token, cache.index)
         cos, sin = cache.cos[position : position + 1], cache.sin[position : position + 1]
@@ -267,11 +276,16 @@ class TokenGenerator:
 
     def _graph(self, cache: _Cache, end: int) -> Any:
         """The captured step that attends to the first `end` positions."""
+        if end not in cache.graphs:
+            with _CAPTURING:
+                cache.graphs[end] = self._captured(cache, end)
+        return cache.graphs[end]
+
+    def _captured(self, cache: _Cache, end: int) -> Any:
         torch = self._torch
-        graph = cache.graphs.get(end)
-        if graph is None:
-            state = (cache.position, cache.index, cache.token, cache.seen)
-            before = [tensor.clone() for tensor in state]
+        state = (cache.position, cache.index, cache.token, cache.seen)
+        before = [tensor.clone() for tensor in state]
+        try:
             # Capturing wants everything to have run before, in another stream than the default one.
             stream = torch.cuda.Stream(self.device)
             stream.wait_stream(torch.cuda.current_stream(self.device))
@@ -285,10 +299,14 @@ class TokenGenerator:
             # Other utterances' threads may go on with theirs meanwhile.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._static_step(cache, end)
+        finally:
             for tensor, was in zip(state, before, strict=True):
                 tensor.copy_(was)
-            cache.graphs[end] = graph
         return graph
+
+    def _do_without_graphs(self, error: Exception) -> None:
+        _LOGGER.warning("CUDA graphs cannot be captured here, steps run without (%s)", error)
+        self._graphs = False
 
     def _sample(self, logits: Any, cache: _Cache, random: Any) -> None:
         self._draw_noise(cache, random)
