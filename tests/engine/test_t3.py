@@ -345,6 +345,24 @@ def test_threads_that_read_a_voice_for_the_first_time_at_once_keep_it_right(mode
     assert said[3] == alone[2], "what was kept is right, too"
 
 
+def test_what_is_kept_of_prompts_is_bounded_whatever_is_asked_for(generator: TokenGenerator, model: Any) -> None:
+    def positions() -> int:
+        kept = generator._prompts.values()
+        return sum(layer[0].shape[2] for each in kept for layer in (each.voice, *each.blank))
+
+    most = 0
+    for number in range(4):
+        _tokens(generator, model, text="a" * 1000, prompt_key=("a", number), limit=1)
+        most = max(most, positions())
+    assert 1000 < most <= 2304
+    assert ("a", 3) in generator._prompts
+    _tokens(generator, model, text="a" * 2046, prompt_key=("a", 0), limit=1)
+    assert [*generator._prompts] == [("a", 0)] and positions() <= 2304, "the longest there is has room"
+    for number in range(20):
+        _tokens(generator, model, prompt_key=("a", number), limit=1)
+    assert [*generator._prompts] == [("a", number) for number in range(4, 20)]
+
+
 def test_an_abandoned_utterance_gives_its_cache_back(generator: TokenGenerator, model: Any) -> None:
     stream = _start(generator, model)
     next(stream)

@@ -30,7 +30,11 @@ REPETITION_PENALTY = 2.0
 """Fixed in upstream's `inference_stream`."""
 
 _CACHED_PROMPTS = 16
-"""Prompts whose keys and values are kept: one per voice and exaggeration in use, 0.25 MB per position in float32."""
+"""Prompts whose keys and values are kept: one per voice and exaggeration in use."""
+
+_CACHED_POSITIONS = 2304
+"""Of all of them together, 0.25 MB each in float32: the longest prompt there is has 2146. Requests say how long their
+texts are, and may ask for another exaggeration every time."""
 
 _CACHE_STEP = 256
 """Caches have a multiple of this many positions, so that an utterance mostly fits into the cache of the last one; a
@@ -86,6 +90,10 @@ class _Prompt:
     @property
     def length(self) -> int:
         return int(self.voice[0].shape[2])
+
+    @property
+    def positions(self) -> int:
+        return self.length + _BLANK_BLOCK * len(self.blank)
 
 
 class _Cache:
@@ -353,9 +361,15 @@ class TokenGenerator:
         with self._lock:
             if key is not None:
                 self._prompts[key] = prompt
-            while len(self._prompts) > _CACHED_PROMPTS:
-                self._prompts.popitem(last=False)
+            self._drop_old_prompts()
         return prompt
+
+    def _drop_old_prompts(self) -> None:
+        """Keep no more than may be kept, but always the last one."""
+        kept = sum(prompt.positions for prompt in self._prompts.values())
+        while len(self._prompts) > 1 and (len(self._prompts) > _CACHED_PROMPTS or kept > _CACHED_POSITIONS):
+            _, oldest = self._prompts.popitem(last=False)
+            kept -= oldest.positions
 
     def _prefilled(self, prompt: _Prompt, words: Any, cache: _Cache) -> Any:
         """Fill the cache with the prompt and the start token, twice; the logits behind it, shape (2, vocabulary)."""
@@ -389,6 +403,7 @@ class TokenGenerator:
                 with self._lock:
                     if block == len(prompt.blank):  # another utterance's thread may have been faster
                         prompt.blank.append(computed)
+                        self._drop_old_prompts()
             else:
                 for kept, known in zip(cache.layers, prompt.blank[block], strict=True):
                     kept[:, 1, :, place.start : place.start + known.shape[2]] = known
