@@ -226,6 +226,25 @@ def test_a_step_for_graphs_says_what_the_other_says(
     assert len(set(ends)) > 1 and len(ends) == 2 * TOKENS
 
 
+def test_a_step_for_graphs_makes_its_mask_once(
+    generator: TokenGenerator, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed, masks = TokenGenerator(model.t3, graphs=True), []
+    real = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(*arguments: Any, attn_mask: Any = None) -> Any:
+        masks.append(attn_mask)
+        return real(*arguments, attn_mask=attn_mask)
+
+    with fixed._cache(32) as cache:
+        cache.position.fill_(20)
+        monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+        fixed._static_step(cache, 256)
+    assert len(masks) == len(fixed._layers) and all(mask is masks[0] for mask in masks)
+    assert masks[0].dtype == fixed.dtype, "added as it is"
+    assert masks[0][0].tolist() == [0.0] * 21 + [float("-inf")] * 235
+
+
 def test_the_voices_part_of_the_prompt_is_computed_once_and_changes_nothing(
     generator: TokenGenerator, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -272,7 +272,9 @@ class TokenGenerator:
         torch = self._torch
         hidden = self._speech_embedding(cache.token, cache.index)
         cos, sin = cache.cos[cache.position], cache.sin[cache.position]
-        mask = (cache.places[:end] <= cache.position)[None]
+        # Added to the scores: of a mask of yes and no, a GPU would make this in every layer, in three steps.
+        mask = torch.zeros(1, end, dtype=self.dtype, device=self.device)
+        mask = mask.masked_fill(cache.places[:end] > cache.position, float("-inf"))
         for layer, kept in zip(self._layers, cache.layers, strict=True):
             query, new = self._projected(layer, hidden, cos, sin)
             kept.index_copy_(3, cache.position, new)
