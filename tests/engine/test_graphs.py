@@ -17,8 +17,10 @@ import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON, TOKENS
 from tests.engine.tiny import load_model
-from wyoming_chatterbox.engine import t3, upstream
-from wyoming_chatterbox.engine.base import Cancel
+from wyoming_chatterbox.engine import flow_graphs, t3, upstream
+from wyoming_chatterbox.engine.base import Cancel, Cancelled
+from wyoming_chatterbox.engine.flow import StreamingFlow
+from wyoming_chatterbox.engine.flow_graphs import FlowGraphs
 from wyoming_chatterbox.engine.t3 import TokenGenerator
 
 if not upstream.is_installed():
@@ -44,6 +46,9 @@ class _Stream:
     def wait_stream(self, other: Any) -> None:
         pass
 
+    def synchronize(self) -> None:
+        pass
+
 
 class _Graph:
     def __init__(self) -> None:
@@ -67,7 +72,7 @@ class _Cuda:
         return contextlib.nullcontext()
 
     @contextlib.contextmanager
-    def graph(self, graph: _Graph, capture_error_mode: str) -> Iterator[None]:
+    def graph(self, graph: _Graph, pool: Any, capture_error_mode: str) -> Iterator[None]:
         if self._capturing is not None:
             raise RuntimeError("something else is captured")
         self._capturing = graph
@@ -80,9 +85,12 @@ class _Cuda:
         finally:
             self._capturing = None
 
-    def saw(self, generator: TokenGenerator, cache: Any, end: int) -> None:
+    def graph_pool_handle(self) -> str:
+        return "pool"
+
+    def saw(self, work: Callable[[], None]) -> None:
         if self._capturing is not None:
-            self._capturing.replay = lambda: generator._static_step(cache, end)
+            self._capturing.replay = work
 
 
 class _Torch:
@@ -105,7 +113,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> _Cuda:
 
     def seen(self: TokenGenerator, cache: Any, end: int) -> None:
         real(self, cache, end)
-        cuda.saw(self, cache, end)
+        cuda.saw(lambda: self._static_step(cache, end))
 
     monkeypatch.setattr(TokenGenerator, "_static_step", seen)
     return cuda
@@ -162,7 +170,12 @@ def test_an_utterance_goes_on_without_graphs_that_cannot_be_captured(
     assert _tokens(generator, model) == plain
     assert _tokens(generator, model) == plain
     assert cuda.captured == breaks_at
-    assert caplog.text.count("CUDA graphs cannot be captured here, steps run without (no memory for it)") == 1
+    assert (
+        caplog.text.count(
+            "CUDA graphs of the language model cannot be captured here, its steps run without (no memory for it)"
+        )
+        == 1
+    )
 
 
 def test_warming_up_captures_what_usual_utterances_need(
@@ -175,3 +188,100 @@ def test_warming_up_captures_what_usual_utterances_need(
     assert cuda.captured == 384 // 32
     assert _tokens(generator, model) == _tokens(TokenGenerator(model.t3), model)
     assert cuda.captured == 384 // 32
+
+
+SPEECH = torch.randint(0, 6561, (40,), generator=torch.Generator().manual_seed(1)).tolist()
+
+
+@pytest.fixture
+def flow(model: Any, cuda: _Cuda, monkeypatch: pytest.MonkeyPatch) -> StreamingFlow:
+    """A flow decoder whose steps are captured, up to the prompt and 30 tokens."""
+    real = FlowGraphs.step
+
+    def seen(self: FlowGraphs, buffers: Any) -> None:
+        real(self, buffers)
+        cuda.saw(lambda: self.step(buffers))
+
+    monkeypatch.setattr(FlowGraphs, "step", seen)
+    usual = model.conds.gen["prompt_feat"].shape[1] + 60
+    monkeypatch.setattr(flow_graphs, "USUAL_FRAMES", -(-usual // 64) * 64)
+    flow = StreamingFlow(model.s3gen.flow, graphs=True)
+    assert flow._graphs is not None
+    flow._graphs._torch = _Torch(cuda)
+    return flow
+
+
+def _mel(flow: StreamingFlow, model: Any, cuts: tuple[int, ...], cancel: Cancel | None = None) -> Any:
+    with torch.inference_mode():
+        state, begin, parts = flow.start(model.conds.gen, 0), 0, []
+        for count in (*cuts, len(SPEECH)):
+            piece = SPEECH[begin : begin + count]
+            begin += len(piece)
+            parts.append(flow.push(state, piece, final=begin == len(SPEECH), cancel=cancel or Cancel()))
+        return torch.cat(parts, dim=2)
+
+
+@pytest.mark.parametrize("cuts", [(), (12, 9), (1, 11, 3)])
+def test_a_flow_step_that_is_captured_says_what_the_other_says(
+    flow: StreamingFlow, model: Any, cuda: _Cuda, monkeypatch: pytest.MonkeyPatch, cuts: tuple[int, ...]
+) -> None:
+    plain = _mel(StreamingFlow(model.s3gen.flow), model, cuts)
+    with torch.inference_mode():
+        flow.capture()
+    assert cuda.captured == flow_graphs.USUAL_FRAMES // 64
+    calls = []
+    replayed = FlowGraphs.solve
+
+    def solve(self: FlowGraphs, x: Any, given: Any, cancel: Cancel) -> Any:
+        solved = replayed(self, x, given, cancel)
+        calls.append(solved is not None)
+        return solved
+
+    monkeypatch.setattr(FlowGraphs, "solve", solve)
+    for _ in range(2):  # what the first one left in the buffers changes nothing
+        mel = _mel(flow, model, cuts)
+        assert mel.shape == plain.shape
+        assert (mel - plain).norm() / plain.norm() < 1e-5
+    assert any(calls)
+    assert cuda.captured == flow_graphs.USUAL_FRAMES // 64, "none is captured on the way"
+
+
+def test_more_frames_than_usual_are_decoded_without_a_graph(
+    flow: StreamingFlow, model: Any, cuda: _Cuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow_graphs, "USUAL_FRAMES", 64)
+    with torch.inference_mode():
+        flow.capture()
+    assert cuda.captured == 1
+    assert torch.equal(_mel(flow, model, (12,)), _mel(StreamingFlow(model.s3gen.flow), model, (12,)))
+
+
+def test_a_flow_that_cannot_be_captured_decodes_without_graphs(
+    flow: StreamingFlow, model: Any, cuda: _Cuda, caplog: pytest.LogCaptureFixture
+) -> None:
+    cuda.breaks_at = 1
+    with torch.inference_mode():
+        flow.capture()
+    assert "CUDA graphs of the flow decoder cannot be captured here" in caplog.text
+    assert torch.equal(_mel(flow, model, (12,)), _mel(StreamingFlow(model.s3gen.flow), model, (12,)))
+
+
+def test_cancelling_stops_before_the_next_replay(flow: StreamingFlow, model: Any) -> None:
+    with torch.inference_mode():
+        flow.capture()
+    cancel = Cancel()
+    cancel.set()
+    with pytest.raises(Cancelled):
+        _mel(flow, model, (), cancel)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_coarser_flow_steps_can_be_captured_too(model: Any, flow: StreamingFlow, cuda: _Cuda, steps: int) -> None:
+    coarse = StreamingFlow(model.s3gen.flow, graphs=True, precision="bfloat16", steps=steps)
+    assert coarse._graphs is not None
+    coarse._graphs._torch = _Torch(cuda)
+    with torch.inference_mode():
+        coarse.capture()
+    plain = _mel(StreamingFlow(model.s3gen.flow, precision="bfloat16", steps=steps), model, (12,))
+    mel = _mel(coarse, model, (12,))
+    assert (mel - plain).norm() / plain.norm() < 0.03

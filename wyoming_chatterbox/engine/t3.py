@@ -11,19 +11,16 @@ On a GPU a step is one CUDA graph, and the next one begins before the host has r
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import upstream
+from . import graphs, upstream
 from .base import Cancel
 from .linear import Layer, activations, fused
 from .timeline import Timeline
-
-_LOGGER = logging.getLogger(__name__)
 
 TOP_P = 0.8
 REPETITION_PENALTY = 2.0
@@ -40,16 +37,13 @@ _CACHE_STEP = 256
 """Caches have a multiple of this many positions, so that an utterance mostly fits into the cache of the last one; a
 graph attends to a multiple of it."""
 
-_USUAL_POSITIONS = 1280
-"""Of the longest usual utterance: a voice, a sentence of 240 characters, and the 1000 tokens it may take."""
+_USUAL_POSITIONS = 1536
+"""Of the longest usual utterance: a voice, a sentence of 240 characters (a token each at most), and the 1000 tokens it
+may take."""
 
 _BLANK_BLOCK = 64
 """Positions. What is computed at once must not depend on earlier texts: neither sums nor 8-bit scales would be the same
 to the last bit."""
-
-_CAPTURING = threading.Lock()
-"""A process may capture one graph at a time: beginning to, torch waits for the whole device, which nobody may while
-some of its work is captured."""
 
 _BEGIN = 2
 """Upstream feeds the start token twice, both times as the first one."""
@@ -287,35 +281,12 @@ class TokenGenerator:
     def _graph(self, cache: _Cache, end: int) -> Any:
         """The captured step that attends to the first `end` positions."""
         if end not in cache.graphs:
-            with _CAPTURING:
-                cache.graphs[end] = self._captured(cache, end)
+            state = (cache.position, cache.index, cache.token, cache.seen)
+            cache.graphs[end] = graphs.capture(self._torch, self.device, lambda: self._static_step(cache, end), state)
         return cache.graphs[end]
 
-    def _captured(self, cache: _Cache, end: int) -> Any:
-        torch = self._torch
-        state = (cache.position, cache.index, cache.token, cache.seen)
-        before = [tensor.clone() for tensor in state]
-        try:
-            # Capturing wants everything to have run before, in another stream than the default one.
-            stream = torch.cuda.Stream(self.device)
-            stream.wait_stream(torch.cuda.current_stream(self.device))
-            with torch.cuda.stream(stream):
-                for _ in range(2):
-                    self._static_step(cache, end)
-                    cache.position.copy_(before[0])
-                    cache.index.copy_(before[1])
-            torch.cuda.current_stream(self.device).wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
-            # Other utterances' threads may go on with theirs meanwhile.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                self._static_step(cache, end)
-        finally:
-            for tensor, was in zip(state, before, strict=True):
-                tensor.copy_(was)
-        return graph
-
     def _do_without_graphs(self, error: Exception) -> None:
-        _LOGGER.warning("CUDA graphs cannot be captured here, steps run without (%s)", error)
+        graphs.say_without("language model", error)
         self._graphs = False
 
     def _sample(self, logits: Any, cache: _Cache, random: Any) -> None:
@@ -482,6 +453,9 @@ class TokenGenerator:
         with self._lock:
             cache, self._free = self._free, None
         if cache is None or cache.positions < positions:
+            if self.device.type == "cuda" and cache is not None:
+                # The stream that used it last need not be the one that it was made in, and that may reuse its memory.
+                self._torch.cuda.current_stream(self.device).synchronize()
             del cache  # not beside the new one
             cache = _Cache(self, -(-positions // _CACHE_STEP) * _CACHE_STEP)
         try:
