@@ -282,6 +282,7 @@ def test_coarser_flow_steps_can_be_captured_too(model: Any, flow: StreamingFlow,
     coarse._graphs._torch = _Torch(cuda)
     with torch.inference_mode():
         coarse.capture()
+    assert cuda.captured == flow_graphs.USUAL_FRAMES // 64
     plain = _mel(StreamingFlow(model.s3gen.flow, precision="bfloat16", steps=steps), model, (12,))
     mel = _mel(coarse, model, (12,))
     assert (mel - plain).norm() / plain.norm() < 0.03
