@@ -20,16 +20,17 @@ ROOMS: dict[str, set[str]] = {
     "waiting": set(),
     "audio": set(),
     "links": set(),
-    "voices": {"settings", "audio"},
+    "voices": {"settings", "audio", "waiting"},
     "engine": {"voices", "settings", "audio", "waiting"},
     "metrics": {"engine"},
     "speech": {"engine", "voices", "audio", "settings", "metrics", "waiting"},
     "models": {"speech", "engine", "voices", "settings"},
+    "commands": {"command_line", "models", "speech", "voices", "audio", "settings"},
     "discovery": {"settings", "links"},
     "protocol": {"speech", "voices", "audio", "settings", "waiting"},
-    "server": {"protocol", "speech", "models", "discovery", "metrics", "settings", "waiting"},
+    "server": {"protocol", "speech", "voices", "models", "discovery", "metrics", "settings", "waiting"},
     "command_line": {"settings"},
-    "__main__": {"server", "protocol", "settings", "command_line"},
+    "__main__": {"server", "protocol", "settings", "command_line", "commands"},
 }
 """Each room of the package and the rooms it may import. Nothing imports upward."""
 
@@ -100,7 +101,7 @@ def test_version_loads_neither_the_edge_nor_the_voice() -> None:
         "from wyoming_chatterbox.__main__ import main\n"
         "try: main(['--version'])\n"
         "except SystemExit: pass\n"
-        "print(sorted({'numpy', 'wyoming', 'zeroconf', 'onnxruntime', 'regex'} & set(sys.modules)))"
+        "print(sorted({'numpy', 'wyoming', 'zeroconf', 'onnxruntime', 'regex', 'rich', 'yaml'} & set(sys.modules)))"
     )
     answer = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment(), timeout=60
