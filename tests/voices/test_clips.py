@@ -76,7 +76,6 @@ def test_no_more_than_a_minute_is_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("samples", "rate", "warning"),
     [
-        (sound(3), RATE, "there are only 3.0 s of sound in it"),
         (np.clip(sound(6, level=3.0), -1, 1), RATE, "it is clipped"),
         (sound(6, level=0.01), RATE, "it is very quiet"),
         (sound(6, rate=11_025), 11_025, "its sample rate is 11025 Hz, the voice will sound as on the telephone"),
@@ -87,6 +86,11 @@ def test_no_more_than_a_minute_is_used(tmp_path: Path) -> None:
 def test_what_will_be_heard_is_said(samples: Any, rate: int, warning: str) -> None:
     warnings = clips.inspect(audio(samples, rate), ".wav").warnings
     assert len(warnings) == 1 and warning in warnings[0]
+
+
+def test_few_seconds_are_said_of_all_clips_together() -> None:
+    assert clips.shortness(3.04) == ("there are only 3.0 s of sound in it; 5 to 15 s make a better voice",)
+    assert clips.shortness(5.0) == ()
 
 
 def test_a_good_clip_gets_no_warning() -> None:

@@ -163,7 +163,8 @@ class VoiceLibrary:
             raise VoiceError(f"the clip has {len(content)} bytes, more than {MAX_CLIP_BYTES}; give a shorter one")
         if not is_whole(content):
             raise ClipError(CUT_SHORT)
-        warnings = clips.inspect(content, suffix).warnings
+        looked_at = clips.inspect(content, suffix)
+        warnings = (*looked_at.warnings, *clips.shortness(looked_at.seconds))
         parse_manner(manner.encode(), tuple(self._models))
         with self._lock:
             self._check_free(name, replace)
