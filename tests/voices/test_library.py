@@ -260,7 +260,9 @@ def test_a_voice_stays_what_it_was_while_its_file_is_replaced(tmp_path: Path, mo
         assert not library.scan().changed and library.voices == (before,)
     now[0] += looking.PATIENCE_SECONDS
     library.scan()
-    assert any("it ends before its end" in one for one in problems(library)), "nobody goes on writing it: it is what it is"
+    assert any("it ends before its end" in one for one in problems(library)), (
+        "nobody goes on writing it: it is what it is"
+    )
     path.write_bytes(new)
     library.scan()
     now[0] += 1.0
@@ -367,7 +369,7 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     library = library_of(tmp_path / "file" / "voices")
     with pytest.raises(VoiceError, match=r"anna\.wav cannot be written into .*voices: Not a directory"):
         library.add("anna", audio())
-    library.make_folders()
+    library.open()
 
 
 def test_what_is_removed_is_gone_and_nothing_else(tmp_path: Path) -> None:
