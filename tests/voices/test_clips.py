@@ -49,8 +49,8 @@ def test_silence_at_the_ends_goes_and_a_breath_of_it_stays(tmp_path: Path) -> No
     samples, _ = clips.prepare([path])
     assert len(samples) / RATE == pytest.approx(6.2, abs=0.02)
     assert clips.inspect(path.read_bytes(), ".wav").warnings == ("4.8 s of silence at its ends are left out",)
-    short = write(tmp_path / "b.wav", padded(sound(6), 0.1, 0.1))
-    assert len(clips.prepare([short])[0]) == round(6.2 * RATE), "a little is nobody's harm"
+    short = write(tmp_path / "b.wav", padded(sound(6), 0.15, 0.13))
+    assert len(clips.prepare([short])[0]) == round(6.28 * RATE), "a little is nobody's harm"
 
 
 def test_several_clips_are_one_voice_each_as_loud_as_the_first(tmp_path: Path) -> None:
@@ -139,6 +139,22 @@ def test_hours_in_a_small_file_are_not_decoded(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(decoding, "_sndfile_blocks", lambda *_: pytest.fail("it was decoded"))
     with pytest.raises(ClipError, match="it says that it lasts 60 minutes; cut 5 to 15 s of clear speech out of it"):
         decode(bomb, ".flac")
+
+
+def test_sound_without_end_is_decoded_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("av")
+    taken = []
+
+    def endless(*_: object) -> Any:
+        while True:
+            taken.append(1)
+            assert len(taken) < 100
+            yield np.zeros((1, RATE), dtype=np.float32)
+
+    content = m4a(sound(2))
+    monkeypatch.setattr(decoding, "_ffmpeg_blocks", endless)
+    decoded = decode(content, ".m4a")
+    assert decoded.cut and decoded.channels.shape == (1, 60 * RATE) and len(taken) == 61
 
 
 def test_a_header_that_lies_about_its_length_makes_no_memory() -> None:
