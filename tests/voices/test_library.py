@@ -260,9 +260,7 @@ def test_a_voice_stays_what_it_was_while_its_file_is_replaced(tmp_path: Path, mo
         assert not library.scan().changed and library.voices == (before,)
     now[0] += looking.PATIENCE_SECONDS
     library.scan()
-    assert any("it ends before its end" in one for one in problems(library)), (
-        "nobody goes on writing it: it is what it is"
-    )
+    assert any("it ends before its end" in one for one in problems(library)), "nobody goes on writing it"
     path.write_bytes(new)
     library.scan()
     now[0] += 1.0
