@@ -20,21 +20,25 @@ ROOMS: dict[str, set[str]] = {
     "waiting": set(),
     "audio": set(),
     "links": set(),
+    "sockets": set(),
     "voices": {"settings", "audio"},
     "engine": {"voices", "settings", "audio", "waiting"},
     "metrics": {"engine"},
     "speech": {"engine", "voices", "audio", "settings", "metrics", "waiting"},
     "models": {"speech", "engine", "voices", "settings"},
     "discovery": {"settings", "links"},
-    "protocol": {"speech", "voices", "audio", "settings", "waiting"},
-    "server": {"protocol", "speech", "models", "discovery", "metrics", "settings", "waiting"},
+    "protocol": {"speech", "voices", "audio", "settings", "waiting", "sockets"},
+    "http": {"speech", "voices", "audio", "settings", "metrics", "waiting", "sockets"},
+    "server": {"protocol", "http", "speech", "models", "discovery", "metrics", "settings", "waiting"},
     "command_line": {"settings"},
-    "__main__": {"server", "protocol", "settings", "command_line"},
+    "__main__": {"server", "sockets", "settings", "command_line"},
 }
 """Each room of the package and the rooms it may import. Nothing imports upward."""
 
 TORCH = {"torch", "torchaudio", "chatterbox", "perth", "transformers", "librosa", "safetensors"}
 EDGES = {"wyoming", "zeroconf", "socket"}
+HTTP = {"fastapi", "starlette", "uvicorn", "pydantic", "av", "h11", "websockets"}
+"""Packages of the http extra: the light server has none of them."""
 
 
 def room_of(path: Path) -> str:
@@ -70,6 +74,8 @@ def test_a_module_imports_only_what_its_room_may(path: Path) -> None:
             assert parts[1] == room or parts[1] in ROOMS[room], f"{room} may not import {parts[1]}"
         if parts[0] in TORCH:
             assert room in ("engine", "voices"), f"{room} may not import {parts[0]}"
+        if parts[0] in HTTP:
+            assert room == "http", f"{room} may not import {parts[0]}"
         if parts[0] in EDGES:
             assert room not in ("engine", "voices", "speech", "audio", "settings"), f"{room} may not import {parts[0]}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .engine.base import StreamMetrics
@@ -19,6 +20,9 @@ class UtteranceMetrics:
     streamed: bool
     received: float
     """time.perf_counter() when the request was read."""
+
+    edge: str = "wyoming"
+    """Where the request came in."""
 
     model: str = "-"
     voice: str = "-"
@@ -76,10 +80,11 @@ class UtteranceMetrics:
     def log(self) -> None:
         """The one log line of the utterance."""
         _LOGGER.info(
-            "Utterance %d: %s model=%s voice=%s fallback=%s streamed=%s chars=%d sentences=%d chunks=%d "
+            "Utterance %d: %s edge=%s model=%s voice=%s fallback=%s streamed=%s chars=%d sentences=%d chunks=%d "
             "first_chunk=%s first_audio=%s audio=%.2fs generation=%.2fs rtf=%s",
             self.id,
             self.outcome,
+            self.edge,
             self.model,
             self.voice,
             "yes" if self.fallback else "no",
@@ -93,6 +98,10 @@ class UtteranceMetrics:
             self.generation,
             "-" if self.rtf is None else f"{self.rtf:.3f}",
         )
+
+
+Observer = Callable[[UtteranceMetrics], None]
+"""Is told of every utterance when it has ended."""
 
 
 def _seconds(value: float | None) -> str:

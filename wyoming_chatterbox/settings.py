@@ -28,6 +28,8 @@ _REFUSED = {
 }
 """Settings people bring from other Chatterbox servers, and why they are refused rather than ignored."""
 
+DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT = "127.0.0.1", 10201
+
 _URIS = "allowed: tcp://HOST:PORT, unix://PATH, stdio://"
 
 
@@ -424,6 +426,35 @@ class Settings:
     shutdown_timeout: float = knob(
         5.0, "How long running utterances may finish after SIGTERM", unit="seconds", bounds=(0.0, 600), group="Server"
     )
+    http_uri: str | None = knob(
+        None,
+        "Serve HTTP, WebSocket and the page too, at http://HOST:PORT; without a host at 127.0.0.1, without a port at "
+        "10201. Needs the http extra",
+        kind=str,
+        group="HTTP",
+    )
+    http_token_file: Path | None = knob(
+        None,
+        "File with the bearer tokens that clients must show, one a line, each at least 16 characters; read again "
+        "when it changes. Voices can be uploaded only where there is one",
+        kind=Path,
+        group="HTTP",
+    )
+    http_host: tuple[str, ...] = knob(
+        (),
+        "Name under which clients may ask for this server, beside localhost, this machine's name and every address: "
+        "what web pages of others could resolve to it is refused",
+        kind=str,
+        group="HTTP",
+        repeatable=True,
+    )
+    http_cors_origin: tuple[str, ...] = knob(
+        (),
+        "Origin (https://example.org) whose web pages may use this server; null is a page opened from a file",
+        kind=str,
+        group="HTTP",
+        repeatable=True,
+    )
     zeroconf: bool = knob(True, "Do not advertise the server on the LAN", group="Discovery")
     zeroconf_name: str | None = knob(
         None, "Instance name on the LAN (default: from host name, machine id and port)", kind=str, group="Discovery"
@@ -441,7 +472,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for one in knobs_of(Settings):
-            if hasattr(self, one.name) and one.name not in ("uri", "zeroconf_interface"):
+            if hasattr(self, one.name) and not one.repeatable:
                 value = getattr(self, one.name)
                 if value is not None:
                     one.check(value)
@@ -456,6 +487,15 @@ class Settings:
             raise SettingsError(f"model_dir: {str(self.model_dir)!r} is not a directory; give the one with the weights")
         if self.reference_clip is not None and not self.reference_clip.is_file():
             raise SettingsError(f"reference_clip: {str(self.reference_clip)!r} is not a file; give an audio file")
+        if self.http_uri is not None:
+            http_address(self.http_uri)
+        if self.http_token_file is not None and not self.http_token_file.is_file():
+            raise SettingsError(
+                f"http_token_file: {str(self.http_token_file)!r} is not a file; write a token of 16 characters or more "
+                "into it"
+            )
+        for origin in self.http_cors_origin:
+            check_origin(origin)
         if len(self.uri) > 1 and "stdio://" in self.uri:
             raise SettingsError("uri: 'stdio://' serves one client on standard input and cannot be combined")
 
@@ -474,3 +514,23 @@ def check_uri(uri: str) -> None:
     if uri == "stdio://":
         return
     raise SettingsError(f"uri: {uri!r} is not valid ({_URIS})")
+
+
+def http_address(uri: str) -> tuple[str, int]:
+    """(host, port) to serve HTTP at. Raises SettingsError for what is not such a URI."""
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError as error:
+        raise SettingsError(f"http_uri: {uri!r} is not valid: {error} (allowed: http://HOST:PORT)") from None
+    if parts.scheme != "http" or parts.path.strip("/") or parts.query or parts.username is not None:
+        hint = "; TLS is a reverse proxy's work" if parts.scheme == "https" else ""
+        raise SettingsError(f"http_uri: {uri!r} is not valid (allowed: http://HOST:PORT{hint})")
+    return parts.hostname or DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT if port is None else port
+
+
+def check_origin(origin: str) -> None:
+    """Raise SettingsError unless it is what a browser sends as an Origin."""
+    parts = urlsplit(origin)
+    if origin != "null" and (parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}"):
+        raise SettingsError(f"http_cors_origin: {origin!r} is no origin (allowed: http://HOST:PORT, https://…, null)")

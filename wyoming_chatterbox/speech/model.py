@@ -226,8 +226,9 @@ class Model:
 
     async def generate_stream(
         self, text: str, voice: Voice, settings: GenerationSettings, cancel: Cancel
-    ) -> AsyncGenerator[tuple[Samples, StreamMetrics, int], None]:
-        """The engine's `generate_stream()` on its thread, with the engine's sample rate.
+    ) -> AsyncGenerator[tuple[Samples, StreamMetrics, int, float], None]:
+        """The engine's `generate_stream()` on its thread, with the engine's sample rate and when it was made
+        (time.perf_counter()): it may be taken later.
 
         Raises:
             EngineError: as the engine does, or when the model is not ready.
@@ -236,12 +237,12 @@ class Model:
         if engine is None:
             raise EngineError(f"Model {self.name} is {self.status}")
         stream = self._worker.stream(
-            lambda: engine.generate_stream(text, voice, settings, cancel), cancel, self._engine_timeout
+            lambda: _stamped(engine.generate_stream(text, voice, settings, cancel)), cancel, self._engine_timeout
         )
         try:
             async with aclosing(stream) as items:
-                async for samples, metrics in items:
-                    yield samples, metrics, engine.sample_rate
+                async for samples, metrics, made in items:
+                    yield samples, metrics, engine.sample_rate, made
         except EngineHung as error:
             self._hang(str(error))
             raise
@@ -283,3 +284,14 @@ class Model:
     def join(self, timeout: float) -> bool:
         """Wait (blocking) for the thread; False when it is still at work after `timeout` seconds."""
         return self._worker.join(timeout)
+
+
+def _stamped(chunks: Iterator[tuple[Samples, StreamMetrics]]) -> Iterator[tuple[Samples, StreamMetrics, float]]:
+    """Every chunk with the moment at which it was made."""
+    try:
+        for samples, metrics in chunks:
+            yield samples, metrics, time.perf_counter()
+    finally:
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            close()

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 
 from ..audio import PCMEncoder, silence
 from ..engine.base import Cancel, Cancelled, EngineError, NothingToSay
-from ..metrics import UtteranceMetrics
+from ..metrics import Observer, UtteranceMetrics
 from ..settings import GenerationSettings, Settings, SettingsError
 from ..voices.library import UnknownVoice, find_voice
 from ..voices.voice import Voice
 from ..waiting import within
 from .cleaning import clean
 from .errors import EngineFailed, InvalidSetting, ModelUnavailable, ServerBusy, SpeechError, VoiceNotFound
-from .model import Model
+from .model import Model, ModelStatus
 from .request import SpeechRequest, TextPaused, TextStream
 from .sentences import Sentence, SentenceSplitter
 from .ssml import SSMLStripper
@@ -59,6 +59,24 @@ class Speech:
     fallback: bool
     """`voice` is not the one that was asked for: its model could not speak."""
 
+    made: float = 0.0
+    """When the last of it was made (time.perf_counter())."""
+
+    cached: bool = False
+    """No model made it now: it was made before, and kept."""
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether a request would be spoken now, and by whom."""
+
+    model: str
+    """The one that was chosen."""
+
+    status: ModelStatus
+    speaks: str | None
+    """Name of the model that would answer a request for the default voice; None: nothing can."""
+
 
 class SpeechService:
     """The one place where requests become speech. Its methods are for the event loop."""
@@ -76,6 +94,9 @@ class SpeechService:
         self._model = model
         self._fallback = fallback
         self._running = 0
+        self.observers: list[Observer] = []
+        """Told of every utterance at its end."""
+
         self.sample_rate = settings.sample_rate or DEFAULT_SAMPLE_RATE
         if settings.voice is not None:
             try:
@@ -98,6 +119,17 @@ class SpeechService:
     def running(self) -> int:
         """Utterances that are spoken or wait for their turn."""
         return self._running
+
+    @property
+    def default_voice(self) -> Voice:
+        """What speaks for requests that name no voice."""
+        return find_voice(self.voices, default=self._settings.voice)
+
+    def readiness(self) -> Readiness:
+        """Who would speak now; takes microseconds."""
+        models = [self._model] if self._fallback is None else [self._model, self._fallback]
+        speaks = next((one.name for one in models if one.ready), None)
+        return Readiness(self._model.name, self._model.status, speaks)
 
     def describe(self) -> str:
         """Who speaks, in one line for people."""
@@ -123,7 +155,8 @@ class SpeechService:
         Raises:
             SpeechError: with the code for the client; audio may have been yielded before.
         """
-        metrics = UtteranceMetrics(request.id, request.streamed, request.received)
+        metrics = UtteranceMetrics(request.id, request.streamed, request.received, request.edge)
+        request.metrics = metrics
         cancel = Cancel()
         place = _Place(self)
         try:
@@ -142,6 +175,8 @@ class SpeechService:
             cancel.set()
             place.leave()
             metrics.log()
+            for observer in self.observers:
+                observer(metrics)
 
     async def _speak(
         self, request: SpeechRequest, metrics: UtteranceMetrics, cancel: Cancel, place: _Place
@@ -175,7 +210,7 @@ class SpeechService:
             raise EngineFailed(str(unspoken)) from unspoken
         rest = encoder.flush()
         if rest:
-            yield Speech(rest, speaker.voice, speaker.fallback)
+            yield Speech(rest, speaker.voice, speaker.fallback, time.perf_counter())
 
     async def _speak_sentence(
         self,
@@ -196,7 +231,7 @@ class SpeechService:
             stream = speaker.model.generate_stream(text, speaker.voice, generation, Cancel(cancel))
             try:
                 async with aclosing(stream) as chunks:
-                    async for samples, current, sample_rate in chunks:
+                    async for samples, current, sample_rate, made in chunks:
                         metrics.update(current)
                         pcm = b""
                         if not spoken and pause:
@@ -204,7 +239,7 @@ class SpeechService:
                         spoken = True
                         pcm += encoder.encode(samples, sample_rate)
                         if pcm:
-                            yield Speech(pcm, speaker.voice, speaker.fallback)
+                            yield Speech(pcm, speaker.voice, speaker.fallback, made)
                 return
             except NothingToSay:
                 raise
