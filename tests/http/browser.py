@@ -6,7 +6,8 @@ import base64
 import contextlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,12 @@ LISTEN = """
       });
     },
   });
+  const states = (window.__states = []);
+  addEventListener("DOMContentLoaded", () => {
+    const state = document.querySelector("#line-state");
+    new MutationObserver(() => states.at(-1) !== state.textContent && states.push(state.textContent))
+      .observe(state, { childList: true });
+  });
   let pictures = 0;
   const clear = CanvasRenderingContext2D.prototype.clearRect;
   CanvasRenderingContext2D.prototype.clearRect = function (...box) {
@@ -94,7 +101,7 @@ LISTEN = """
   };
 })();
 """
-"""Notes every sample on its way to the speakers, and counts the time line's pictures."""
+"""Notes every sample on its way to the speakers and every word beside the time line, and counts its pictures."""
 
 HEARD = """() => {
   const all = new Float32Array(__heard.reduce((sum, block) => sum + block.length, 0));
@@ -123,10 +130,13 @@ class NoiseEngine(SlowEngine):
     def generate_stream(
         self, text: str, voice: Voice, settings: GenerationSettings, cancel: Cancel
     ) -> Iterator[tuple[Samples, StreamMetrics]]:
+        started = time.perf_counter()
         for tone, metrics in super().generate_stream(text, voice, settings, cancel):
             size = len(tone)
+            spent, audio = time.perf_counter() - started, metrics.chunk_count * size / self.sample_rate
             loud = self._random.uniform(0.05, 0.6, size) * self._random.choice([-1.0, 1.0], size)
-            yield loud.astype(np.float32), metrics
+            first = metrics.latency_to_first_chunk
+            yield loud.astype(np.float32), StreamMetrics(metrics.chunk_count, first, spent, audio, spent / audio)
 
 
 @contextlib.asynccontextmanager
@@ -191,14 +201,22 @@ class Shown:
 
 @contextlib.asynccontextmanager
 async def shown(
-    browser: Browser, running: Running, *, rate: int = 0, script: str = "", expected: str = "", **options: Any
+    browser: Browser,
+    running: Running,
+    *,
+    listen: bool = True,
+    rate: int = 0,
+    script: str = "",
+    expected: Sequence[str] = (),
+    **options: Any,
 ) -> AsyncIterator[Shown]:
     """The page of a server, opened. At its end nothing may have gone wrong in it, but what is `expected`.
 
     Args:
+        listen: needs the tap (`page_with_tap`) beside the page.
         rate: what the browser's audio runs at, whatever the page asks for; 0 is what it asks for.
         script: of the test's own, run before the page's.
-        expected: part of the browser's complaints that the test provokes, as `failed to load`.
+        expected: parts of the browser's complaints that the test provokes.
         options: of the browser's context: viewport, color_scheme, …
     """
     assert running.server.http is not None
@@ -209,10 +227,11 @@ async def shown(
         page.on("console", lambda message: message.type in ("error", "warning") and here.faults.append(message.text))
         page.on("pageerror", lambda error: here.faults.append(str(error)))
         page.on("websocket", lambda socket: _note(socket, here.frames))
-        await page.add_init_script(LISTEN.replace("RATE", str(rate)) + script)
+        if listen:
+            await page.add_init_script(LISTEN.replace("RATE", str(rate)) + script)
         await page.goto(running.server.http.uri)
         yield here
-        faults = [one for one in here.faults if not expected or expected not in one]
+        faults = [fault for fault in here.faults if not any(part in fault for part in expected)]
         assert not faults, faults
     finally:
         await context.close()

@@ -82,8 +82,9 @@ async def test_a_slow_engine_shows_its_underruns_and_loses_nothing(browser: Brow
     async with running(model_of(engine), http_uri=HTTP) as server, shown(browser, server) as here:
         await here.connected()
         await here.speak("Too slow.")
-        await here.until("#line-state", "Underrun: waiting")
         await here.until("#line-state", "Finished")
+        said = await here.page.evaluate("() => __states")
+        assert said.count("Underrun: waiting for the next chunk") == 2
         assert await here.text("#underruns") == "2"
         assert await here.text("#rtf-more") == "slower than speech"
         samples = await here.heard()
@@ -134,8 +135,9 @@ async def test_speak_while_it_speaks_begins_afresh(browser: Browser) -> None:
             "The second.",
             "The first.",
         ]
-        heard, sent = await here.heard_exactly(), here.sent
-        assert np.array_equal(heard[-18000:], sent[-18000:])
+        heard, sent = await here.heard(), here.sent
+        # What was stopped faded away; the second one is whole.
+        assert np.array_equal((heard[heard != 0] * 32768)[-18000:], sent[-18000:])
 
 
 async def test_it_comes_back_when_the_server_does(browser: Browser) -> None:
@@ -143,7 +145,7 @@ async def test_it_comes_back_when_the_server_does(browser: Browser) -> None:
     async with running(model_of(engine), http_uri=HTTP, shutdown_timeout=0.0) as server:
         assert server.server.http is not None
         uri = server.server.http.uri
-        async with shown(browser, server, expected="ERR_") as here:
+        async with shown(browser, server, expected=("ERR_",)) as here:
             await here.connected()
             await here.speak("The server stops in the middle of this.")
             await here.until("#line-state", "Playing")
@@ -153,7 +155,9 @@ async def test_it_comes_back_when_the_server_does(browser: Browser) -> None:
             await here.until("#error-code")
             assert await here.text("#error-code") in ("shutting-down", "connection-lost")
             assert await here.page.locator("#speak").is_disabled()
-            await expect(here.page.locator("#state-text")).to_have_attribute("data-left", ", next try in 2 s", timeout=SECONDS)
+            await expect(here.page.locator("#state-text")).to_have_attribute(
+                "data-left", ", next try in 2 s", timeout=SECONDS
+            )
             async with running(model_of(NoiseEngine(chunks=2)), http_uri=uri):
                 await here.connected()
                 assert not await here.page.locator("#error").is_visible()
@@ -166,7 +170,7 @@ async def test_a_token_is_asked_for_and_used(browser: Browser, tmp_path: Path) -
     file = tmp_path / "tokens"
     file.write_text(TOKEN + "\n")
     async with running(model_of(NoiseEngine(chunks=2)), http_uri=HTTP, http_token_file=file) as server:
-        async with shown(browser, server, expected="401") as here:
+        async with shown(browser, server, expected=("credentials", "401")) as here:
             await here.until("#state-text", "Token needed")
             assert await here.text("#error-code") == "unauthorized"
             await expect(here.page.locator("#token")).to_be_focused()
@@ -285,7 +289,7 @@ async def test_the_history_is_replayed_and_downloaded_as_it_was_heard(browser: B
 async def test_a_browser_without_worklets_hears_the_same(browser: Browser) -> None:
     """As on a page from the LAN without https."""
     async with running(model_of(NoiseEngine(chunks=8)), http_uri=HTTP) as server:
-        async with shown(browser, server, script=NO_WORKLET, expected="ScriptProcessorNode is deprecated") as here:
+        async with shown(browser, server, script=NO_WORKLET, expected=("ScriptProcessorNode is deprecated",)) as here:
             await here.connected()
             await here.speak("The old way.")
             await here.until("#line-state", "Finished")

@@ -26,7 +26,8 @@ export function show(utterance) {
 function speed(rtf, metrics) {
   if (metrics?.cached) return "from the cache";
   if (!rtf) return "time to make a second";
-  return rtf < 1 ? `${(1 / rtf).toPrecision(2).replace(/\.0$/, "")} × faster than speech` : "slower than speech";
+  const times = 1 / rtf;
+  return rtf < 1 ? `${times.toFixed(times < 10 ? 1 : 0)} × faster than speech` : "slower than speech";
 }
 
 function who({ voice, model, fallback, chunks }) {

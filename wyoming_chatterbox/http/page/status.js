@@ -82,12 +82,12 @@ const DOING = {
   downloading: "is being downloaded",
   loading: "is being loaded",
   warming: "is warming up",
-  unloaded: "gave its memory back and loads with the next text",
 };
 
 function sentence({ model, state, progress, speaks, status }) {
   const share = progress == null ? "" : `: ${Math.floor(progress * 100)} %`;
-  const what = state === "failed" ? `${status}.` : `The model ${model} ${DOING[state] ?? status}${share}.`;
+  if (state === "failed" || state === "unloaded") return `${status}.`;
+  const what = `The model ${model} ${DOING[state]}${share}.`;
   const instead = speaks ? `Until it can speak, the fallback voice answers (model ${speaks}).` : "Nothing can speak until then.";
-  return speaks === model || status.includes("in its place") ? what : `${what} ${instead}`;
+  return `${what} ${instead}`;
 }
