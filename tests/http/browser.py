@@ -196,7 +196,7 @@ class Shown:
         await self.page.locator("#speak").click()
 
     async def text(self, selector: str) -> str:
-        return await self.page.locator(selector).inner_text()
+        return (await self.page.locator(selector).inner_text()).replace("\u00a0", " ")
 
 
 @contextlib.asynccontextmanager

@@ -156,5 +156,8 @@ document.addEventListener("keydown", (event) => {
   if (!$("speak").disabled) speak();
 });
 
+// Browsers allow sound once somebody did something here.
+for (const deed of ["pointerdown", "keydown"]) addEventListener(deed, () => speaking.prepare(), { once: true });
+
 connection.open();
 update();

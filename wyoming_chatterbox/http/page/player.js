@@ -6,6 +6,7 @@ import { toFloat } from "./wav.js";
 
 const RING_SECONDS = 12;
 const AHEAD_SECONDS = 8; // the rest waits here; what is told every 40 ms also keeps a tab in the background fed
+const IDLE_SECONDS = 30; // after which the sound card may sleep
 const BLOCK = 2048; // of the ScriptProcessor: what a busy page survives
 
 export class Player {
@@ -24,7 +25,14 @@ export class Player {
       throw error;
     });
     await this.opening;
+    this.rest();
     if (this.context.state !== "running") await this.context.resume();
+  }
+
+  /** Let the sound card sleep when nothing was played for a while. */
+  rest() {
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => this.busy || this.context.suspend(), IDLE_SECONDS * 1000);
   }
 
   async start(rate) {
@@ -63,6 +71,7 @@ export class Player {
   /** Begin a take, in the place of what is playing. @returns {number} its number in reports */
   begin(rate) {
     this.take += 1;
+    this.busy = true;
     this.waiting = [];
     this.sent = 0;
     this.played = 0;
@@ -89,6 +98,12 @@ export class Player {
     this.waiting = [];
     this.take += 1;
     this.tell?.({ type: "stop" });
+    this.idle();
+  }
+
+  idle() {
+    this.busy = false;
+    if (this.context) this.rest();
   }
 
   enqueue(samples) {
@@ -114,6 +129,7 @@ export class Player {
     if (take !== this.take) return;
     this.played = played;
     this.feed();
+    if (kind === "end") this.idle();
     const rate = this.context.sampleRate;
     this.report({ kind, take, position: played / rate, time: this.timeOf(frame / rate) });
   }

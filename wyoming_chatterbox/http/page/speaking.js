@@ -17,6 +17,7 @@ export class Speaking extends EventTarget {
     this.current = null; // the utterance that is made or heard
     this.incoming = null; // the one whose chunks arrive: a stopped one's may still be on their way
     this.replaying = null; // {utterance or null, take, position}
+    this.held = null; // messages that came before sound is possible
     connection.addEventListener("message", ({ detail }) => this.receive(detail));
     connection.addEventListener("state", ({ detail }) => detail.state !== "open" && this.lose());
   }
@@ -31,16 +32,22 @@ export class Speaking extends EventTarget {
     const utterance = new Utterance(`page-${++this.count}`, text);
     this.current = utterance;
     this.change(utterance);
+    if (!this.connection.send({ type: "start", text, id: utterance.id, ...request })) this.lose();
+    this.held ??= []; // the server works while the sound card wakes up
     try {
       await this.player.open(this.rate);
     } catch (error) {
       this.fail({ code: "no-sound", message: `The browser cannot play sound: ${error.message}. Try another browser.` });
-      this.finish(utterance);
-      return;
+      this.stop();
     }
-    if (this.current !== utterance) return; // stopped meanwhile
-    this.take = null;
-    if (!this.connection.send({ type: "start", text, id: utterance.id, ...request })) this.lose();
+    const held = this.held ?? [];
+    this.held = null;
+    held.forEach((detail) => this.handle(detail));
+  }
+
+  /** Wake the sound card before it is needed. */
+  prepare() {
+    this.player.open(this.rate).catch(() => {}); // said when it is needed
   }
 
   /** Stop what is made and what is heard. */
@@ -69,7 +76,12 @@ export class Speaking extends EventTarget {
     this.change(utterance);
   }
 
-  receive({ message, audio }) {
+  receive(detail) {
+    if (this.held && detail.message.type !== "connected") this.held.push(detail);
+    else this.handle(detail);
+  }
+
+  handle({ message, audio }) {
     if (message.type === "connected") this.rate = message.sample_rate;
     else if (message.type === "started") this.start(message);
     else if (message.type === "chunk") this.add(message, audio);
