@@ -86,6 +86,7 @@ class Server:
                 self.http = await _bind_http(self._settings, self.service)
             stdio = await open_stdio() if STDIO in self._settings.uri else None
             self._handle_signals()
+            await self.service.cache.open()
             self._load_models()
             if self._fallback is not None:
                 with contextlib.suppress(asyncio.TimeoutError):
@@ -121,6 +122,7 @@ class Server:
         for task in self._keeping:
             task.cancel()
         await asyncio.gather(goodbye, *self._keeping, return_exceptions=True)
+        await self.service.cache.close()
         models = self._all_models()
         for model in models:
             await model.close()

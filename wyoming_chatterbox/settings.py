@@ -312,6 +312,12 @@ class ComputeSettings:
         bounds=(0.0, 10.0),
         group="Speed",
     )
+    cuda_graphs: bool = knob(
+        True,
+        "Let an NVIDIA GPU get the language model's work piece by piece, not as CUDA graphs: slower, for a driver or "
+        "a build of torch that has trouble with them",
+        group="Speed",
+    )
     threads: int = knob(
         0,
         "CPU threads for the model; 0 is one for each core that the server may use (a container may have a limit)",
@@ -425,6 +431,20 @@ class Settings:
     )
     shutdown_timeout: float = knob(
         5.0, "How long running utterances may finish after SIGTERM", unit="seconds", bounds=(0.0, 600), group="Server"
+    )
+    cache_size: int = knob(
+        200,
+        "Sentences that were spoken are kept on disk up to this size (200 MB are an hour) and said again without any "
+        "work of the model; those not asked for for longest are deleted first. 0 keeps nothing",
+        unit="MB",
+        bounds=(0, 1_000_000),
+        group="Cache",
+    )
+    cache_dir: Path | None = knob(
+        None,
+        "Where they are kept (default: ~/.cache/wyoming-chatterbox/speech, or under XDG_CACHE_HOME)",
+        kind=Path,
+        group="Cache",
     )
     http_uri: str | None = knob(
         None,

@@ -652,7 +652,10 @@ def test_pt_files_speak_as_the_safetensors_files_do(
     derived = {name: tensor for name, tensor in derived.items() if name in checkpoint._DERIVED_BUFFERS}
     assert derived.keys() == checkpoint._DERIVED_BUFFERS
     _replace(copied / "s3gen.safetensors", {**s3gen, **derived})
-    assert np.array_equal(_speak(OriginalEngine.load(copied, "cpu", None, 0), settings=settings), plain_speech)
+    spoken = _speak(OriginalEngine.load(copied, "cpu", None, 0), settings=settings)
+    # Weights are the file's own pages, and how they are aligned there decides in which order some CPUs add up.
+    assert spoken.shape == plain_speech.shape
+    assert np.abs(spoken - plain_speech).max() < 1e-5
 
 
 def test_no_random_numbers_are_drawn_to_be_overwritten(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

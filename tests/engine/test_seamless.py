@@ -281,6 +281,16 @@ def test_marking_piece_by_piece_is_marking_at_once(
         assert abs(mark[cut] - mark[cut - 1]) <= usual, "no step at the join that its surroundings do not have"
 
 
+@pytest.mark.parametrize("length", [200, 480, 767, 768, 960])
+def test_a_piece_too_short_for_the_watermarks_network_is_heard(long_engine: OriginalEngine, length: int) -> None:
+    """One frame: speech of one token, of a clip that has a frame more than its tokens'."""
+    piece = np.sin(np.arange(length) / 20).astype(np.float32)
+    nothing = np.zeros(0, dtype=np.float32)
+    marked = StreamingWatermark(long_engine._model.watermarker, RATE).apply(piece, nothing)
+    assert len(marked) == length
+    assert agreement(marked, piece) > 10, "marked, and not changed otherwise"
+
+
 def test_the_watermark_is_found_in_a_stream(long_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     watermarker = long_engine._model.watermarker
     for chunk_size in (12, 500):
@@ -391,6 +401,12 @@ def test_what_was_said_before_changes_no_sample(tiny_checkpoint: Path, compute: 
     for other in ("Hi.", "Something longer than that.", "a" * 150):
         _speak(used, text=other)
     assert np.array_equal(_speak(used, text=text), fresh)
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_the_plan_says_whether_a_step_is_a_graph(engine: OriginalEngine, graphs: bool) -> None:
+    decoder = seamless.SeamlessDecoder(engine._model, dataclasses.replace(engine._plan, graphs=graphs))
+    assert decoder._tokens._graphs is graphs
 
 
 def test_converted_weights_are_not_kept_twice(tiny_checkpoint: Path) -> None:

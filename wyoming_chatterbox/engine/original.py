@@ -56,6 +56,7 @@ class OriginalEngine:
         self._decoder: Any = None
         """Ours; None for an engine that speaks with upstream's only."""
 
+        self.fingerprint = ""
         self._clips: dict[Path, _ClipConditionals] = {}
         self.timeline: Timeline | None = None
         """Where `--decoder seamless` writes down what it does; None: nowhere."""
@@ -97,6 +98,7 @@ class OriginalEngine:
         _LOGGER.info("Profile %s: %s", (compute or ComputeSettings()).profile, plan)
         with upstream.load_torch().no_grad():
             engine = cls(model, tuple(voices), plan)
+            engine.fingerprint = f"{files.fingerprint()} {device} {max(seed, 0)} {plan} {compute}"
             engine._decoder = SeamlessDecoder(model, plan)
             checkpoint.drop_converted(model, plan.token_precision, plan.flow_precision)
         trim_heap()  # of what loading used and gave back

@@ -35,6 +35,7 @@ def create_app(context: Context) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.context = context
+    health.watch(context)
     for module in (speaking, catalogue, health, stream):
         app.include_router(module.router)
     app.mount("/", StaticFiles(directory=PAGE, html=True))

@@ -9,6 +9,7 @@ from typing import Annotated, Protocol
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from ..series import Series
 from ..settings import Settings
 from ..speech.service import SpeechService
 from .tokens import Tokens
@@ -35,6 +36,7 @@ class Context:
     service: SpeechService
     tokens: Tokens | None = None
     talks: set[Talk] = field(default_factory=set)
+    series: Series = field(default_factory=Series)
     sockets: int = 0
     """WebSockets that are open."""
 

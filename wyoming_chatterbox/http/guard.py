@@ -69,7 +69,8 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        send = self._with_headers(headers.get("origin"), send) if scope["type"] == "http" else send
+        if scope["type"] == "http":
+            send = self._counted(scope, self._with_headers(headers.get("origin"), send))
         try:
             self._check_host(headers)
             self._check_origin(headers)
@@ -119,6 +120,14 @@ class Guard:
             raise Unauthorized("A token is needed: Authorization: Bearer TOKEN (see --http-token-file)")
         if not tokens.accept(given):
             raise Unauthorized("That is not a token of this server (see --http-token-file)")
+
+    def _counted(self, scope: Scope, send: Send) -> Send:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._context.series.count_request(_route(scope), message["status"])
+            await send(message)
+
+        return sending
 
     def _with_headers(self, origin: str | None, send: Send) -> Send:
         async def sending(message: Message) -> None:
@@ -199,6 +208,12 @@ def _is_address(name: str) -> bool:
 def _bearer(headers: Headers) -> str | None:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.casefold() == "bearer" and token.strip() else None
+
+
+def _route(scope: Scope) -> str:
+    """The route that was found for a request, as it is declared; files of the page and what is not there are one."""
+    route = scope.get("route")
+    return str(getattr(route, "path", "")) or "other"
 
 
 async def _answer_preflight(send: Send) -> None:

@@ -93,6 +93,9 @@ class Model:
         self.voices = voices
         """The voices it speaks; the first is its default. Those of an engine that is unloaded stay."""
 
+        self.fingerprint = ""
+        """The engine's; that of one that is unloaded stays. Empty before there was one."""
+
         self._factory = factory
         self._retry_seconds = retry_seconds
         self._engine_timeout = engine_timeout
@@ -156,7 +159,7 @@ class Model:
                 return True
             _LOGGER.error("Model %s cannot be used: %s", self.name, error)
             return False
-        self._engine, self.voices = engine, engine.voices
+        self._engine, self.voices, self.fingerprint = engine, engine.voices, engine.fingerprint
         self._set_status(ModelStatus(ModelState.READY))
         self._settled.set()
         ended = time.perf_counter()
@@ -204,13 +207,15 @@ class Model:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Around an utterance for which this model was chosen: a model that is unloaded begins to be loaded again, and
-        one that is loaded stays."""
+        """Around an utterance for which this model was chosen: one that is loaded stays."""
         with self._usage:
-            if self.status.state is ModelState.UNLOADED:
-                self._set_status(ModelStatus(ModelState.WAITING))
-                self._wanted.set()
             yield
+
+    def want(self) -> None:
+        """There is a sentence for it to speak: a model that is unloaded begins to be loaded again."""
+        if self.status.state is ModelState.UNLOADED:
+            self._set_status(ModelStatus(ModelState.WAITING))
+            self._wanted.set()
 
     def _set_status(self, status: ModelStatus) -> None:
         # A report that was still on its way when loading ended must not undo the end.

@@ -21,6 +21,7 @@ from ..settings import GenerationSettings, Settings, SettingsError
 from ..voices.library import UnknownVoice, find_voice
 from ..voices.voice import Voice
 from ..waiting import within
+from .cache import Recording, SpeechCache, default_directory
 from .cleaning import clean
 from .errors import EngineFailed, InvalidSetting, ModelUnavailable, ServerBusy, SpeechError, VoiceNotFound
 from .model import Model, ModelStatus
@@ -94,6 +95,7 @@ class SpeechService:
         self._model = model
         self._fallback = fallback
         self._running = 0
+        self.cache = SpeechCache(settings.cache_dir or default_directory(), settings.cache_size * 1_000_000)
         self.observers: list[Observer] = []
         """Told of every utterance at its end."""
 
@@ -188,6 +190,9 @@ class SpeechService:
         speaker = _Speaker(self._model, self._fallback, voice)
         pause = 0.0
         unspoken: EngineError | None = None
+        if request.streamed:
+            # A text that is still written is hardly one that is cached; the model can be loaded meanwhile.
+            speaker.model.want()
         with speaker.model.in_use():
             async with aclosing(self._sentences(request)) as sentences:
                 async for sentence in sentences:
@@ -210,7 +215,8 @@ class SpeechService:
             raise EngineFailed(str(unspoken)) from unspoken
         rest = encoder.flush()
         if rest:
-            yield Speech(rest, speaker.voice, speaker.fallback, time.perf_counter())
+            cached = metrics.cached == metrics.sentences
+            yield Speech(rest, speaker.voice, speaker.fallback, time.perf_counter(), cached)
 
     async def _speak_sentence(
         self,
@@ -222,7 +228,22 @@ class SpeechService:
         encoder: PCMEncoder,
         pause: float,
     ) -> AsyncGenerator[Speech, None]:
+        key = None if speaker.fallback else self.cache.key(text, speaker.voice, generation, speaker.model.fingerprint)
+        if key is not None:
+            kept = await self.cache.get(key)
+            if kept is not None:
+                metrics.model, metrics.voice = speaker.model.name, speaker.voice.name
+                metrics.replay(kept.seconds)
+                for samples in kept.pieces():
+                    pcm = encoder.encode(silence(pause, kept.sample_rate), kept.sample_rate) if pause else b""
+                    pause = 0.0
+                    pcm += encoder.encode(samples, kept.sample_rate)
+                    if pcm:
+                        yield Speech(pcm, speaker.voice, False, time.perf_counter(), cached=True)
+                return
+        recording = None if key is None else Recording(self.cache, key)
         while True:
+            speaker.model.want()
             await speaker.choose()
             metrics.model, metrics.voice, metrics.fallback = speaker.model.name, speaker.voice.name, speaker.fallback
             spoken = False
@@ -238,8 +259,12 @@ class SpeechService:
                             pcm = encoder.encode(silence(pause, sample_rate), sample_rate)
                         spoken = True
                         pcm += encoder.encode(samples, sample_rate)
+                        if recording is not None and not speaker.fallback:
+                            recording.add(samples, sample_rate)
                         if pcm:
                             yield Speech(pcm, speaker.voice, speaker.fallback, made)
+                if recording is not None and not speaker.fallback:
+                    recording.keep()
                 return
             except NothingToSay:
                 raise
