@@ -345,3 +345,38 @@ async def test_less_motion_is_less_motion(browser: Browser) -> None:
                 await here.until("#line-state", "Finished")
                 drawn[wish] = await here.page.evaluate("() => __pictures")
     assert drawn["reduce"] < 20 < drawn["no-preference"], json.dumps(drawn)
+
+
+async def test_what_was_said_before_comes_from_the_cache_and_says_so(browser: Browser, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    async with running(model_of(NoiseEngine()), http_uri=HTTP, cache_size=10, cache_dir=cache) as server:
+        async with shown(browser, server) as here:
+            await here.connected()
+            await here.speak("Twice the same.")
+            await here.until("#line-state", "Finished")
+            assert "faster than speech" in await here.text("#rtf-more")
+            await here.page.locator("#speak").click()
+            await here.until("#rtf-more", "from the cache")
+            await expect(here.page.locator("#history li")).to_have_count(2, timeout=SECONDS)
+            first, second = np.split(await here.heard_exactly(), 2)
+            assert np.array_equal(first, second)
+
+
+async def test_the_microphone_is_recorded_and_heard_again(browser: Browser) -> None:
+    """Chromium's microphone for tests beeps once a second."""
+    async with running(model_of(NoiseEngine()), http_uri=HTTP) as server, shown(browser, server) as here:
+        await here.connected()
+        await here.page.locator("#token").fill(TOKEN)
+        await here.page.locator("#token-save").click()
+        await here.connected()
+        await here.page.locator("#record").click()
+        await here.until("#record-state", "Recording: 2 s")
+        assert await here.page.locator("#record").get_attribute("aria-pressed") == "true"
+        await here.page.locator("#record").click()
+        await here.until("#record-state", "s recorded")
+        await here.page.locator("#record-play").click()
+        await here.until("#stop:enabled")
+        await here.until("#stop:disabled")
+        heard = await here.heard()
+        assert np.abs(heard).max() > 0.1
+        assert 1.5 < np.ptp(np.flatnonzero(np.abs(heard) > 0.05)) / 24000 + 1 < 5

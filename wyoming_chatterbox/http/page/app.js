@@ -45,7 +45,14 @@ function speak() {
   hideError();
   speaking.speak(text, { voice: voices.chosen?.name, ...settings.values });
   show(speaking.current);
-  say("Waiting for the first sound");
+  announceWait(speaking.current);
+}
+
+/** For screen readers, which would speak into the first words of a fast answer. */
+function announceWait(utterance) {
+  setTimeout(() => {
+    if (speaking.current === utterance && !utterance.stretches.length) say("Waiting for the first sound");
+  }, 1500);
 }
 
 function stop() {

@@ -50,9 +50,13 @@ export function inWords(utterance) {
 /** Rows are added, never made again: a reader in the middle of the table stays there. */
 export function table(utterance) {
   const body = $("table");
-  if (body.utterance !== utterance) body.replaceChildren();
+  if (body.utterance !== utterance) {
+    body.replaceChildren();
+    body.heard = 0; // rows before it will not change
+  }
   body.utterance = utterance;
-  utterance.chunks.forEach((chunk, i) => {
+  utterance.chunks.slice(body.heard).forEach((chunk, next) => {
+    const i = body.heard + next;
     const row = body.rows[i] ?? body.insertRow();
     const heard = chunk.offset <= utterance.playedTo && utterance.stretches.length;
     const cells = [
@@ -65,6 +69,8 @@ export function table(utterance) {
       if (cell.textContent !== text) cell.textContent = text;
     });
   });
+  body.heard = utterance.chunks.findIndex(({ offset }) => offset > utterance.playedTo);
+  if (body.heard < 0) body.heard = utterance.chunks.length;
 }
 
 function put(id, text) {

@@ -55,6 +55,7 @@ export function showConnection({ state, seconds, reason }) {
 export class Loading {
   constructor() {
     this.text = "";
+    this.state = null;
   }
 
   async look() {
@@ -69,7 +70,9 @@ export class Loading {
     const text = ready ? "" : sentence(health);
     const share = health.progress ?? null;
     if (text !== this.text) $("loading-text").textContent = text;
-    this.text = text;
+    // Every percent is no news for a screen reader, another state is.
+    if (health.state !== this.state && (!ready || this.state)) say(text || `The model ${health.model} is ready`);
+    Object.assign(this, { text, state: health.state });
     $("loading").hidden = ready;
     $("loading-progress").hidden = ["failed", "unloaded"].includes(health.state);
     if (share === null) $("loading-progress").removeAttribute("value");

@@ -4,8 +4,6 @@
  * What stands left of its sound was early (lead); where the sound waits for a chunk, there is a gap (underrun).
  */
 
-import { PEAK_SECONDS } from "./utterance.js";
-
 const SPANS = [2, 4, 6, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600, 1200, 1800, 3600];
 const LANES = { made: [4, 22], sent: [38, 14], played: [64, 88] }; // top, height; the labels in style.css stand beside them
 const AXIS = 160;
@@ -163,8 +161,9 @@ export class Timeline {
   /** The loudest of what falls into each bar, by the bar's left edge. */
   bars(utterance, now) {
     const bars = new Map();
-    utterance.peaks.forEach((level, i) => {
-      const position = i * PEAK_SECONDS;
+    const [peaks, each] = utterance.peaksFor(BAR / (this.x(1) - this.x(0)));
+    peaks.forEach((level, i) => {
+      const position = i * each;
       const x = Math.floor(this.x(utterance.heardAt(position, now)) / BAR) * BAR;
       const bar = bars.get(x);
       if (!bar) bars.set(x, { level, position });

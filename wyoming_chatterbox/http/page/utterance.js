@@ -2,7 +2,8 @@
 
 import { wav } from "./wav.js";
 
-const PEAK_SECONDS = 0.01; // of sound in one stroke of the waveform
+const PEAK_SECONDS = 0.01; // of sound in one of `peaks`
+const COARSE = 16; // of these are one of `coarse`: half an hour is drawn as fast as half a minute
 
 export class Utterance {
   constructor(id, text) {
@@ -13,7 +14,9 @@ export class Utterance {
     this.rate = 24000;
     this.chunks = []; // {index, duration, offset, made, sent, arrived}
     this.pieces = []; // Int16Array
+    this.samples = 0;
     this.peaks = []; // the loudest of every PEAK_SECONDS, 0 to 1
+    this.coarse = [];
     this.stretches = []; // {from, to: positions in the audio, at}: what was heard without a gap, and since when
     this.metrics = null;
     this.error = null; // {code, message}
@@ -24,11 +27,11 @@ export class Utterance {
   }
 
   get duration() {
-    return this.pieces.reduce((sum, piece) => sum + piece.length, 0) / this.rate;
+    return this.samples / this.rate;
   }
 
   get bytes() {
-    return this.pieces.reduce((sum, piece) => sum + piece.byteLength, 0);
+    return this.samples * 2;
   }
 
   since(time) {
@@ -52,14 +55,33 @@ export class Utterance {
     const { index, offset, made, sent } = message;
     this.chunks.push({ index, offset, made, sent, duration, arrived: this.since(performance.now()) });
     this.pieces.push(samples);
-    const stroke = Math.round(this.rate * PEAK_SECONDS);
-    for (let at = 0; at < samples.length; at += stroke) this.peaks.push(peak(samples, at, at + stroke));
+    this.look(samples);
+    this.samples += samples.length;
+  }
+
+  /** Note how loud new samples are, each at its place: a chunk seldom begins where a peak does. */
+  look(samples) {
+    const stroke = this.rate * PEAK_SECONDS;
+    for (let i = 0; i < samples.length; i++) {
+      const at = Math.floor((this.samples + i) / stroke);
+      const level = Math.abs(samples[i]) / 32768;
+      if (!(this.peaks[at] >= level)) this.peaks[at] = level;
+    }
+    for (let at = Math.floor(this.samples / stroke); at < this.peaks.length; at++) {
+      const wide = Math.floor(at / COARSE);
+      if (!(this.coarse[wide] >= this.peaks[at])) this.coarse[wide] = this.peaks[at];
+    }
+  }
+
+  /** [peaks, seconds of each], as fine as a picture with strokes of so many seconds needs them. */
+  peaksFor(seconds) {
+    return seconds > 2 * COARSE * PEAK_SECONDS ? [this.coarse, COARSE * PEAK_SECONDS] : [this.peaks, PEAK_SECONDS];
   }
 
   end(metrics) {
     this.metrics = metrics;
     this.over = true;
-    this.who(metrics);
+    if (this.chunks.length) this.who(metrics); // else nobody spoke
   }
 
   /** What the player reports while it is spoken for the first time. */
@@ -119,13 +141,4 @@ export class Utterance {
     const words = this.text.toLowerCase().normalize("NFKD").replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-+|-+$/g, "");
     return `${words.slice(0, 40).replace(/-+$/, "") || "speech"}.wav`;
   }
-}
-
-export { PEAK_SECONDS };
-
-/** The largest of some samples, 0 to 1. */
-function peak(samples, from, to) {
-  let most = 0;
-  for (let i = from; i < Math.min(to, samples.length); i++) most = Math.max(most, Math.abs(samples[i]));
-  return most / 32768;
 }
