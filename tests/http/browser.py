@@ -207,6 +207,7 @@ async def shown(
     listen: bool = True,
     rate: int = 0,
     script: str = "",
+    address: str = "",
     expected: Sequence[str] = (),
     **options: Any,
 ) -> AsyncIterator[Shown]:
@@ -216,6 +217,7 @@ async def shown(
         listen: needs the tap (`page_with_tap`) beside the page.
         rate: what the browser's audio runs at, whatever the page asks for; 0 is what it asks for.
         script: of the test's own, run before the page's.
+        address: of the page, where it is not the server's own.
         expected: parts of the browser's complaints that the test provokes.
         options: of the browser's context: viewport, color_scheme, …
     """
@@ -229,7 +231,7 @@ async def shown(
         page.on("websocket", lambda socket: _note(socket, here.frames))
         if listen:
             await page.add_init_script(LISTEN.replace("RATE", str(rate)) + script)
-        await page.goto(running.server.http.uri)
+        await page.goto(address or running.server.http.uri)
         yield here
         faults = [fault for fault in here.faults if not any(part in fault for part in expected)]
         assert not faults, faults

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -215,3 +216,45 @@ async def _ground(browser: Browser, server: Running, scheme: str) -> int:
     async with shown(browser, server, color_scheme=scheme) as here:
         colour = await here.page.evaluate("() => getComputedStyle(document.documentElement).backgroundColor")
         return int(colour.removeprefix("rgb(").split(",")[0])
+
+
+async def test_it_works_in_a_folder_of_a_proxy(browser: Browser) -> None:
+    async with running(model_of(NoiseEngine()), http_uri=HTTP) as server:
+        assert server.server.http is not None
+        async with folder_proxy("/speech", server.server.http.port) as address:
+            async with shown(browser, server, address=address) as here:
+                await here.connected()
+                await here.speak("From a folder.")
+                await here.until("#line-state", "Finished")
+                assert len(await here.heard_exactly()) == len(here.sent) == 24000
+
+
+@contextlib.asynccontextmanager
+async def folder_proxy(folder: str, port: int) -> AsyncIterator[str]:
+    """A reverse proxy that serves a server's root as one of its folders, one request a connection."""
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+            writer.write_eof()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.split(b" ")[1].startswith(folder.encode() + b"/"), head
+        head = head.replace(folder.encode() + b"/", b"/", 1)
+        if b"upgrade: websocket" not in head.lower():
+            head = head.lower().replace(b"connection: keep-alive", b"connection: close", 1)
+            head = head.replace(b"get /", b"GET /", 1).replace(b"http/1.1", b"HTTP/1.1", 1)
+        behind, ahead = await asyncio.open_connection("127.0.0.1", port)
+        ahead.write(head)
+        await asyncio.gather(pipe(reader, ahead), pipe(behind, writer))
+        ahead.close()
+        writer.close()
+
+    proxy = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}{folder}/"
+    finally:
+        proxy.close()
