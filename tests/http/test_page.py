@@ -380,3 +380,20 @@ async def test_the_microphone_is_recorded_and_heard_again(browser: Browser) -> N
         heard = await here.heard()
         assert np.abs(heard).max() > 0.1
         assert 1.5 < np.ptp(np.flatnonzero(np.abs(heard) > 0.05)) / 24000 + 1 < 5
+
+
+async def test_more_than_the_ring_holds_is_heard_whole(browser: Browser, tmp_path: Path) -> None:
+    player = tmp_path / "page" / "player.js"
+    text = player.read_text()
+    small = text.replace("RING_SECONDS = 12;", "RING_SECONDS = 1.3;").replace(
+        "AHEAD_SECONDS = 8;", "AHEAD_SECONDS = 0.2;"
+    )
+    assert small != text
+    player.write_text(small)
+    async with running(model_of(NoiseEngine(chunks=12)), http_uri=HTTP) as server, shown(browser, server) as here:
+        await here.connected()
+        await here.speak("Three seconds through a ring of one.")
+        await here.until("#line-state", "Finished")
+        assert len(here.sent) == 72000
+        assert np.array_equal(await here.heard_exactly(), here.sent)
+        assert await here.text("#underruns") == "0"

@@ -26,9 +26,9 @@ const history = new History($("history"), $("history-empty"), {
     $("text").focus();
   },
 });
-const upload = new Upload({
-  changed: () => connection.open(),
-  added: (name) => refresh(name),
+new Upload({
+  changedToken: () => connection.open(),
+  changedVoices: (name) => refresh(name),
   listen: (clip) => speaking.replay(clip.pieces, clip.rate),
   failed: (error) => showError(error),
 });

@@ -7,8 +7,7 @@ const POLL_SECONDS = { loading: 1, ready: 20 };
 /** What helps where the server's own message cannot say it. */
 const REMEDIES = {
   unreachable: "Is the server running, and is this its address?",
-  "http-401": "Enter the token under “Your own voices”.",
-  "http-403": "Uploads need the server's token: enter it under “Your own voices”.",
+  unauthorized: "Enter the token under “Your own voices”.",
   "server-busy": "Wait for what is being spoken, then press Speak again.",
   "model-unavailable": "Wait until the model is loaded, or choose another voice.",
   "connection-lost": "The page connects again by itself.",

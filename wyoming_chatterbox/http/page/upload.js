@@ -6,8 +6,8 @@ import { ask, sendable, token } from "./server.js";
 const $ = (id) => document.getElementById(id);
 
 export class Upload {
-  /** @param {{changed, added, listen, failed}} actions `changed` after another token, `added(name)` after an upload, `listen(clip)` to hear
-   *   a recording, `failed(error)` */
+  /** @param {{changedToken, changedVoices, listen, failed}} actions `changedVoices(name)` after an upload, with the voice to choose,
+   *   `listen(clip)` to hear a recording, `failed(error)` */
   constructor(actions) {
     this.actions = actions;
     this.clip = null;
@@ -19,6 +19,7 @@ export class Upload {
     $("record-play").addEventListener("click", () => actions.listen(this.clip));
     $("upload-file").addEventListener("change", () => this.choose());
     $("upload").addEventListener("submit", (event) => this.send(event));
+    $("upload-undo").addEventListener("click", () => this.undo());
     if (Recorder.missing) {
       $("record").disabled = true;
       $("record-state").textContent = Recorder.missing;
@@ -39,14 +40,14 @@ export class Upload {
     $("token").value = "";
     this.showToken();
     $("token-forget").focus();
-    this.actions.changed();
+    this.actions.changedToken();
   }
 
   forgetToken() {
     token.set("");
     this.showToken();
     $("token").focus();
-    this.actions.changed();
+    this.actions.changedToken();
   }
 
   showToken() {
@@ -112,19 +113,36 @@ export class Upload {
     body.append("name", name);
     body.append("file", file);
     $("upload-send").disabled = true;
+    $("upload-undo").hidden = true;
     $("upload-state").textContent = "Sending…";
     try {
-      await ask("v1/audio/voices", { method: "POST", body });
+      const { voice, warnings } = await ask("v1/audio/voices", { method: "POST", body });
       $("upload").reset();
       this.clip = null;
       $("record-play").hidden = true;
-      $("upload-state").textContent = `The voice ${name} was added and is chosen.`;
-      this.actions.added(name);
+      $("upload-state").textContent = [`The voice ${voice.name} was added and is chosen.`, ...warnings].join(" ");
+      this.last = voice.name;
+      $("upload-undo").hidden = false;
+      this.actions.changedVoices(voice.name);
     } catch (error) {
       $("upload-state").textContent = "";
       this.actions.failed(error);
     } finally {
       $("upload-send").disabled = false;
+    }
+  }
+
+  /** Take the last upload away: a bad recording is made again under the same name. */
+  async undo() {
+    try {
+      await ask(`v1/audio/voices/${encodeURIComponent(this.last)}`, { method: "DELETE" });
+      $("upload-name").value = this.last;
+      $("upload-state").textContent = `The voice ${this.last} was removed.`;
+      $("upload-undo").hidden = true;
+      $("upload-name").focus();
+      this.actions.changedVoices();
+    } catch (error) {
+      this.actions.failed(error);
     }
   }
 }
