@@ -7,6 +7,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from .settings import (
@@ -68,7 +69,9 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
             raise SettingsError(f"{variable}: unknown environment variable{hint}")
         one = by_variable[variable]
         if one.repeatable:
-            values[one.name] = tuple(one.parse(part) for part in text.replace(",", " ").split())
+            # Paths may hold spaces and commas.
+            parts = text.split(os.pathsep) if one.kind is Path else text.replace(",", " ").split()
+            values[one.name] = tuple(one.parse(part) for part in parts if part)
         else:
             values[one.name] = one.parse(text)
     return values
@@ -83,6 +86,8 @@ def _parser(version: str) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="wyoming-chatterbox",
         description="Streams Chatterbox speech to Home Assistant over the Wyoming protocol.",
+        usage="wyoming-chatterbox [--FLAG [VALUE] ...]\n"
+        "       wyoming-chatterbox voices {list,check,add,remove,preview} ...",
         epilog=f"Every flag is an environment variable too: --sample-rate is {ENVIRONMENT_PREFIX}SAMPLE_RATE.",
         allow_abbrev=False,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ _REFUSED = {
     "top_k": "does not exist in chatterbox-streaming",
     "repetition_penalty": "is fixed at 2.0 in chatterbox-streaming",
     "speed": "does not exist in chatterbox-streaming: generate_stream() has no speaking rate",
-    "audio_prompt_path": "is called --reference-clip here",
+    "audio_prompt_path": "is called --reference-clip here, or is a voice in --voices-dir",
 }
 """Settings people bring from other Chatterbox servers, and why they are refused rather than ignored."""
 
@@ -262,6 +263,39 @@ class GenerationSettings:
 
 
 @dataclass(frozen=True)
+class UtteranceSettings:
+    """How one utterance is spoken and what is done with its sound: the server's, its voice's, its own."""
+
+    generation: GenerationSettings
+    gain: float
+    """dB"""
+
+    sentence_silence: float
+    """Seconds."""
+
+    def changed(self, values: Mapping[str, object]) -> UtteranceSettings:
+        """These settings with some others in their place. Args and Raises: as of `GenerationSettings.changed`."""
+        if not values:
+            return self
+        known = {one.name: one for one in utterance_knobs()}
+        unknown = next((name for name in values if name not in known), None)
+        if unknown is not None:
+            raise unknown_setting(unknown, list(known))
+        own = {name: known[name].taken(value) for name, value in values.items() if hasattr(self, name)}
+        others = {name: value for name, value in values.items() if name not in own}
+        return dataclasses.replace(self, generation=self.generation.changed(others), **own)
+
+
+def utterance_knobs() -> tuple[Knob, ...]:
+    """What a voice or a request may set for an utterance."""
+    names = ("gain", "sentence_silence")
+    return (
+        *(one for one in knobs_of(GenerationSettings) if one.name != "decoder"),
+        *(one for one in knobs_of(Settings) if one.name in names),
+    )
+
+
+@dataclass(frozen=True)
 class ComputeSettings:
     """How the original model is computed: decided once, when it is loaded.
 
@@ -373,7 +407,24 @@ class Settings:
         None, "Voice for requests that name none (default: the model's first)", kind=str, group="Voice"
     )
     reference_clip: Path | None = knob(
-        None, "Audio file of the voice to clone; the voice is named like the file", kind=Path, group="Voice"
+        None,
+        "Audio file of a voice to clone, which becomes the default; the voice is named like the file",
+        kind=Path,
+        group="Voice",
+    )
+    voices_dir: tuple[Path, ...] = knob(
+        (),
+        "Folder of voices to clone, looked after while the server runs (default: voices in --data-dir)",
+        kind=Path,
+        group="Voice",
+        repeatable=True,
+    )
+    data_dir: Path | None = knob(
+        None,
+        "Folder for what the server keeps: voices and what was computed of them (default: "
+        "~/.local/share/wyoming-chatterbox, or under XDG_DATA_HOME)",
+        kind=Path,
+        group="Server",
     )
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)
@@ -383,6 +434,9 @@ class Settings:
         unit="Hz",
         bounds=(0, 48000),
         group="Audio",
+    )
+    gain: float = knob(
+        0.0, "Louder (or, below 0, softer); loud peaks are rounded, not cut", unit="dB", bounds=(-24, 12), group="Audio"
     )
     sentence_silence: float = knob(
         0.25, "Silence between two sentences", unit="seconds", bounds=(0.0, 5.0), group="Audio"
@@ -434,16 +488,10 @@ class Settings:
     )
     cache_size: int = knob(
         200,
-        "Sentences that were spoken are kept on disk up to this size (200 MB are an hour) and said again without any "
-        "work of the model; those not asked for for longest are deleted first. 0 keeps nothing",
+        "Sentences that were spoken are kept in DATA/speech up to this size (200 MB are an hour) and said again "
+        "without any work of the model; those not asked for for longest are deleted first. 0 keeps nothing",
         unit="MB",
         bounds=(0, 1_000_000),
-        group="Cache",
-    )
-    cache_dir: Path | None = knob(
-        None,
-        "Where they are kept (default: ~/.cache/wyoming-chatterbox/speech, or under XDG_CACHE_HOME)",
-        kind=Path,
         group="Cache",
     )
     http_uri: str | None = knob(
@@ -516,8 +564,39 @@ class Settings:
             )
         for origin in self.http_cors_origin:
             check_origin(origin)
+        for folder in self.voices_dir:
+            # A folder that is still to be made is as good as an empty one; a path that is mistyped is not.
+            if not (folder.is_dir() or folder.absolute().parent.is_dir()) or folder.is_file():
+                raise SettingsError(f"voices_dir: {str(folder)!r} is not a directory; make it, or name another")
         if len(self.uri) > 1 and "stdio://" in self.uri:
             raise SettingsError("uri: 'stdio://' serves one client on standard input and cannot be combined")
+
+    @property
+    def utterance(self) -> UtteranceSettings:
+        """How an utterance is spoken whose voice and request say nothing about it."""
+        return UtteranceSettings(self.generation, self.gain, self.sentence_silence)
+
+    @property
+    def default_voice(self) -> str | None:
+        """Name of the voice for requests that choose none; None: the model's own."""
+        if self.voice is None and self.reference_clip is not None:
+            return self.reference_clip.stem
+        return self.voice
+
+    @property
+    def data(self) -> Path:
+        """Where the server keeps what it keeps; not made yet."""
+        if self.data_dir is not None:
+            return self.data_dir
+        base = os.environ.get("XDG_DATA_HOME", "")
+        if not os.path.isabs(base):  # the XDG specification: a relative path is to be ignored
+            base = os.path.expanduser("~/.local/share")
+        return Path(base if os.path.isabs(base) else "/var/lib") / "wyoming-chatterbox"
+
+    @property
+    def voice_folders(self) -> tuple[Path, ...]:
+        """Where voices are looked for, the ones that win first."""
+        return self.voices_dir or (self.data / "voices",)
 
 
 def check_uri(uri: str) -> None:

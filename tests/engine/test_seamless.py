@@ -23,7 +23,7 @@ from wyoming_chatterbox.engine.original import OriginalEngine
 from wyoming_chatterbox.engine.t3 import TokenGenerator
 from wyoming_chatterbox.engine.watermark import StreamingWatermark
 from wyoming_chatterbox.settings import ComputeSettings, GenerationSettings
-from wyoming_chatterbox.voices.library import CHATTERBOX_DEFAULT
+from wyoming_chatterbox.voices.library import CHATTERBOX_DEFAULT, create_voices
 from wyoming_chatterbox.voices.voice import Voice
 
 if not upstream.is_installed():
@@ -213,7 +213,7 @@ def test_a_clip_with_a_frame_more_than_its_tokens_loses_no_more_than_that_frame(
     for seconds in (2.0, 2.02, 2.03):
         clip = tmp_path / f"{seconds}.wav"
         write_clip(clip, seconds=seconds)
-        voice = dataclasses.replace(CHATTERBOX_DEFAULT, name="mine", reference_clip=clip)
+        voice = create_voices(clip)[0]
         frames = engine._conditionals_of(voice).gen
         more = frames["prompt_feat"].shape[1] - 2 * frames["prompt_token"].shape[1]
         lengths.add(more)
@@ -228,13 +228,12 @@ def test_a_file_that_becomes_another_voice_and_looks_as_before_is_no_danger(
 ) -> None:
     """The prompt belongs to what was computed, not to the file's name, time and size."""
     clip = tmp_path / "mine.wav"
-    voice = dataclasses.replace(CHATTERBOX_DEFAULT, name="mine", reference_clip=clip)
     heard = []
     for pitch in (120, 230):
         write_clip(clip, pitch=pitch, seconds=2.0)
         os.utime(clip, ns=(1, 1))
+        (voice,) = create_voices(clip)
         heard.append(_speak(engine, voice=voice))
-        del engine._clips[clip]
     engine._decoder._tokens._prompts.clear()
     assert np.array_equal(_speak(engine, voice=voice), heard[1])
     assert not np.array_equal(*heard)
@@ -427,7 +426,7 @@ def test_two_voices_sentence_by_sentence_do_not_mix_where_their_prompts_are_kept
 ) -> None:
     clip = tmp_path / "mine.wav"
     write_clip(clip, pitch=230, seconds=2.0)
-    mine = dataclasses.replace(CHATTERBOX_DEFAULT, name="mine", reference_clip=clip)
+    mine = create_voices(clip)[0]
     engine = _loaded(tiny_checkpoint, **FAST)
     alone = {voice.name: _speak(engine, voice=voice) for voice in (CHATTERBOX_DEFAULT, mine)}
     assert not np.array_equal(*alone.values())

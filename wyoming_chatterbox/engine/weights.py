@@ -95,6 +95,14 @@ def find_files(model_dir: Path) -> ModelFiles:
     )
 
 
+def revision_of(files: ModelFiles) -> str:
+    """What the conditionals of a voice depend on: another value where those weights may be others."""
+    # Not their content: it would take seconds at every start to read it.
+    used = [(path.name, path.stat()) for path in (files.voice_encoder, files.s3gen)]
+    facts = [(name, status.st_size, status.st_mtime_ns) for name, status in used]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
 def download(
     repository: Repository,
     *,

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from ..speech.errors import VoiceNotFound
 from ..speech.service import SpeechService
-from ..voices.library import UnknownVoice, find_voice
+from ..voices.choosing import MalformedName, UnknownVoice, find_voice, split_name
 from ..voices.voice import Voice
 from .context import Here
 from .errors import ModelNotFound
@@ -36,6 +36,7 @@ OPENAI_VOICES = frozenset(
 )
 """Voices that clients have built in: each is the default voice, unless there is one of that name here."""
 
+_OWNER = "wyoming-chatterbox"
 _STARTED = int(time.time())
 
 
@@ -59,8 +60,8 @@ def chosen_voice(service: SpeechService, model: str, voice: str | None) -> str |
     if voice is None:
         return None if service.default_voice in of_model else of_model[0].name
     try:
-        found = find_voice(voices, name=voice)
-    except UnknownVoice:
+        found = find_voice(voices, name=split_name(voice)[0])
+    except (UnknownVoice, MalformedName):
         return voice
     if found not in of_model:
         raise VoiceNotFound(f"Voice {found.name!r} is spoken by model {found.model!r}, not by {model!r}")
@@ -91,7 +92,7 @@ async def voices(here: Here) -> VoiceList:
 @router.get("/api/settings")
 async def settings(here: Here) -> list[SettingItem]:
     """What one utterance may set, with bounds and this server's defaults."""
-    own = here.settings.generation
+    own = here.settings.utterance
     return [
         SettingItem(
             name=one.name,
@@ -100,7 +101,7 @@ async def settings(here: Here) -> list[SettingItem]:
             unit=one.unit,
             minimum=one.minimum,
             maximum=one.maximum,
-            default=getattr(own, one.name),
+            default=getattr(own if hasattr(own, one.name) else own.generation, one.name),
             allowed=one.allowed,
         )
         for one in KNOBS.values()
@@ -108,33 +109,38 @@ async def settings(here: Here) -> list[SettingItem]:
 
 
 def voice_list(service: SpeechService) -> VoiceList:
-    """All voices as they are sent."""
+    """All voices as they are sent: each once, with its speakers; hidden ones are left out."""
     default = service.default_voice
-    return VoiceList(
-        voices=[
-            VoiceItem(
-                id=voice.name,
-                name=voice.name,
-                description=voice.description,
-                languages=list(voice.languages),
-                model=voice.model,
-                default=voice is default,
-                attribution=voice.attribution,
-            )
-            for voice in service.voices
-        ]
+    items: dict[str, VoiceItem] = {}
+    for voice in service.voices:
+        if voice.hidden:
+            continue
+        item = items.setdefault(voice.name, voice_item(voice))
+        item.default = item.default or voice is default
+        if voice.speaker is not None:
+            item.speakers.append(voice.speaker)
+    return VoiceList(voices=list(items.values()))
+
+
+def voice_item(voice: Voice) -> VoiceItem:
+    """One voice as it is sent, without its speakers."""
+    return VoiceItem(
+        id=voice.name,
+        name=voice.name,
+        description=voice.description,
+        languages=list(voice.languages),
+        model=voice.model,
+        default=False,
+        speakers=[],
+        attribution=voice.attribution,
+        licence=voice.licence,
     )
 
 
 def _model(service: SpeechService, name: str) -> ModelItem:
-    of_model = [voice for voice in service.voices if name.casefold() in (*ALIASES, voice.model)]
-    return ModelItem(
-        id=name,
-        created=_STARTED,
-        owned_by=of_model[0].attribution,
-        voices=[_model_voice(voice) for voice in of_model],
-    )
-
-
-def _model_voice(voice: Voice) -> ModelVoice:
-    return ModelVoice(name=voice.name, language=voice.languages[0] if voice.languages else "")
+    voices = {
+        voice.name: ModelVoice(name=voice.name, language=voice.languages[0] if voice.languages else "")
+        for voice in service.voices
+        if not voice.hidden and name.casefold() in (*ALIASES, voice.model)
+    }
+    return ModelItem(id=name, created=_STARTED, owned_by=_OWNER, voices=list(voices.values()))

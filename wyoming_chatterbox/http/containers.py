@@ -155,7 +155,7 @@ def _supported_rate(codec: str, rate: int) -> int:
     """The sample rate that a codec takes without losing anything of `rate`; PyAV resamples to it."""
     import av
 
-    offered = sorted(av.Codec(codec, "w").audio_rates or [rate])
+    offered: list[int] = sorted(av.Codec(codec, "w").audio_rates or [rate])
     return next((each for each in offered if each >= rate), offered[-1])
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..settings import GenerationSettings, SettingsError
+from ..settings import Settings, SettingsError
 from ..speech.errors import InvalidSetting, SpeechError
 from .errors import InvalidRequest
 from .schemas import KNOBS
 
 _MAX_VALUE_CHARS = 80
+_DEFAULTS = Settings().utterance
 
 
 def explained(errors: list[Any]) -> tuple[SpeechError, str | None]:
@@ -17,13 +18,14 @@ def explained(errors: list[Any]) -> tuple[SpeechError, str | None]:
     first = errors[0]
     if first["type"] == "json_invalid":
         return InvalidRequest(f"The body is not JSON: {first['ctx']['error']}"), None
-    path = [str(part) for part in first["loc"] if part not in ("body", "path", "query", "start", "text", "cancel")]
+    where, path = first["loc"][:1], [str(part) for part in first["loc"][1:]]  # where: the body, or a message's type
     field = path[0] if path else None
     if field is None:
-        return InvalidRequest(f"{first['msg']}; send a JSON object with Content-Type: application/json"), None
+        remedy = "; send a JSON object with Content-Type: application/json" if where == ("body",) else ""
+        return InvalidRequest(first["msg"] + remedy), None
     if field in KNOBS or (first["type"] == "extra_forbidden" and len(path) == 1):
         try:
-            GenerationSettings().changed({field: first["input"]})
+            _DEFAULTS.changed({field: first["input"]})
         except SettingsError as error:
             return InvalidSetting(str(error)), field
         return InvalidSetting(f"{field}: {_shortened(first['input'])} is not of the right type"), field

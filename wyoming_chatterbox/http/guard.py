@@ -17,6 +17,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..speech.errors import SpeechError
+from ..voices.files import MAX_CLIP_BYTES
 from ..waiting import within
 from .context import Context
 from .errors import (
@@ -24,6 +25,7 @@ from .errors import (
     BodyTooLarge,
     HostNotAllowed,
     OriginNotAllowed,
+    TokenNeeded,
     Unauthorized,
     error_response,
 )
@@ -33,10 +35,15 @@ _LOGGER = logging.getLogger(__name__)
 MAX_BODY_BYTES = 1024 * 1024
 """A request's JSON. 20,000 characters of text, each escaped as \\ud83d\\ude00, are 240 kB."""
 
-_OPEN = ("/health", "/health/live", "/health/ready", "/openapi.json")
-"""Paths for which no token is needed, besides the page's files: they tell nothing that is said or by whom."""
+MAX_UPLOAD_BYTES = MAX_CLIP_BYTES + 64 * 1024
+"""A reference clip and the form around it."""
+
+UPLOAD_SECONDS = 300.0
+"""How long one may take; 64 MiB over a slow network's 2 Mbit/s."""
 
 _GUARDED = ("/v1/", "/audio/", "/ws/", "/api/", "/metrics")
+"""Paths for which a token is needed, where there are some. The others, the page's files and whether the server is
+healthy, tell nothing that is said or by whom."""
 
 _CORS_METHODS = "GET, POST, DELETE"
 _CORS_HEADERS = "Authorization, Content-Type"
@@ -85,13 +92,14 @@ class Guard:
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
-        body = _Body(receive, self._context.settings.event_timeout)
+        limit, seconds = MAX_BODY_BYTES, self._context.settings.event_timeout
+        if _changes_voices(scope):
+            limit, seconds = MAX_UPLOAD_BYTES, max(UPLOAD_SECONDS, seconds)
+        body = _Body(receive, limit, seconds)
         try:
             body.check_length(headers)
             await self._app(scope, body.receive, send)
         except (BodyTooLarge, BodyTimeout) as error:
-            if body.started_response:
-                raise
             await error_response(error, headers={"Connection": "close"})(scope, receive, send)
 
     def _check_host(self, headers: Headers) -> None:
@@ -111,6 +119,8 @@ class Guard:
 
     def _check_token(self, scope: Scope, headers: Headers) -> None:
         tokens = self._context.tokens
+        if tokens is None and _changes_voices(scope):
+            raise TokenNeeded("Voices are added and deleted only by clients with a token; see --http-token-file")
         if tokens is None or not scope["path"].startswith(_GUARDED):
             return
         given = _bearer(headers)
@@ -147,13 +157,12 @@ class Guard:
 class _Body:
     """A request's body on its way in, bounded in size and time."""
 
-    def __init__(self, receive: Receive, timeout: float) -> None:
+    def __init__(self, receive: Receive, limit: int, timeout: float) -> None:
         self._receive = receive
         self._left = float(timeout)
         self._size = 0
         self._complete = False
-        self.limit = MAX_BODY_BYTES
-        self.started_response = False
+        self.limit = limit
 
     def check_length(self, headers: Headers) -> None:
         """Refuse at once what says that it is too long."""
@@ -208,6 +217,10 @@ def _is_address(name: str) -> bool:
 def _bearer(headers: Headers) -> str | None:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.casefold() == "bearer" and token.strip() else None
+
+
+def _changes_voices(scope: Scope) -> bool:
+    return scope["type"] == "http" and scope["method"] != "GET" and str(scope["path"]).startswith("/v1/audio/voices")
 
 
 def _route(scope: Scope) -> str:

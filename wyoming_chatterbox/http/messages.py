@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from .schemas import MAX_NAME_CHARS, ResponseFormat, Strict, UtteranceSettings, VoiceItem
+from .schemas import MAX_NAME_CHARS, Manner, ResponseFormat, Strict, VoiceItem
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
 """The client's own name for an utterance; it comes back in everything that is said about it."""
 
 
-class Start(UtteranceSettings):
+class Start(Manner):
     """Speak an utterance: a whole text, or one that follows in `text` messages."""
 
     type: Literal["start"]
@@ -21,6 +21,7 @@ class Start(UtteranceSettings):
     language: str | None = Field(
         None, max_length=MAX_NAME_CHARS, description="Where no voice is named: the first one that speaks it"
     )
+    speaker: str | None = Field(None, max_length=MAX_NAME_CHARS, description="Of a voice that has several")
     response_format: ResponseFormat = "pcm"
     id: Id | None = None
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from ..settings import GenerationSettings, Knob, knobs_of
+from ..settings import Knob, utterance_knobs
 
 MAX_NAME_CHARS = 200
 """Of voices, languages and ids; looking for near names costs more than a millisecond beyond."""
@@ -16,15 +16,15 @@ MAX_INSTRUCTIONS_CHARS = 4096
 
 ResponseFormat = Literal["wav", "pcm", "mp3", "opus", "flac", "aac"]
 
-KNOBS = {one.name: one for one in knobs_of(GenerationSettings) if one.name != "decoder"}
-"""What one utterance may set; `decoder` is the server's alone."""
+KNOBS = {one.name: one for one in utterance_knobs()}
+"""What one utterance may set."""
 
 _ZERO_OR = {"chunk_size": 5, "chunk_growth": 1}
 """Settings for which 0 means "what suits", and the least of the other values."""
 
 
 def _schema(one: Knob) -> dict[str, Any]:
-    """Bounds for the JSON schema. They are checked by GenerationSettings alone, whose errors name what is allowed."""
+    """Bounds for the JSON schema. They are checked by the settings alone, whose errors name what is allowed."""
     if one.minimum is None or one.maximum is None:
         return {}
     if one.name in _ZERO_OR:
@@ -66,7 +66,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra=_narrowed)
 
 
-class UtteranceSettings(Strict):
+class Manner(Strict):
     """What one utterance may set of its manner."""
 
     exaggeration: float | None = _knob("exaggeration")
@@ -78,6 +78,8 @@ class UtteranceSettings(Strict):
     fade_duration: float | None = _knob("fade_duration")
     print_metrics: bool | None = _knob("print_metrics")
     seed: Whole | None = _knob("seed")
+    gain: float | None = _knob("gain")
+    sentence_silence: float | None = _knob("sentence_silence")
 
     def given(self) -> dict[str, object]:
         """Those that are set, by the name of the knob."""
@@ -92,7 +94,7 @@ class VoiceReference(BaseModel):
     id: str = Field(max_length=MAX_NAME_CHARS)
 
 
-class SpeechBody(UtteranceSettings):
+class SpeechBody(Manner):
     """OpenAI's "create speech", and what Chatterbox has beside it."""
 
     input: str = Field(min_length=1, description="The text to speak")
@@ -108,6 +110,7 @@ class SpeechBody(UtteranceSettings):
     language: str | None = Field(
         None, max_length=MAX_NAME_CHARS, description="Where no voice is named: the first one that speaks it, as en-US"
     )
+    speaker: str | None = Field(None, max_length=MAX_NAME_CHARS, description="Of a voice that has several")
     response_format: ResponseFormat | None = Field(
         None, description="Default: mp3, as OpenAI's; wav for /audio/speech/stream"
     )
@@ -151,13 +154,28 @@ class VoiceItem(BaseModel):
     languages: list[str]
     model: str
     default: bool
+    speakers: list[str]
     attribution: str
+    licence: str
 
 
 class VoiceList(BaseModel):
     """All voices, the model's first."""
 
     voices: list[VoiceItem]
+
+
+class VoiceAdded(BaseModel):
+    """A voice that was added, and what could be better about its clip."""
+
+    voice: VoiceItem
+    warnings: list[str]
+
+
+class VoiceRemoved(BaseModel):
+    """The files that were deleted."""
+
+    deleted: list[str]
 
 
 class ModelVoice(BaseModel):

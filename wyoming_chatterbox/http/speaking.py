@@ -65,6 +65,7 @@ def _answer(here: Context, body: SpeechBody, default_format: str) -> Response:
         here.service.whole_text(body.input),
         voice=chosen_voice(here.service, body.model, voice or None),
         language=body.language or None,
+        speaker=body.speaker or None,
         settings=body.given(),
         edge="http",
     )
@@ -204,6 +205,8 @@ class SpeechAnswer(Response):
         if self._events:
             with contextlib.suppress(_TooSlow):
                 await self._send_event(send, {"type": "error", **error_body(error)})
+                await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
+                return
         transport.close()
 
 

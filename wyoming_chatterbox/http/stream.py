@@ -292,6 +292,7 @@ class Session:
             text,
             voice=start.voice or None,
             language=start.language or None,
+            speaker=start.speaker or None,
             settings=start.given(),
             streamed=not whole,
             edge="ws",

@@ -88,13 +88,13 @@ class Recording:
 class SpeechCache:
     """Keeps up to `max_bytes` of sentences in a directory. Its methods are for the event loop, and never raise."""
 
-    def __init__(self, directory: Path | None, max_bytes: int) -> None:
-        """`directory`: None, or a `max_bytes` of 0, is a cache that keeps nothing."""
+    def __init__(self, directory: Path, max_bytes: int) -> None:
+        """`max_bytes`: of 0 nothing is kept, and nothing touched."""
         self._directory = directory
         self._files = _Index(max_bytes)
         self._thread = ThreadPoolExecutor(1, "cache")
         self._writing = 0
-        self.enabled = directory is not None and max_bytes > 0
+        self.enabled = max_bytes > 0
         self.hits = 0
         self.misses = 0
 
@@ -113,7 +113,7 @@ class SpeechCache:
         try:
             found = await self._on_thread(self._scan)
         except OSError as error:
-            _LOGGER.warning("Nothing is cached: %s (--cache-dir, or --cache-size 0)", error)
+            _LOGGER.warning("Nothing is cached: %s (see --data-dir, or --cache-size 0)", error)
             self.enabled = False
             return
         for key, size in found:
@@ -129,9 +129,10 @@ class SpeechCache:
         known what makes it."""
         if not self.enabled or settings.seed < 0 or not model_fingerprint:
             return None
-        if voice.reference_clip is not None and not voice.fingerprint:
+        if voice.clips and not voice.fingerprint:
             return None
-        named = [__version__, text, voice.name, voice.fingerprint, voice.model, asdict(settings), model_fingerprint]
+        spoken_by = [voice.model, voice.name, voice.speaker, voice.languages, voice.fingerprint]
+        named = [__version__, text, spoken_by, asdict(settings), model_fingerprint]
         return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
     async def get(self, key: str) -> Kept | None:
@@ -186,12 +187,10 @@ class SpeechCache:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
     def _path(self, key: str) -> Path:
-        assert self._directory is not None
         return self._directory / f"{key}{SUFFIX}"
 
     def _scan(self) -> list[tuple[str, int]]:
         """(key, size) of what is there, what was used last at the end. Raises OSError."""
-        assert self._directory is not None
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         found = []
         for entry in os.scandir(self._directory):
@@ -252,12 +251,3 @@ class _Index(LRUCache[str, int]):
         key, size = super().popitem()
         self.evicted.append(key)
         return key, size
-
-
-def default_directory() -> Path | None:
-    """Where sentences are kept where no setting says; None for a user without a home."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(base) if base else Path.home() / ".cache") / "wyoming-chatterbox" / "speech"
-    except RuntimeError:
-        return None

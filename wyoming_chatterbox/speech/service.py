@@ -14,14 +14,14 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from ..audio import PCMEncoder, silence
+from ..audio import PCMEncoder, louder, silence
 from ..engine.base import Cancel, Cancelled, EngineError, NothingToSay
 from ..metrics import Observer, UtteranceMetrics
-from ..settings import GenerationSettings, Settings, SettingsError
-from ..voices.library import UnknownVoice, find_voice
+from ..settings import Settings, SettingsError, UtteranceSettings
+from ..voices.choosing import MalformedName, UnknownVoice, find_voice, split_name
 from ..voices.voice import Voice
 from ..waiting import within
-from .cache import Recording, SpeechCache, default_directory
+from .cache import Recording, SpeechCache
 from .cleaning import clean
 from .errors import EngineFailed, InvalidSetting, ModelUnavailable, ServerBusy, SpeechError, VoiceNotFound
 from .model import Model, ModelStatus
@@ -87,24 +87,40 @@ class SpeechService:
         Args:
             model: the one that was chosen.
             fallback: speaks while `model` cannot; None where nothing may.
-
-        Raises:
-            SettingsError: the default voice of the settings is not offered.
         """
         self._settings = settings
         self._model = model
         self._fallback = fallback
         self._running = 0
-        self.cache = SpeechCache(settings.cache_dir or default_directory(), settings.cache_size * 1_000_000)
+        self.cache = SpeechCache(settings.data / "speech", settings.cache_size * 1_000_000)
         self.observers: list[Observer] = []
         """Told of every utterance at its end."""
 
         self.sample_rate = settings.sample_rate or DEFAULT_SAMPLE_RATE
-        if settings.voice is not None:
+
+    def check_default_voice(self) -> None:
+        """Raise SettingsError when the default voice of the settings is not offered; to be called once all are."""
+        if self._settings.voice is not None:
             try:
-                find_voice(self.voices, name=settings.voice)
+                find_voice(self.voices, name=self._settings.voice)
             except UnknownVoice as error:
                 raise SettingsError(f"voice: {error}") from None
+
+    def check(self, request: SpeechRequest) -> Voice:
+        """The voice that a request means.
+
+        Raises:
+            VoiceNotFound, InvalidSetting: as `speak` would.
+        """
+        return self._voice_and_settings(request)[0]
+
+    @property
+    def default_voice(self) -> Voice | None:
+        """The voice of requests that choose none; None where there is no voice at all."""
+        try:
+            return find_voice(self.voices, default=self._settings.default_voice)
+        except UnknownVoice:
+            return None
 
     @property
     def voices(self) -> tuple[Voice, ...]:
@@ -121,11 +137,6 @@ class SpeechService:
     def running(self) -> int:
         """Utterances that are spoken or wait for their turn."""
         return self._running
-
-    @property
-    def default_voice(self) -> Voice:
-        """What speaks for requests that name no voice."""
-        return find_voice(self.voices, default=self._settings.voice)
 
     def readiness(self) -> Readiness:
         """Who would speak now; takes microseconds."""
@@ -183,8 +194,7 @@ class SpeechService:
     async def _speak(
         self, request: SpeechRequest, metrics: UtteranceMetrics, cancel: Cancel, place: _Place
     ) -> AsyncGenerator[Speech, None]:
-        voice = self._find_voice(request)
-        generation = self._generation(request, voice)
+        voice, settings = self._voice_and_settings(request)
         metrics.voice, metrics.model = voice.name, voice.model
         encoder = PCMEncoder(self.sample_rate)
         speaker = _Speaker(self._model, self._fallback, voice)
@@ -193,7 +203,7 @@ class SpeechService:
         if request.streamed:
             # A text that is still written is hardly one that is cached; the model can be loaded meanwhile.
             speaker.model.want()
-        with speaker.model.in_use():
+        with speaker.model.in_use(voice):
             async with aclosing(self._sentences(request)) as sentences:
                 async for sentence in sentences:
                     text = clean(sentence.text)
@@ -201,7 +211,7 @@ class SpeechService:
                         continue
                     place.take()
                     metrics.begin_sentence(len(text))
-                    spoken = self._speak_sentence(text, speaker, generation, metrics, cancel, encoder, pause)
+                    spoken = self._speak_sentence(text, speaker, settings, metrics, cancel, encoder, pause)
                     try:
                         async with aclosing(spoken) as pieces:
                             async for piece in pieces:
@@ -210,7 +220,7 @@ class SpeechService:
                         _LOGGER.warning("Utterance %d goes on without a sentence: %s", request.id, error)
                         unspoken = error
                         continue
-                    pause = self._settings.sentence_silence * (_CLAUSE_PAUSE if sentence.ends_inside else 1.0)
+                    pause = settings.sentence_silence * (_CLAUSE_PAUSE if sentence.ends_inside else 1.0)
         if unspoken is not None and not metrics.audio:
             raise EngineFailed(str(unspoken)) from unspoken
         rest = encoder.flush()
@@ -222,13 +232,17 @@ class SpeechService:
         self,
         text: str,
         speaker: _Speaker,
-        generation: GenerationSettings,
+        settings: UtteranceSettings,
         metrics: UtteranceMetrics,
         cancel: Cancel,
         encoder: PCMEncoder,
         pause: float,
     ) -> AsyncGenerator[Speech, None]:
-        key = None if speaker.fallback else self.cache.key(text, speaker.voice, generation, speaker.model.fingerprint)
+        key = (
+            None
+            if speaker.fallback
+            else self.cache.key(text, speaker.voice, settings.generation, speaker.model.fingerprint)
+        )
         if key is not None:
             kept = await self.cache.get(key)
             if kept is not None:
@@ -237,7 +251,7 @@ class SpeechService:
                 for samples in kept.pieces():
                     pcm = encoder.encode(silence(pause, kept.sample_rate), kept.sample_rate) if pause else b""
                     pause = 0.0
-                    pcm += encoder.encode(samples, kept.sample_rate)
+                    pcm += encoder.encode(louder(samples, settings.gain), kept.sample_rate)
                     if pcm:
                         yield Speech(pcm, speaker.voice, False, time.perf_counter(), cached=True)
                 return
@@ -249,7 +263,7 @@ class SpeechService:
             spoken = False
             started = time.perf_counter()
             # One of its own: what cancels an engine that hangs must not cancel the one that takes its place.
-            stream = speaker.model.generate_stream(text, speaker.voice, generation, Cancel(cancel))
+            stream = speaker.model.generate_stream(text, speaker.voice, settings.generation, Cancel(cancel))
             try:
                 async with aclosing(stream) as chunks:
                     async for samples, current, sample_rate, made in chunks:
@@ -258,9 +272,11 @@ class SpeechService:
                         if not spoken and pause:
                             pcm = encoder.encode(silence(pause, sample_rate), sample_rate)
                         spoken = True
-                        pcm += encoder.encode(samples, sample_rate)
                         if recording is not None and not speaker.fallback:
                             recording.add(samples, sample_rate)
+                        if not speaker.fallback:  # whose loudness is another voice's
+                            samples = louder(samples, settings.gain)
+                        pcm += encoder.encode(samples, sample_rate)
                         if pcm:
                             yield Speech(pcm, speaker.voice, speaker.fallback, made)
                 if recording is not None and not speaker.fallback:
@@ -278,23 +294,23 @@ class SpeechService:
                     raise EngineFailed(f"Model {speaker.model.name} failed: {error}") from error
                 _LOGGER.warning("Model %s failed, the embedded voice goes on: %s", metrics.model, error)
 
-    def _find_voice(self, request: SpeechRequest) -> Voice:
+    def _voice_and_settings(self, request: SpeechRequest) -> tuple[Voice, UtteranceSettings]:
+        """The voice that is meant, and how it is spoken: an utterance's own settings win over its voice's, those over
+        the server's. Where both its voice's name and the request itself have one, the name's counts."""
         try:
-            return find_voice(
+            name, in_name = split_name(request.voice)
+            voice = find_voice(
                 self.voices,
-                name=request.voice,
+                name=name,
                 language=request.language,
                 speaker=request.speaker,
-                default=self._settings.voice,
+                default=self._settings.default_voice,
             )
+            own = {**request.settings, **in_name}
+            return voice, self._settings.utterance.changed(voice.settings).changed(own)
         except UnknownVoice as error:
             raise VoiceNotFound(str(error)) from None
-
-    def _generation(self, request: SpeechRequest, voice: Voice) -> GenerationSettings:
-        """How the utterance is spoken: its own settings win over its voice's, those over the server's."""
-        try:
-            return self._settings.generation.changed(voice.settings).changed(request.settings)
-        except SettingsError as error:
+        except (MalformedName, SettingsError) as error:
             raise InvalidSetting(str(error)) from None
 
     async def _sentences(self, request: SpeechRequest) -> AsyncGenerator[Sentence, None]:
