@@ -35,7 +35,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
     "--autoplay-policy=no-user-gesture-required",
-    "--use-fake-device-for-media-stream",  # a microphone that beeps
+    "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
 ]
 
@@ -140,9 +140,11 @@ class NoiseEngine(SlowEngine):
 
 
 @contextlib.asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
+async def chromium(microphone: Path | None = None) -> AsyncIterator[Browser]:
+    """A browser; its microphone hears a WAV file again and again, or else beeps once a second."""
+    arguments = ARGUMENTS if microphone is None else [*ARGUMENTS, f"--use-file-for-fake-audio-capture={microphone}"]
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         try:
             yield browser
         finally:
