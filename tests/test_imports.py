@@ -28,7 +28,9 @@ ROOMS: dict[str, set[str]] = {
     "discovery": {"settings", "links"},
     "protocol": {"speech", "voices", "audio", "settings", "waiting"},
     "server": {"protocol", "speech", "models", "discovery", "metrics", "settings", "waiting"},
-    "command_line": {"settings"},
+    "app_options": {"settings"},
+    "command_line": {"app_options", "settings"},
+    "health": {"command_line", "settings"},
     "__main__": {"server", "protocol", "settings", "command_line"},
 }
 """Each room of the package and the rooms it may import. Nothing imports upward."""

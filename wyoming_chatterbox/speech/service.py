@@ -82,6 +82,11 @@ class SpeechService:
                 find_voice(self.voices, name=settings.voice)
             except UnknownVoice as error:
                 raise SettingsError(f"voice: {error}") from None
+        if settings.language is not None:
+            try:
+                find_voice(self.voices, language=settings.language)
+            except UnknownVoice as error:
+                _LOGGER.warning("--language has no effect: %s", error)
 
     @property
     def voices(self) -> tuple[Voice, ...]:
@@ -219,6 +224,9 @@ class SpeechService:
                 _LOGGER.warning("Model %s failed, the embedded voice goes on: %s", metrics.model, error)
 
     def _find_voice(self, request: SpeechRequest) -> Voice:
+        if request.voice is None and request.language is None and self._settings.language is not None:
+            with contextlib.suppress(UnknownVoice):  # said at the start
+                return find_voice(self.voices, language=self._settings.language, default=self._settings.voice)
         try:
             return find_voice(
                 self.voices,
