@@ -81,7 +81,10 @@ def _debug_logging(value: object) -> Mapping[str, object]:
     return {"log_level": "DEBUG"} if value else {}
 
 
-MIGRATIONS: tuple[Migration, ...] = ()
+MIGRATIONS: tuple[Migration, ...] = (
+    # The first draft's switch, which other Wyoming apps have too: options are pasted from one app into another.
+    Migration("debug_logging", "0.1.0", _debug_logging),
+)
 """Oldest first, as a later one may change what an earlier one gave.
 
 The Supervisor removes every option that config.yaml's schema does not have before the app can see it. So an option that
