@@ -23,9 +23,9 @@ COPY script/_environment.py script/setup script/
 COPY wyoming_chatterbox/__init__.py wyoming_chatterbox/
 ENV PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1
 RUN if [ "${TORCH_BACKEND}" = none ]; then \
-        script/setup; \
+        script/setup --http; \
     else \
-        script/setup --chatterbox --torch-backend "${TORCH_BACKEND}"; \
+        script/setup --chatterbox --http --torch-backend "${TORCH_BACKEND}"; \
     fi \
     && .venv/bin/pip uninstall --yes --quiet uv
 
@@ -39,10 +39,11 @@ ENV PATH=/opt/wyoming-chatterbox/.venv/bin:$PATH \
     XDG_CACHE_HOME=/data/cache \
     HF_HOME=/data/cache/huggingface \
     NUMBA_CACHE_DIR=/tmp/numba \
+    WYOMING_CHATTERBOX_DATA_DIR=/data \
     WYOMING_CHATTERBOX_DOWNLOAD_DIR=/data/models
 WORKDIR /data
 VOLUME ["/data"]
-EXPOSE 10200/tcp
+EXPOSE 10200/tcp 10201/tcp
 USER 10200:10200
 
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 \

@@ -29,7 +29,9 @@ LOOPBACK = "tcp://127.0.0.1:0"
 
 def settings(**changes: Any) -> Settings:
     """Settings for a server that a test starts: loopback, a free port, nothing on the LAN."""
-    return Settings(**{"uri": (LOOPBACK,), "zeroconf": False, "generation": GenerationSettings(), **changes})
+    return Settings(
+        **{"uri": (LOOPBACK,), "zeroconf": False, "cache_size": 0, "generation": GenerationSettings(), **changes}
+    )
 
 
 @dataclass
@@ -201,7 +203,8 @@ class Process:
 def environment(**changes: str) -> dict[str, str]:
     """This process's environment without what would configure a server."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("WYOMING_CHATTERBOX_")}
-    return {**clean, "PYTHONPATH": str(ROOT), **changes}
+    # Nor may a test hear what another one said.
+    return {**clean, "PYTHONPATH": str(ROOT), "WYOMING_CHATTERBOX_CACHE_SIZE": "0", **changes}
 
 
 @contextlib.contextmanager

@@ -49,6 +49,7 @@ CHANGES = [
     ("cfg_weight", 0, {"cfg_weight": 0.0}),
     ("temperature", 0.05, {"temperature": 0.05}),
     ("sentence_silence", 1.5, {"sentence_silence": 1.5}),
+    ("http", True, {"http_uri": "http://0.0.0.0:10201"}),
     ("log_level", "DEBUG", {"log_level": "DEBUG"}),
 ]
 """An option, what the user sets, and the settings that change by it."""
@@ -96,6 +97,7 @@ BAD = [
     ({"model": "auto"}, "model: 'auto' is not for the app (allowed: embedded, original)"),
     ({"voice": 7}, "voice: 7 is not a valid value"),
     ({"voice": ["anna"]}, "voice: ['anna'] is not a valid value"),
+    ({"http": "http://0.0.0.0:80"}, "http: 'http://0.0.0.0:80' is not a valid value (allowed: true, false)"),
     ({"log_level": "chatty"}, "log_level: 'chatty' is unknown"),
     ([], "holds no JSON object of options"),
     ("{", "cannot be read: Expecting property name"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import itertools
 import json
@@ -31,6 +32,8 @@ from script.benchmarks.progress import Progress
 from tests.checkpoint_fixture import SKIP_REASON
 from tests.serving import ROOT, environment
 from wyoming_chatterbox.engine import upstream
+from wyoming_chatterbox.engine.base import Cancel
+from wyoming_chatterbox.engine.worker import EngineWorker
 
 RATE = seams.RATE
 DECODERS = ["upstream", "exact", "balanced", "fast"]
@@ -82,11 +85,35 @@ def test_utterances_take_turns() -> None:
             yield np.zeros(2 * 100)
 
     row = take_turns([lambda: speak(2), lambda: speak(3)], 100, clock=lambda: float(next(times)))
-    # Begun at 0; chunks of 2 s, of one at 1 and 3, of the other at 2, 4 and 5; over at 6.
-    assert (row["at_once"], row["first_audio_s"], row["first_audio_max_s"]) == (2, 1.5, 2.0)
-    assert row["rtf"] == pytest.approx((3 / 4 + 5 / 6) / 2)
+    # Begun at 0; chunks of 2 s, of one at 1 and 2, of the other at 3, 4 and 5; over at 6.
+    assert (row["at_once"], row["first_audio_s"], row["first_audio_max_s"]) == (2, 2.0, 3.0)
+    assert row["rtf"] == pytest.approx((2 / 4 + 5 / 6) / 2)
     assert row["audio_per_s"] == pytest.approx(10 / 6)
     assert (row["underruns"], row["total_s"]) == (0, 6)
+
+
+async def test_they_take_turns_as_in_the_server() -> None:
+    """The engine's thread and the benchmark go on with one sentence until its end."""
+    done: list[str] = []
+
+    def speak(name: str) -> Iterator[Any]:
+        for _ in range(3):
+            done.append(name)
+            yield np.zeros(100)
+
+    take_turns([lambda: speak("a"), lambda: speak("b")], 100)
+    worker, measured = EngineWorker("turns"), list(done)
+    done.clear()
+
+    async def listen(name: str) -> None:
+        async for _ in worker.stream(lambda: speak(name), Cancel()):
+            pass
+
+    try:
+        await asyncio.gather(listen("a"), listen("b"))
+    finally:
+        worker.close()
+    assert measured == done == ["a"] * 3 + ["b"] * 3
 
 
 # Seams
@@ -338,20 +365,15 @@ def test_the_plot_shows_underruns(tmp_path: Path) -> None:
 # A GPU's part, as far as it can be seen without one
 
 
-@dataclasses.dataclass
-class _WithSwitch:
-    profile: str = "exact"
-    cuda_graphs: bool = True
-
-
 def test_every_profile_and_precision_is_measured_on_a_gpu() -> None:
     found = gpu.variants(["exact", "fast"])
     assert found == [
         {"profile": "exact", "dtype": "bfloat16"},
         {"profile": "exact", "dtype": "float32"},
+        {"profile": "exact", "cuda_graphs": False},
         {"profile": "fast"},
+        {"profile": "fast", "cuda_graphs": False},
     ]
-    assert {"profile": "fast", "cuda_graphs": False} in gpu.variants(["fast"], _WithSwitch)
 
 
 def test_nothing_of_a_gpu_is_measured_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,7 +399,7 @@ def test_a_variant_that_fails_is_said_and_the_others_are_measured(
     weights = checkpoint.Checkpoint(tmp_path, True, True, "none")
     rows, errors = gpu.measure(weights, "cuda:0", ["exact"], Progress(), quick=False)
     assert errors == ["exact float32: out of memory"]
-    assert [row["variant"] for row in rows] == ["exact bfloat16"]
+    assert [row["variant"] for row in rows] == ["exact bfloat16", "exact cuda_graphs=False"]
     assert rows[0]["tokens_per_s"] == 350 and rows[0]["peak_vram_mb"] == 2000
     assert all(at_once == [1, 4, 16, 64] for _, at_once in asked)
 

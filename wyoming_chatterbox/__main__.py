@@ -57,8 +57,8 @@ def run() -> None:
 
 def _serve(settings: Settings) -> int:
     # Here, so that --help and --version need none of it.
-    from .protocol.listener import ListenError
     from .server import Server
+    from .sockets import ListenError
 
     async def serve() -> None:
         await Server(settings).run()
@@ -84,7 +84,17 @@ def _set_up_logging(level: str) -> None:
     )
     if level != "DEBUG":
         # Their INFO is about their own insides.
-        for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "zeroconf", "urllib3", "filelock", "numba"):
+        for noisy in (
+            "httpx",
+            "httpx2",
+            "httpcore",
+            "httpcore2",
+            "zeroconf",
+            "urllib3",
+            "filelock",
+            "numba",
+            "uvicorn",
+        ):
             logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

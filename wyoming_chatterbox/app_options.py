@@ -35,6 +35,9 @@ class Option:
     choices: tuple[str, ...] = ()
     """The allowed values, where the app offers fewer than the setting has."""
 
+    on: object = None
+    """For a switch (true or false) of the app whose setting is none: what the setting is when it is on."""
+
     @property
     def knob(self) -> Knob:
         return next(one for one in knobs_of(Settings) if one.name == (self.setting or self.name))
@@ -43,6 +46,10 @@ class Option:
         """The setting's value, or None where it keeps its default. Raises SettingsError."""
         if value == "":  # how the form writes a text that was left empty
             return None
+        if self.on is not None:
+            if not isinstance(value, bool):
+                raise SettingsError(f"{self.name}: {value!r} is not a valid value (allowed: true, false)")
+            return self.on if value else None
         taken = self.knob.taken(value)
         if self.choices and taken not in self.choices:
             raise SettingsError(f"{self.name}: {taken!r} is not for the app (allowed: {', '.join(self.choices)})")
@@ -58,6 +65,7 @@ OPTIONS = (
     Option("cfg_weight", 0.5),
     Option("temperature", 0.8),
     Option("sentence_silence", 0.25),
+    Option("http", False, setting="http_uri", on="http://0.0.0.0:10201"),
     Option("log_level", "INFO"),
 )
 """In the order of the form."""

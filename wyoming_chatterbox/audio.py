@@ -94,6 +94,26 @@ def amplify(samples: NDArray[np.float32], gain: float, *, ceiling: float = 0.97)
     return louder
 
 
+_KNEE = 0.7
+"""What is louder than this is pressed together when a voice is made louder."""
+
+
+def louder(samples: NDArray[np.float32], decibels: float) -> NDArray[np.float32]:
+    """Samples made louder, or softer where `decibels` are below 0. Peaks are rounded where they would be cut.
+
+    Every sample by itself, so that it makes no difference how a stream is cut into chunks.
+    """
+    if decibels == 0.0:
+        return samples
+    scaled: NDArray[np.float32] = samples * np.float32(10 ** (decibels / 20))
+    size = np.abs(scaled)
+    if decibels < 0.0 or float(size.max(initial=0.0)) <= _KNEE:
+        return scaled
+    room = 1.0 - _KNEE
+    rounded = _KNEE + room * np.tanh((size - _KNEE) / room)  # goes on with the same slope, ends at 1
+    return np.where(size > _KNEE, np.sign(scaled) * rounded, scaled).astype(np.float32)
+
+
 def silence(seconds: float, sample_rate: int) -> NDArray[np.float32]:
     """Silence of shape (n,)."""
     return np.zeros(round(seconds * sample_rate), dtype=np.float32)

@@ -7,6 +7,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from .app_options import read_options
@@ -71,7 +72,9 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
             raise SettingsError(f"{variable}: unknown environment variable{hint}")
         one = by_variable[variable]
         if one.repeatable:
-            values[one.name] = tuple(one.parse(part) for part in text.replace(",", " ").split())
+            # Paths may hold spaces and commas.
+            parts = text.split(os.pathsep) if one.kind is Path else text.replace(",", " ").split()
+            values[one.name] = tuple(one.parse(part) for part in parts if part)
         else:
             values[one.name] = one.parse(text)
     return values

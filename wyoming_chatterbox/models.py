@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 
@@ -11,13 +12,19 @@ from .engine.embedded import EMBEDDED_MODEL, HEART, create_embedded_engine
 from .engine.loading import without_collections
 from .settings import ComputeSettings, Settings, SettingsError
 from .speech.model import EngineFactory, Model, ModelState, Report
-from .voices.library import original_voices
+from .voices.choosing import UnknownVoice, find_voice
+from .voices.conditionals_cache import ConditionalsCache
+from .voices.library import CHATTERBOX_DEFAULT, VoiceLibrary
+from .voices.voice import Voice
 
 _LOGGER = logging.getLogger(__name__)
 
 
-def create_models(settings: Settings) -> tuple[Model, Model | None]:
+def create_models(settings: Settings, library: VoiceLibrary | None = None) -> tuple[Model, Model | None]:
     """(the model that was chosen, the embedded voice as its fallback or None). Nothing is loaded yet.
+
+    Args:
+        library: whose default voice is there as soon as the model is.
 
     Raises:
         SettingsError: the chosen model can never speak here and nothing may speak in its place.
@@ -25,16 +32,17 @@ def create_models(settings: Settings) -> tuple[Model, Model | None]:
     limit = settings.engine_timeout
     embedded = Model(EMBEDDED_MODEL, (HEART,), _make_embedded, engine_timeout=limit)
     if choose_model(settings) == EMBEDDED_MODEL:
-        if settings.reference_clip is not None:
-            _LOGGER.warning("--reference-clip is of no use to the embedded voice; it needs --model original")
+        if settings.reference_clip is not None or settings.voices_dir:
+            _LOGGER.warning(
+                "--reference-clip and --voices-dir are of no use to the embedded voice; use --model original"
+            )
         return embedded, embedded
     if not settings.fallback and not upstream.is_installed():
         raise SettingsError(f"model: 'original' cannot be used: {upstream.INSTALL_REMEDY}")
-    voices = original_voices(settings.reference_clip)
     original = Model(
         "original",
-        voices,
-        _original_factory(settings),
+        (CHATTERBOX_DEFAULT,),
+        _original_factory(settings, library),
         engine_timeout=limit,
         unload_after=settings.unload_after * 60 or None,
     )
@@ -59,18 +67,32 @@ def _make_embedded(report: Report, cancel: Cancel) -> Engine:
         return create_embedded_engine()
 
 
-def _original_factory(settings: Settings) -> EngineFactory:
+def _original_factory(settings: Settings, library: VoiceLibrary | None) -> EngineFactory:
+    cache = ConditionalsCache(settings.data / "conditionals")
+
     def make(report: Report, cancel: Cancel) -> Engine:
         from .engine.original import OriginalEngine
 
         directory = settings.model_dir or _download(settings, report, cancel)
         report(ModelState.LOADING, None)
+        voices = _voices_to_begin_with(settings, library, directory)
         with without_collections(keep=not settings.unload_after):
             return OriginalEngine.load(
-                directory, settings.device, settings.reference_clip, settings.generation.seed, _compute(settings)
+                directory, settings.device, voices, settings.generation.seed, _compute(settings), cache
             )
 
     return make
+
+
+def _voices_to_begin_with(settings: Settings, library: VoiceLibrary | None, directory: Path) -> tuple[Voice, ...]:
+    """The default voice, if it is a cloned one; where the model has no voice of its own, any."""
+    from .engine.weights import find_files
+
+    voices = library.voices if library is not None else ()
+    with contextlib.suppress(UnknownVoice):
+        if settings.default_voice is not None:
+            return (find_voice(voices, name=settings.default_voice),)
+    return () if find_files(directory).conditionals is not None else voices[:1]
 
 
 def _compute(settings: Settings) -> ComputeSettings:

@@ -7,19 +7,24 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .discovery import Advertisement
 from .models import create_models
 from .protocol.connection import Connection
 from .protocol.listener import Listener, bind, open_stdio
-from .settings import Settings
+from .settings import Settings, SettingsError
 from .speech.errors import ServerBusy, ShuttingDown
 from .speech.model import Model
 from .speech.service import SpeechService
+from .voices.library import VoiceLibrary
+from .voices.watching import keep_current
 from .waiting import within
+
+if TYPE_CHECKING:
+    from .http.server import HttpEdge
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -47,22 +52,35 @@ class Server:
     await server.shutdown()
     """
 
-    def __init__(self, settings: Settings, models: tuple[Model, Model | None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        models: tuple[Model, Model | None] | None = None,
+        library: VoiceLibrary | None = None,
+    ) -> None:
         """
         Args:
             models: (the model, its fallback), instead of those that the settings name.
+            library: the voices that the model clones, where `models` are given; None: there are none.
         """
         self._settings = settings
-        self._model, self._fallback = models if models is not None else create_models(settings)
+        if models is None:
+            library = VoiceLibrary(settings.voice_folders, settings.reference_clip)
+            models = create_models(settings, library)
+        self._model, self._fallback = models
+        self.library = None if self._model is self._fallback else library
+        """The voices that can be cloned; None where the model cannot."""
+
         self.service = SpeechService(settings, self._model, self._fallback)
         self.listeners: list[Listener] = []
         self._connections: dict[Connection, asyncio.Task[None]] = {}
         self._let_go: set[Connection] = set()  # of these, the ones that make room for others
         self._farewells: set[asyncio.Task[None]] = set()
-        self._keeping: list[asyncio.Task[None]] = []  # one for each model, see `_keep`
+        self._keeping: list[asyncio.Task[None]] = []  # what goes on in the background until the end
         self._advertisement: Advertisement | None = None
         self._stop = asyncio.Event()
         self._stdio: asyncio.Task[None] | None = None
+        self.http: HttpEdge | None = None
         self._started = time.perf_counter()
 
     async def start(self) -> None:
@@ -73,19 +91,26 @@ class Server:
 
         Raises:
             ListenError: a URI cannot be listened on; nothing is left open.
+            SettingsError: the default voice or the reference clip of the settings cannot be used.
         """
         try:
             for uri in self._settings.uri:
                 if uri != STDIO:
                     self.listeners.append(await bind(uri, self._serve_client))
+            if self._settings.http_uri is not None:
+                self.http = await _bind_http(self._settings, self.service)
             stdio = await open_stdio() if STDIO in self._settings.uri else None
             self._handle_signals()
+            await self.service.cache.open()
+            await self._look_for_voices()
             self._load_models()
             if self._fallback is not None:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await within(_EMBEDDED_SECONDS, self._unless_stopped(self._fallback.settled()))
             for listener in self.listeners:
                 await listener.serve()
+            if self.http is not None:
+                await self.http.serve()
         except BaseException:
             self._close_listeners()
             raise
@@ -93,6 +118,8 @@ class Server:
             self._stdio = asyncio.create_task(self._serve_stdio(*stdio))
         self._advertise()
         uris = [one.uri for one in self.listeners] or [STDIO]
+        if self.http is not None:
+            uris.append(self.http.uri)
         _LOGGER.info("wyoming-chatterbox %s listens on %s", __version__, ", ".join(uris))
 
     async def stopped(self) -> None:
@@ -107,10 +134,11 @@ class Server:
         """Take no further clients, let those that are served finish within the deadline, say goodbye."""
         self._close_listeners()
         goodbye = asyncio.create_task(self._withdraw())
-        await self._drain()
+        await asyncio.gather(self._drain(), self._drain_http())
         for task in self._keeping:
             task.cancel()
         await asyncio.gather(goodbye, *self._keeping, return_exceptions=True)
+        await self.service.cache.close()
         models = self._all_models()
         for model in models:
             await model.close()
@@ -157,6 +185,29 @@ class Server:
             return
         _LOGGER.info("%s: stopping", signal.Signals(number).name)
         self.stop()
+
+    async def _look_for_voices(self) -> None:
+        """Open the clips that there are (20 ms for each that is new to the machine), and look after them from now on.
+
+        Raises:
+            SettingsError: the default voice or the reference clip of the settings cannot be used.
+        """
+        library = self.library
+        if library is not None:
+            loop = asyncio.get_running_loop()
+            library.make_folders()
+            await asyncio.to_thread(library.scan, patient=False)
+            library.check_reference_clip()
+            library.on_change.append(lambda: _if_open(loop, self._offer_voices))
+            self._offer_voices()
+            first = self._settings.default_voice
+            self._keeping.append(asyncio.create_task(keep_current(library)))
+            self._keeping.append(asyncio.create_task(self._model.prepare_voices(first)))
+        self.service.check_default_voice()
+
+    def _offer_voices(self) -> None:
+        if self.library is not None:
+            self._model.offer([voice for voice in self.library.voices if voice.model == self._model.name])
 
     def _load_models(self) -> None:
         for model in self._all_models():
@@ -233,10 +284,16 @@ class Server:
     def _close_listeners(self) -> None:
         for listener in self.listeners:
             listener.close()
+        if self.http is not None:
+            self.http.close()
 
     async def _withdraw(self) -> None:
         if self._advertisement is not None:
             await self._advertisement.stop()
+
+    async def _drain_http(self) -> None:
+        if self.http is not None:
+            await self.http.drain(self._settings.shutdown_timeout, _LAST_WORDS_SECONDS)
 
     async def _drain(self) -> None:
         """Ask every connection to finish, wait for them with a deadline, then end the rest."""
@@ -253,3 +310,21 @@ class Server:
             for task in late:
                 task.cancel()
             await asyncio.wait(late, timeout=_LAST_WORDS_SECONDS)
+
+
+async def _bind_http(settings: Settings, service: SpeechService) -> HttpEdge:
+    """The HTTP edge with its address taken. Raises SettingsError where its packages are not installed."""
+    try:
+        from .http.server import HttpEdge  # here, since the light server has none of its packages
+    except ImportError as error:
+        raise SettingsError(
+            f"http_uri: its packages are not installed ({error}): "
+            "pip install 'wyoming-chatterbox[http]', or start the server with script/run"
+        ) from None
+    return await HttpEdge.bind(settings, service)
+
+
+def _if_open(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    """Call something in the event loop, from any thread; nothing where the loop is closed."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(call)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,9 +26,11 @@ _REFUSED = {
     "top_k": "does not exist in chatterbox-streaming",
     "repetition_penalty": "is fixed at 2.0 in chatterbox-streaming",
     "speed": "does not exist in chatterbox-streaming: generate_stream() has no speaking rate",
-    "audio_prompt_path": "is called --reference-clip here",
+    "audio_prompt_path": "is called --reference-clip here, or is a voice in --voices-dir",
 }
 """Settings people bring from other Chatterbox servers, and why they are refused rather than ignored."""
+
+DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT = "127.0.0.1", 10201
 
 _URIS = "allowed: tcp://HOST:PORT, unix://PATH, stdio://"
 
@@ -261,6 +264,39 @@ class GenerationSettings:
 
 
 @dataclass(frozen=True)
+class UtteranceSettings:
+    """How one utterance is spoken and what is done with its sound: the server's, its voice's, its own."""
+
+    generation: GenerationSettings
+    gain: float
+    """dB"""
+
+    sentence_silence: float
+    """Seconds."""
+
+    def changed(self, values: Mapping[str, object]) -> UtteranceSettings:
+        """These settings with some others in their place. Args and Raises: as of `GenerationSettings.changed`."""
+        if not values:
+            return self
+        known = {one.name: one for one in utterance_knobs()}
+        unknown = next((name for name in values if name not in known), None)
+        if unknown is not None:
+            raise unknown_setting(unknown, list(known))
+        own = {name: known[name].taken(value) for name, value in values.items() if hasattr(self, name)}
+        others = {name: value for name, value in values.items() if name not in own}
+        return dataclasses.replace(self, generation=self.generation.changed(others), **own)
+
+
+def utterance_knobs() -> tuple[Knob, ...]:
+    """What a voice or a request may set for an utterance."""
+    names = ("gain", "sentence_silence")
+    return (
+        *(one for one in knobs_of(GenerationSettings) if one.name != "decoder"),
+        *(one for one in knobs_of(Settings) if one.name in names),
+    )
+
+
+@dataclass(frozen=True)
 class ComputeSettings:
     """How the original model is computed: decided once, when it is loaded.
 
@@ -309,6 +345,12 @@ class ComputeSettings:
         "How much of the voice's reference clip the flow decoder hears; 0 is the profile's (10, fast: 3)",
         unit="seconds",
         bounds=(0.0, 10.0),
+        group="Speed",
+    )
+    cuda_graphs: bool = knob(
+        True,
+        "Let an NVIDIA GPU get the language model's work piece by piece, not as CUDA graphs: slower, for a driver or "
+        "a build of torch that has trouble with them",
         group="Speed",
     )
     threads: int = knob(
@@ -372,7 +414,24 @@ class Settings:
         group="Voice",
     )
     reference_clip: Path | None = knob(
-        None, "Audio file of the voice to clone; the voice is named like the file", kind=Path, group="Voice"
+        None,
+        "Audio file of a voice to clone, which becomes the default; the voice is named like the file",
+        kind=Path,
+        group="Voice",
+    )
+    voices_dir: tuple[Path, ...] = knob(
+        (),
+        "Folder of voices to clone, looked after while the server runs (default: voices in --data-dir)",
+        kind=Path,
+        group="Voice",
+        repeatable=True,
+    )
+    data_dir: Path | None = knob(
+        None,
+        "Folder for what the server keeps: voices and what was computed of them (default: "
+        "~/.local/share/wyoming-chatterbox, or under XDG_DATA_HOME)",
+        kind=Path,
+        group="Server",
     )
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)
@@ -382,6 +441,9 @@ class Settings:
         unit="Hz",
         bounds=(0, 48000),
         group="Audio",
+    )
+    gain: float = knob(
+        0.0, "Louder (or, below 0, softer); loud peaks are rounded, not cut", unit="dB", bounds=(-24, 12), group="Audio"
     )
     sentence_silence: float = knob(
         0.25, "Silence between two sentences", unit="seconds", bounds=(0.0, 5.0), group="Audio"
@@ -431,6 +493,43 @@ class Settings:
     shutdown_timeout: float = knob(
         5.0, "How long running utterances may finish after SIGTERM", unit="seconds", bounds=(0.0, 600), group="Server"
     )
+    cache_size: int = knob(
+        200,
+        "Sentences that were spoken are kept in DATA/speech up to this size (200 MB are an hour) and said again without "
+        "any work of the model; those not asked for for longest are deleted first. 0 keeps nothing",
+        unit="MB",
+        bounds=(0, 1_000_000),
+        group="Cache",
+    )
+    http_uri: str | None = knob(
+        None,
+        "Serve HTTP, WebSocket and the page too, at http://HOST:PORT; without a host at 127.0.0.1, without a port at "
+        "10201. Needs the http extra",
+        kind=str,
+        group="HTTP",
+    )
+    http_token_file: Path | None = knob(
+        None,
+        "File with the bearer tokens that clients must show, one a line, each at least 16 characters; read again "
+        "when it changes. Voices can be uploaded only where there is one",
+        kind=Path,
+        group="HTTP",
+    )
+    http_host: tuple[str, ...] = knob(
+        (),
+        "Name under which clients may ask for this server, beside localhost, this machine's name and every address: "
+        "what web pages of others could resolve to it is refused",
+        kind=str,
+        group="HTTP",
+        repeatable=True,
+    )
+    http_cors_origin: tuple[str, ...] = knob(
+        (),
+        "Origin (https://example.org) whose web pages may use this server; null is a page opened from a file",
+        kind=str,
+        group="HTTP",
+        repeatable=True,
+    )
     zeroconf: bool = knob(True, "Do not advertise the server on the LAN", group="Discovery")
     zeroconf_name: str | None = knob(
         None, "Instance name on the LAN (default: from host name, machine id and port)", kind=str, group="Discovery"
@@ -454,7 +553,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for one in knobs_of(Settings):
-            if hasattr(self, one.name) and one.name not in ("uri", "zeroconf_interface"):
+            if hasattr(self, one.name) and not one.repeatable:
                 value = getattr(self, one.name)
                 if value is not None:
                     one.check(value)
@@ -469,8 +568,48 @@ class Settings:
             raise SettingsError(f"model_dir: {str(self.model_dir)!r} is not a directory; give the one with the weights")
         if self.reference_clip is not None and not self.reference_clip.is_file():
             raise SettingsError(f"reference_clip: {str(self.reference_clip)!r} is not a file; give an audio file")
+        if self.http_uri is not None:
+            http_address(self.http_uri)
+        if self.http_token_file is not None and not self.http_token_file.is_file():
+            raise SettingsError(
+                f"http_token_file: {str(self.http_token_file)!r} is not a file; write a token of 16 characters or more "
+                "into it"
+            )
+        for origin in self.http_cors_origin:
+            check_origin(origin)
+        for folder in self.voices_dir:
+            # A folder that is still to be made is as good as an empty one; a path that is mistyped is not.
+            if not (folder.is_dir() or folder.absolute().parent.is_dir()) or folder.is_file():
+                raise SettingsError(f"voices_dir: {str(folder)!r} is not a directory; make it, or name another")
         if len(self.uri) > 1 and "stdio://" in self.uri:
             raise SettingsError("uri: 'stdio://' serves one client on standard input and cannot be combined")
+
+    @property
+    def utterance(self) -> UtteranceSettings:
+        """How an utterance is spoken whose voice and request say nothing about it."""
+        return UtteranceSettings(self.generation, self.gain, self.sentence_silence)
+
+    @property
+    def default_voice(self) -> str | None:
+        """Name of the voice for requests that choose none; None: the model's own."""
+        if self.voice is None and self.reference_clip is not None:
+            return self.reference_clip.stem
+        return self.voice
+
+    @property
+    def data(self) -> Path:
+        """Where the server keeps what it keeps; not made yet."""
+        if self.data_dir is not None:
+            return self.data_dir
+        base = os.environ.get("XDG_DATA_HOME", "")
+        if not os.path.isabs(base):  # the XDG specification: a relative path is to be ignored
+            base = os.path.expanduser("~/.local/share")
+        return Path(base if os.path.isabs(base) else "/var/lib") / "wyoming-chatterbox"
+
+    @property
+    def voice_folders(self) -> tuple[Path, ...]:
+        """Where voices are looked for, the ones that win first."""
+        return self.voices_dir or (self.data / "voices",)
 
 
 def check_uri(uri: str) -> None:
@@ -487,3 +626,23 @@ def check_uri(uri: str) -> None:
     if uri == "stdio://":
         return
     raise SettingsError(f"uri: {uri!r} is not valid ({_URIS})")
+
+
+def http_address(uri: str) -> tuple[str, int]:
+    """(host, port) to serve HTTP at. Raises SettingsError for what is not such a URI."""
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError as error:
+        raise SettingsError(f"http_uri: {uri!r} is not valid: {error} (allowed: http://HOST:PORT)") from None
+    if parts.scheme != "http" or parts.path.strip("/") or parts.query or parts.username is not None:
+        hint = "; TLS is a reverse proxy's work" if parts.scheme == "https" else ""
+        raise SettingsError(f"http_uri: {uri!r} is not valid (allowed: http://HOST:PORT{hint})")
+    return parts.hostname or DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT if port is None else port
+
+
+def check_origin(origin: str) -> None:
+    """Raise SettingsError unless it is what a browser sends as an Origin."""
+    parts = urlsplit(origin)
+    if origin != "null" and (parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}"):
+        raise SettingsError(f"http_cors_origin: {origin!r} is no origin (allowed: http://HOST:PORT, https://…, null)")

@@ -1,4 +1,4 @@
-"""Several utterances at once, as the engine's one thread speaks them: in turns, chunk by chunk."""
+"""Several utterances at once, as the engine's one thread speaks them: in turns, sentence by sentence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def take_turns(
     """Speak utterances that are all asked for at the same moment.
 
     Args:
-        make: begins each utterance; the iterator yields samples, shape (n,).
+        make: begins each utterance, which is one sentence; the iterator yields samples, shape (n,).
         sample_rate: of these samples.
         clock: seconds.
 
@@ -25,16 +25,10 @@ def take_turns(
         together make `audio_per_s` seconds of audio in one second.
     """
     started = clock()
-    waiting = [(index, begin()) for index, begin in enumerate(make)]
     arrivals: list[list[Arrival]] = [[] for _ in make]
-    while waiting:
-        going_on = []
-        for index, stream in waiting:
-            samples = next(stream, None)
-            if samples is not None:
-                arrivals[index].append((clock() - started, len(samples) / sample_rate))
-                going_on.append((index, stream))
-        waiting = going_on
+    for begin, own in zip(make, arrivals, strict=True):  # as EngineWorker: a sentence to its end, then the next one
+        for samples in begin():
+            own.append((clock() - started, len(samples) / sample_rate))
     wall = clock() - started
     firsts = [each[0][0] for each in arrivals]
     lengths = [sum(seconds for _, seconds in each) for each in arrivals]

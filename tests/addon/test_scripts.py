@@ -140,6 +140,8 @@ def test_the_run_script_starts_the_server_with_the_apps_options(tmp_path: Path) 
     env = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "WYOMING_CHATTERBOX_OPTIONS_FILE": str(options),
+        "WYOMING_CHATTERBOX_VOICES_DIR": str(tmp_path / "share" / "wyoming-chatterbox"),
+        "WYOMING_CHATTERBOX_DATA_DIR": str(tmp_path / "data"),
         "WYOMING_CHATTERBOX_ZEROCONF": "false",
         "WYOMING_CHATTERBOX_URI": "tcp://127.0.0.1:0",
     }
@@ -150,6 +152,7 @@ def test_the_run_script_starts_the_server_with_the_apps_options(tmp_path: Path) 
         server = Process(process, log)
         server.wait_for("Model embedded speaks")
         assert " DEBUG " in server.log
+        assert (tmp_path / "share" / "wyoming-chatterbox").is_dir()
         # The process that s6 watches is the server itself, so that signals reach it.
         assert server.stop(signal.SIGTERM) == 0
     finally:

@@ -20,7 +20,7 @@ from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineError, Engin
 from wyoming_chatterbox.engine.original import OriginalEngine
 from wyoming_chatterbox.engine.weights import WeightsError
 from wyoming_chatterbox.settings import GenerationSettings
-from wyoming_chatterbox.voices.library import CHATTERBOX_DEFAULT
+from wyoming_chatterbox.voices.library import CHATTERBOX_DEFAULT, create_voices
 from wyoming_chatterbox.voices.voice import Voice
 
 if not upstream.is_installed():
@@ -62,7 +62,7 @@ def high_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def engine(tiny_checkpoint: Path, high_clip: Path) -> OriginalEngine:
     """Two voices, "high" and "default". Tests leave it as it was."""
-    return OriginalEngine.load(tiny_checkpoint, "cpu", high_clip, 0)
+    return OriginalEngine.load(tiny_checkpoint, "cpu", create_voices(high_clip), 0)
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_metrics_are_printed_on_stderr_if_at_all(engine: OriginalEngine, capfd: 
 
 
 def test_loading_prints_nothing_on_stdout(tiny_checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    OriginalEngine.load(tiny_checkpoint, "cpu", tiny_checkpoint / CLIP, 0)
+    OriginalEngine.load(tiny_checkpoint, "cpu", create_voices(tiny_checkpoint / CLIP), 0)
     assert capfd.readouterr().out == ""
 
 
@@ -542,8 +542,8 @@ def test_speech_that_upstream_cuts_is_logged(
 
 def test_the_clips_voice_comes_first_and_the_built_in_one_last(engine: OriginalEngine, high_clip: Path) -> None:
     assert [voice.name for voice in engine.voices] == ["high", "default"]
-    assert engine.voices[0].reference_clip == high_clip
-    assert engine.voices[1] == CHATTERBOX_DEFAULT and CHATTERBOX_DEFAULT.reference_clip is None
+    assert engine.voices[0].clips == (high_clip,)
+    assert engine.voices[1] == CHATTERBOX_DEFAULT and CHATTERBOX_DEFAULT.clips == ()
     assert engine.sample_rate == 24_000
     assert engine.model == "original" == engine.voices[0].model
 
@@ -551,16 +551,16 @@ def test_the_clips_voice_comes_first_and_the_built_in_one_last(engine: OriginalE
 def test_a_clip_called_default_is_the_default(tiny_checkpoint: Path, tmp_path: Path) -> None:
     clip = tmp_path / "default.wav"
     write_clip(clip, seconds=2)
-    engine = OriginalEngine.load(tiny_checkpoint, "cpu", clip, 0)
-    assert [(voice.name, voice.reference_clip) for voice in engine.voices] == [("default", clip)]
+    engine = OriginalEngine.load(tiny_checkpoint, "cpu", create_voices(clip), 0)
+    assert [(voice.name, voice.clips) for voice in engine.voices] == [("default", (clip,))]
 
 
-def test_a_clip_is_read_once_and_again_when_it_changes(
+def test_a_voice_is_taken_once_whatever_it_says_and_goes_on_when_its_file_is_gone(
     own_engine: OriginalEngine, settings: GenerationSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = tmp_path / "mine.wav"
     write_clip(clip, seconds=2)
-    voice = dataclasses.replace(CHATTERBOX_DEFAULT, name="mine", reference_clip=clip)
+    (voice,) = create_voices(clip)
     tts = upstream.load_chatterbox()
     real = tts.ChatterboxTTS.prepare_conditionals
     calls = []
@@ -573,31 +573,32 @@ def test_a_clip_is_read_once_and_again_when_it_changes(
     monkeypatch.setattr(tts.ChatterboxTTS, "prepare_conditionals", counted)
     before = _speak(own_engine, voice=voice, settings=settings)
     _speak(own_engine, voice=voice, settings=dataclasses.replace(settings, exaggeration=1.0))
-    assert calls == [clip]
-
-    write_clip(clip, pitch=200, seconds=2)
-    os.utime(clip, ns=(1, 1))
-    after = _speak(own_engine, voice=voice, settings=settings)
-    assert calls == [clip, clip] and not np.array_equal(before, after)
-
+    assert len(calls) == 1
     clip.unlink()
     known = _speak(own_engine, voice=voice, settings=settings)
-    assert np.array_equal(known, after), "a voice that is known outlives its file"
-    assert len(own_engine._clips) == 1
+    assert np.array_equal(known, before), "a voice that is known outlives its file"
+
+    write_clip(clip, pitch=200, seconds=2)
+    (changed,) = create_voices(clip)
+    after = _speak(own_engine, voice=changed, settings=settings)
+    assert len(calls) == 2 and not np.array_equal(before, after)
+    own_engine.forget_voice(changed)
+    assert np.array_equal(_speak(own_engine, voice=changed, settings=settings), after) and len(calls) == 3
 
 
 def test_a_clip_that_is_not_here_is_named(engine: OriginalEngine, tmp_path: Path) -> None:
-    voice = dataclasses.replace(CHATTERBOX_DEFAULT, name="gone", reference_clip=tmp_path / "gone.wav")
-    with pytest.raises(EngineError, match=r"gone\.wav cannot be read: No such file"):
+    voice = dataclasses.replace(CHATTERBOX_DEFAULT, name="gone", clips=(tmp_path / "gone.wav",), fingerprint="0")
+    with pytest.raises(EngineError, match=r"'gone' cannot be taken from its clip gone\.wav: .* No such file"):
         next(_stream(engine, voice=voice))
 
 
 @pytest.mark.parametrize("content", [b"", b"no audio at all"])
-def test_a_clip_that_is_no_audio_fails_the_start(tiny_checkpoint: Path, tmp_path: Path, content: bytes) -> None:
+def test_a_clip_that_is_no_audio_is_named(engine: OriginalEngine, tmp_path: Path, content: bytes) -> None:
     clip = tmp_path / "broken.wav"
     clip.write_bytes(content)
-    with pytest.raises(EngineError, match=r"broken\.wav cannot be used .*5 to 15 s of clear speech"):
-        OriginalEngine.load(tiny_checkpoint, "cpu", clip, 0)
+    voice = dataclasses.replace(CHATTERBOX_DEFAULT, name="broken", clips=(clip,), fingerprint="1")
+    with pytest.raises(EngineError, match=r"'broken' cannot be taken from its clip broken\.wav: it "):
+        next(_stream(engine, voice=voice))
 
 
 def test_the_watermark_is_in_what_is_spoken(
@@ -652,7 +653,10 @@ def test_pt_files_speak_as_the_safetensors_files_do(
     derived = {name: tensor for name, tensor in derived.items() if name in checkpoint._DERIVED_BUFFERS}
     assert derived.keys() == checkpoint._DERIVED_BUFFERS
     _replace(copied / "s3gen.safetensors", {**s3gen, **derived})
-    assert np.array_equal(_speak(OriginalEngine.load(copied, "cpu", None, 0), settings=settings), plain_speech)
+    spoken = _speak(OriginalEngine.load(copied, "cpu", None, 0), settings=settings)
+    # Weights are the file's own pages, and how they are aligned there decides in which order some CPUs add up.
+    assert spoken.shape == plain_speech.shape
+    assert np.abs(spoken - plain_speech).max() < 1e-5
 
 
 def test_no_random_numbers_are_drawn_to_be_overwritten(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -707,9 +711,9 @@ def test_a_pickle_with_code_is_refused_and_not_run(copied: Path, name: str, monk
 
 def test_without_any_voice_there_is_no_engine(copied: Path) -> None:
     (copied / "conds.pt").unlink()
-    with pytest.raises(EngineUnavailable, match=r"no conds\.pt.*--reference-clip"):
+    with pytest.raises(EngineUnavailable, match=r"no conds\.pt.*--voices-dir"):
         OriginalEngine.load(copied, "cpu", None, 0)
-    engine = OriginalEngine.load(copied, "cpu", copied / CLIP, 0)
+    engine = OriginalEngine.load(copied, "cpu", create_voices(copied / CLIP), 0)
     assert [voice.name for voice in engine.voices] == ["clip"]
     with pytest.raises(EngineError, match=r"'default' is not here.*conds\.pt"):
         next(_stream(engine))

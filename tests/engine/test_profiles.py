@@ -32,7 +32,7 @@ def test_exact_is_upstreams_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = _plan(monkeypatch)
     assert (plan.token_precision, plan.flow_precision) == ("float32", "float32")
     assert (plan.flow_attention, plan.flow_steps, plan.flow_prompt) == ("full", 10, 10.0)
-    assert plan.keeps_original and not plan.parallel
+    assert plan.keeps_original and not plan.parallel and not plan.graphs
 
 
 def test_balanced_keeps_all_steps_and_the_whole_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +54,8 @@ def test_a_gpu_attends_to_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     for profile in ("exact", "balanced", "fast"):
         plan = _plan(monkeypatch, GPU, profile=profile)
         assert (plan.token_precision, plan.flow_precision, plan.flow_attention) == ("bfloat16", "float32", "full")
-        assert plan.parallel and plan.chunk_growth == 1.5
+        assert plan.parallel and plan.graphs and plan.chunk_growth == 1.5
+    assert not _plan(monkeypatch, GPU, cuda_graphs=False).graphs
     assert _plan(monkeypatch, GPU, dtype="float32").token_precision == "float32"
     plan = _plan(monkeypatch, torch.device("mps"))
     assert plan.token_precision == "float32" and plan.flow_attention == "full" and not plan.parallel

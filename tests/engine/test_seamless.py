@@ -23,7 +23,7 @@ from wyoming_chatterbox.engine.original import OriginalEngine
 from wyoming_chatterbox.engine.t3 import TokenGenerator
 from wyoming_chatterbox.engine.watermark import StreamingWatermark
 from wyoming_chatterbox.settings import ComputeSettings, GenerationSettings
-from wyoming_chatterbox.voices.library import CHATTERBOX_DEFAULT
+from wyoming_chatterbox.voices.library import CHATTERBOX_DEFAULT, create_voices
 from wyoming_chatterbox.voices.voice import Voice
 
 if not upstream.is_installed():
@@ -213,7 +213,7 @@ def test_a_clip_with_a_frame_more_than_its_tokens_loses_no_more_than_that_frame(
     for seconds in (2.0, 2.02, 2.03):
         clip = tmp_path / f"{seconds}.wav"
         write_clip(clip, seconds=seconds)
-        voice = dataclasses.replace(CHATTERBOX_DEFAULT, name="mine", reference_clip=clip)
+        voice = create_voices(clip)[0]
         frames = engine._conditionals_of(voice).gen
         more = frames["prompt_feat"].shape[1] - 2 * frames["prompt_token"].shape[1]
         lengths.add(more)
@@ -228,13 +228,12 @@ def test_a_file_that_becomes_another_voice_and_looks_as_before_is_no_danger(
 ) -> None:
     """The prompt belongs to what was computed, not to the file's name, time and size."""
     clip = tmp_path / "mine.wav"
-    voice = dataclasses.replace(CHATTERBOX_DEFAULT, name="mine", reference_clip=clip)
     heard = []
     for pitch in (120, 230):
         write_clip(clip, pitch=pitch, seconds=2.0)
         os.utime(clip, ns=(1, 1))
+        (voice,) = create_voices(clip)
         heard.append(_speak(engine, voice=voice))
-        del engine._clips[clip]
     engine._decoder._tokens._prompts.clear()
     assert np.array_equal(_speak(engine, voice=voice), heard[1])
     assert not np.array_equal(*heard)
@@ -279,6 +278,16 @@ def test_marking_piece_by_piece_is_marking_at_once(
         mark = streamed - plain
         usual = np.abs(np.diff(mark[cut - 480 : cut + 480])).max()
         assert abs(mark[cut] - mark[cut - 1]) <= usual, "no step at the join that its surroundings do not have"
+
+
+@pytest.mark.parametrize("length", [200, 480, 767, 768, 960])
+def test_a_piece_too_short_for_the_watermarks_network_is_heard(long_engine: OriginalEngine, length: int) -> None:
+    """One frame: speech of one token, of a clip that has a frame more than its tokens'."""
+    piece = np.sin(np.arange(length) / 20).astype(np.float32)
+    nothing = np.zeros(0, dtype=np.float32)
+    marked = StreamingWatermark(long_engine._model.watermarker, RATE).apply(piece, nothing)
+    assert len(marked) == length
+    assert agreement(marked, piece) > 10, "marked, and not changed otherwise"
 
 
 def test_the_watermark_is_found_in_a_stream(long_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,6 +402,12 @@ def test_what_was_said_before_changes_no_sample(tiny_checkpoint: Path, compute: 
     assert np.array_equal(_speak(used, text=text), fresh)
 
 
+@pytest.mark.parametrize("graphs", [False, True])
+def test_the_plan_says_whether_a_step_is_a_graph(engine: OriginalEngine, graphs: bool) -> None:
+    decoder = seamless.SeamlessDecoder(engine._model, dataclasses.replace(engine._plan, graphs=graphs))
+    assert decoder._tokens._graphs is graphs
+
+
 def test_converted_weights_are_not_kept_twice(tiny_checkpoint: Path) -> None:
     def size(engine: OriginalEngine) -> int:
         parts = (engine._model.t3.tfmr.layers, engine._model.s3gen.flow.decoder.estimator)
@@ -411,7 +426,7 @@ def test_two_voices_sentence_by_sentence_do_not_mix_where_their_prompts_are_kept
 ) -> None:
     clip = tmp_path / "mine.wav"
     write_clip(clip, pitch=230, seconds=2.0)
-    mine = dataclasses.replace(CHATTERBOX_DEFAULT, name="mine", reference_clip=clip)
+    mine = create_voices(clip)[0]
     engine = _loaded(tiny_checkpoint, **FAST)
     alone = {voice.name: _speak(engine, voice=voice) for voice in (CHATTERBOX_DEFAULT, mine)}
     assert not np.array_equal(*alone.values())

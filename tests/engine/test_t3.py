@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,37 @@ def test_coarser_precisions_are_close(
     assert min(errors) > 1e-5 and sum(errors) / len(errors) < most
 
 
+class _LateReader:
+    """Reads as on a GPU: what `read` returns was there when `record` was called, though the next step has begun."""
+
+    def __init__(self, torch: Any, token: Any) -> None:
+        self.asynchronous = True
+        self._token = token
+        self._recorded = -1
+
+    def record(self) -> None:
+        self._recorded = int(self._token)
+
+    def read(self) -> int:
+        return self._recorded
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+@pytest.mark.parametrize("limit", [1, 2, TOKENS, TOKENS + 1, 1000])
+def test_a_step_that_begins_before_the_last_token_is_read_changes_none(
+    model: Any, monkeypatch: pytest.MonkeyPatch, graphs: bool, limit: int
+) -> None:
+    with torch.inference_mode():
+        expected = _tokens(TokenGenerator(model.t3), model, limit=limit)
+        monkeypatch.setattr(t3, "_Reader", _LateReader)
+        ahead = TokenGenerator(model.t3, graphs=graphs)
+        with _our_logits(ahead) as passes:
+            assert _tokens(ahead, model, limit=limit) == expected
+    assert len(expected) == min(limit, TOKENS)
+    # One step too many is the price, unless the limit says that it is for nothing.
+    assert len(passes) == min(limit, TOKENS + 2)
+
+
 def test_a_step_for_graphs_says_what_the_other_says(
     generator: TokenGenerator, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,6 +311,38 @@ def test_utterances_that_take_turns_do_not_mix_and_their_cache_is_used_again(
     for each in (*options, {"seed": 1, "limit": 5}):
         _tokens(generator, model, **each)
         assert generator._free is kept, "no memory is taken for it"
+
+
+def test_threads_that_read_a_voice_for_the_first_time_at_once_keep_it_right(model: Any) -> None:
+    text = "a" * 150  # three blocks of positions without words
+    with torch.inference_mode():
+        alone = [_tokens(TokenGenerator(model.t3), model, text=text, seed=seed) for seed in (1, 2, 3)]
+        generator = TokenGenerator(model.t3)
+        generator._prompt(_conditionals(model), "a")
+    both = threading.Barrier(2, timeout=10)
+    through = generator._through
+
+    def together(hidden: Any, parts: Any, cache: Any) -> Any:
+        result = through(hidden, parts, cache)
+        if len(parts) == 1 and parts[0].row == 1:
+            both.wait()
+        return result
+
+    generator._through = together  # type: ignore[method-assign]
+    said: dict[int, list[int]] = {}
+
+    def speak(seed: int) -> None:
+        with torch.inference_mode():
+            said[seed] = _tokens(generator, model, text=text, seed=seed, prompt_key="a")
+
+    threads = [threading.Thread(target=speak, args=(seed,)) for seed in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [said.get(1), said.get(2)] == alone[:2]
+    speak(3)
+    assert said[3] == alone[2], "what was kept is right, too"
 
 
 def test_an_abandoned_utterance_gives_its_cache_back(generator: TokenGenerator, model: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,12 +80,17 @@ class Engine(Protocol):
         """The model's name in logs, metrics and Info."""
 
     @property
+    def fingerprint(self) -> str:
+        """Of all that makes its sound beside text, voice and settings: weights, how they are computed, versions. What
+        engines of one fingerprint make of the same request can stand in for one another; empty: nothing can."""
+
+    @property
     def sample_rate(self) -> int:
         """Samples per second of everything this engine makes."""
 
     @property
     def voices(self) -> tuple[Voice, ...]:
-        """The voices it speaks; the first is its default. Never empty."""
+        """The voices it has by itself, or was loaded with; the first is its default. Never empty."""
 
     def warm_up(self) -> None:
         """Do what would make the first request slower than the others."""
@@ -97,7 +102,7 @@ class Engine(Protocol):
 
         Args:
             text: one sentence, cleaned, not blank.
-            voice: one of `voices`.
+            voice: one of `voices`; of an engine that `Clones`, any voice of its model.
             settings: how to speak; what the model has no use for is not looked at.
             cancel: looked at before every unit of work (for Chatterbox: every speech token).
 
@@ -112,3 +117,21 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free what the engine holds; it is not used afterwards."""
+
+
+@runtime_checkable
+class Clones(Protocol):
+    """What an engine can do besides, that takes voices from reference clips. Its methods are as those of `Engine`."""
+
+    def prepare_voice(self, voice: Voice) -> bool:
+        """Compute what the first request for a voice would have to.
+
+        Returns:
+            Whether anything had to be computed; what is on the disk or in memory has not.
+
+        Raises:
+            EngineError: its clips cannot be used.
+        """
+
+    def forget_voice(self, voice: Voice) -> None:
+        """Drop what is kept in memory of a voice that is gone, or has changed."""

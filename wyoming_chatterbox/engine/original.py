@@ -12,24 +12,25 @@ import copy
 import logging
 import secrets
 import time
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..settings import ComputeSettings, GenerationSettings
-from ..voices.library import original_voices
+from ..voices.conditionals_cache import ConditionalsCache
+from ..voices.library import CHATTERBOX_DEFAULT, built_in
 from ..voices.voice import Voice
 from . import checkpoint, upstream
 from .base import Cancel, EngineError, EngineUnavailable, Samples, StreamMetrics
+from .conditionals import VoiceConditionals
 from .cpu import use_threads
 from .flow import TOKENS_PER_SECOND
 from .memory import trim_heap
 from .profiles import Plan, choose_plan
 from .seamless import MAX_SPEECH_TOKENS, SAMPLE_RATE, SeamlessDecoder
-from .steps import Steps, described, explained_errors
+from .steps import Steps, explained_errors
 from .timeline import Timeline
-from .weights import find_files
+from .weights import find_files, revision_of
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -44,10 +45,21 @@ _BUILT_IN = "built-in"
 """What is computed of the built-in voice is kept under this name, of a clip under what was computed of it."""
 
 
+def _forget_nothing(kept: Any) -> None:
+    """Of an engine that is closed nothing is kept."""
+
+
 class OriginalEngine:
     """Speaks with chatterbox-streaming's ChatterboxTTS. Made by `load`; see the `Engine` protocol."""
 
-    def __init__(self, model: Any, voices: tuple[Voice, ...], plan: Plan) -> None:
+    def __init__(
+        self,
+        model: Any,
+        voices: tuple[Voice, ...],
+        plan: Plan,
+        cache: ConditionalsCache | None = None,
+        revision: str = "",
+    ) -> None:
         self._model: Any = model
         """Upstream's ChatterboxTTS; its `conds` are the built-in voice's, or None."""
 
@@ -56,7 +68,8 @@ class OriginalEngine:
         self._decoder: Any = None
         """Ours; None for an engine that speaks with upstream's only."""
 
-        self._clips: dict[Path, _ClipConditionals] = {}
+        self.fingerprint = ""
+        self._cloned = VoiceConditionals(model, cache, revision, self._forget)
         self.timeline: Timeline | None = None
         """Where `--decoder seamless` writes down what it does; None: nowhere."""
 
@@ -65,18 +78,20 @@ class OriginalEngine:
         cls,
         model_dir: Path,
         device: str,
-        reference_clip: Path | None,
+        voices: Sequence[Voice] | None,
         seed: int,
         compute: ComputeSettings | None = None,
+        cache: ConditionalsCache | None = None,
     ) -> OriginalEngine:
-        """Load the weights and, where there is a reference clip, the voice it holds.
+        """Load the weights and the voices that are wanted at once.
 
         Args:
             model_dir: has the weights, as `weights.find_files` expects them.
             device: auto, cpu, mps, cuda or cuda:N.
-            reference_clip: audio file whose voice becomes the default; None leaves only the built-in one.
+            voices: cloned ones, the default first; others can be spoken with as well. None: only the built-in one.
             seed: of the noise that upstream's decoder has; -1 counts as 0, since the noise is part of the voice.
             compute: speed against fidelity; None: exact.
+            cache: where what is computed of voices is kept; None: only in memory.
 
         Raises:
             EngineUnavailable: packages, weights or the device are missing.
@@ -90,17 +105,21 @@ class OriginalEngine:
             torch = upstream.load_torch()
             torch.cuda.set_device(torch.device(device).index or 0)
         model = checkpoint.load_model(files, device, max(seed, 0))
-        voices = [voice for voice in original_voices(reference_clip) if voice.reference_clip or model.conds is not None]
+        own = (CHATTERBOX_DEFAULT,) if model.conds is not None else ()
+        voices = (*(voices or ()), *built_in(own, voices or ()))
         if not voices:
-            raise EngineUnavailable(f"{model_dir} has no conds.pt, the built-in voice: add it or give --reference-clip")
+            raise EngineUnavailable(
+                f"{model_dir} has no conds.pt, the built-in voice: add it, or a voice of your own (--voices-dir)"
+            )
         plan = choose_plan(compute or ComputeSettings(), model.t3.device)
         _LOGGER.info("Profile %s: %s", (compute or ComputeSettings()).profile, plan)
         with upstream.load_torch().no_grad():
-            engine = cls(model, tuple(voices), plan)
+            engine = cls(model, voices, plan, cache, revision_of(files))
+            engine.fingerprint = f"{files.fingerprint()} {device} {max(seed, 0)} {plan} {compute}"
             engine._decoder = SeamlessDecoder(model, plan)
             checkpoint.drop_converted(model, plan.token_precision, plan.flow_precision)
         trim_heap()  # of what loading used and gave back
-        if reference_clip is not None:
+        if voices[0].clips:
             engine._conditionals_of(voices[0])
         return engine
 
@@ -138,11 +157,12 @@ class OriginalEngine:
         if self._model is None:
             raise EngineError("the engine is closed")
         self._check_length(text)
-        conditionals = self._with_exaggeration(self._conditionals_of(voice), settings.exaggeration)
+        kept, key = self._kept_of(voice)
+        conditionals = self._with_exaggeration(kept, settings.exaggeration)
         if settings.decoder == "upstream":
             stream = self._upstream(text, conditionals, settings, cancel)
         else:
-            stream = self._seamless(text, conditionals, voice, settings, cancel)
+            stream = self._seamless(text, conditionals, key, settings, cancel)
         worked = time.perf_counter() - started
         chunks = samples_made = 0
         first = 0.0
@@ -165,13 +185,10 @@ class OriginalEngine:
             )
 
     def _seamless(
-        self, text: str, conditionals: Any, voice: Voice, settings: GenerationSettings, cancel: Cancel
+        self, text: str, conditionals: Any, key: Any, settings: GenerationSettings, cancel: Cancel
     ) -> Generator[Samples, None, None]:
         """Our own decoding."""
         seed = secrets.randbelow(2**31) if settings.seed < 0 else settings.seed
-        # These very conditionals: a clip that changed has others.
-        clip = voice.reference_clip
-        key = _BUILT_IN if clip is None else self._clips[clip]
         stream = self._decoder.stream(text, conditionals, settings, seed, cancel, key, self.timeline)
         with contextlib.closing(stream):
             while True:
@@ -216,10 +233,24 @@ class OriginalEngine:
                 len(text),
             )
 
+    def prepare_voice(self, voice: Voice) -> bool:
+        """Compute what the first request for a voice would have to; True if it was not there already. See `Clones`."""
+        if self._model is None:
+            raise EngineError("the engine is closed")
+        return voice.clips != () and self._cloned.take(voice)[1]
+
+    def forget_voice(self, voice: Voice) -> None:
+        """Drop what is kept of a voice in memory."""
+        self._cloned.forget(voice.fingerprint)
+
+    def _forget(self, kept: Any) -> None:
+        if self._decoder is not None:
+            self._decoder.forget(kept)
+
     def close(self) -> None:
         """Drop the model; `memory.give_back()` returns its memory to the system."""
         self._model = self._decoder = None
-        self._clips.clear()
+        self._cloned = VoiceConditionals(None, None, "", _forget_nothing)
 
     def _check_length(self, text: str) -> None:
         """Raise EngineError for a text that upstream would answer with an IndexError, or with another text."""
@@ -234,43 +265,17 @@ class OriginalEngine:
             )
 
     def _conditionals_of(self, voice: Voice) -> Any:
-        """The voice's conditionals (upstream's Conditionals, at some exaggeration); not to be changed.
+        """The voice's conditionals (upstream's Conditionals, at some exaggeration); not to be changed."""
+        return self._kept_of(voice)[0]
 
-        Those of a clip are computed once, and again when the file changes.
-        """
-        clip = voice.reference_clip
-        if clip is None:
-            if self._model.conds is None:
-                raise EngineError(f"voice {voice.name!r} is not here: the weights came without conds.pt")
-            return self._model.conds
-        kept = self._clips.get(clip)
-        try:
-            facts = clip.stat()
-            version = (facts.st_mtime_ns, facts.st_size)
-        except OSError as error:
-            if kept is not None:  # a voice that is known goes on speaking when its file goes away
-                return kept.conditionals
-            raise EngineError(f"reference clip {clip} cannot be read: {error.strerror}") from error
-        if kept is None or kept.version != version:
-            if kept is not None and self._decoder is not None:
-                self._decoder.forget(kept)
-            kept = _ClipConditionals(version, self._computed_conditionals(clip))
-            self._clips[clip] = kept
-        return kept.conditionals
-
-    def _computed_conditionals(self, clip: Path) -> Any:
-        torch = upstream.load_torch()
-        view = copy.copy(self._model)  # upstream stores the result in `conds` of the object it is called on
-        started = time.perf_counter()
-        try:
-            with torch.no_grad():
-                view.prepare_conditionals(clip)
-        except Exception as error:
-            raise EngineError(
-                f"reference clip {clip} cannot be used ({described(error)}); give 5 to 15 s of clear speech as WAV"
-            ) from error
-        _LOGGER.info("Took the voice of %s in %.1f s", clip, time.perf_counter() - started)
-        return view.conds
+    def _kept_of(self, voice: Voice) -> tuple[Any, Any]:
+        """(the voice's conditionals, what they are known by where something is kept of them)."""
+        if voice.clips:
+            kept = self._cloned.of(voice)
+            return kept.conditionals, kept
+        if self._model.conds is None:
+            raise EngineError(f"voice {voice.name!r} is not here: the weights came without conds.pt")
+        return self._model.conds, _BUILT_IN
 
     def _with_exaggeration(self, conditionals: Any, exaggeration: float) -> Any:
         """A copy that one call may do with as it likes: upstream writes into both parts."""
@@ -282,13 +287,3 @@ class OriginalEngine:
             emotion_adv=torch.full((1, 1, 1), exaggeration),
         ).to(device=self._model.device)
         return tts.Conditionals(t3, dict(conditionals.gen))
-
-
-@dataclass(frozen=True, eq=False)
-class _ClipConditionals:
-    """Equal only to itself: what was computed from another file, or at another time, is another voice."""
-
-    version: tuple[int, int]
-    """The file's modification time (ns) and size (bytes) they were computed from."""
-
-    conditionals: Any

@@ -73,6 +73,9 @@ class Plan:
     parallel: bool
     """Whether tokens are made in a thread of their own while others are decoded."""
 
+    graphs: bool
+    """Whether a step of the language model is a CUDA graph."""
+
     @property
     def keeps_original(self) -> bool:
         """Whether upstream's own modules can still be used: nothing of them was converted."""
@@ -114,6 +117,7 @@ def choose_plan(settings: ComputeSettings, device: Any) -> Plan:
         chunk_growth=(4.0 if dear_chunks else _GROWTH[profile]) if cpu else 1.5,
         short_at_once=dear_chunks,
         parallel=device.type == "cuda",
+        graphs=device.type == "cuda" and settings.cuda_graphs,
     )
 
 

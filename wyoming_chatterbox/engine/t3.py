@@ -145,7 +145,7 @@ class TokenGenerator:
         self._prompts: OrderedDict[Any, _Prompt] = OrderedDict()
         self._free: _Cache | None = None
         self._lock = threading.Lock()
-        """Of these two: utterances may be in threads of their own."""
+        """Of these two, and of a prompt's blocks: utterances may be in threads of their own."""
 
         self.stop_token: int = t3.hp.stop_speech_token
         valid = self._torch.zeros(t3.hp.speech_tokens_dict_size, dtype=self._torch.bool)
@@ -367,7 +367,10 @@ class TokenGenerator:
                 # Whole blocks, whatever this text needs: what is too much lies behind it, and is overwritten.
                 positions = self._t3.text_pos_emb.emb.weight[first : first + _BLANK_BLOCK].to(self.dtype)
                 self._through(positions, (_Part(1, place.start, positions.shape[0]),), cache)
-                prompt.blank.append([kept[:, 1, :, place].clone() for kept in cache.layers])
+                computed = [kept[:, 1, :, place].clone() for kept in cache.layers]
+                with self._lock:
+                    if block == len(prompt.blank):  # another utterance's thread may have been faster
+                        prompt.blank.append(computed)
             else:
                 for kept, known in zip(cache.layers, prompt.blank[block], strict=True):
                     kept[:, 1, :, place.start : place.start + known.shape[2]] = known

@@ -16,6 +16,9 @@ CONTEXT_SECONDS = 0.4
 """Audio in front of a piece that is marked again with it: the network's reach (five convolutions of 7 frames of 10 ms
 and an STFT window of 64 ms) and room for its resampler."""
 
+_LEAST_SECONDS = 0.1
+"""Perth fails on less than half of its STFT window of 64 ms; silence makes up for what is missing."""
+
 
 class StreamingWatermark:
     """Marks one utterance, piece by piece. Perth's watermarker itself holds no state."""
@@ -36,6 +39,7 @@ class StreamingWatermark:
         if len(samples) == 0:
             return samples
         window = np.concatenate((self._before, samples, following))
+        window = np.pad(window, (0, max(0, round(_LEAST_SECONDS * self._sample_rate) - len(window))))
         start = len(self._before)
         marked = np.asarray(self._watermarker.apply_watermark(window, sample_rate=self._sample_rate), dtype=np.float32)
         self._before = window[: start + len(samples)][-round(CONTEXT_SECONDS * self._sample_rate) :]

@@ -42,9 +42,12 @@ class EngineWorker:
             job()
             del job  # a finished job must not keep its audio alive until the next one comes
 
-    async def run(self, function: Callable[[], _T]) -> _T:
-        """Run one blocking call on the thread and return what it returns or raise what it raises."""
-        results = self.stream(lambda: iter((function(),)), Cancel())
+    async def run(self, function: Callable[[], _T], timeout: float | None = None) -> _T:
+        """Run one blocking call on the thread and return what it returns or raise what it raises.
+
+        `timeout`: see `stream`.
+        """
+        results = self.stream(lambda: iter((function(),)), Cancel(), timeout)
         async for result in results:
             return result
         raise AssertionError("unreachable: the iterator has one item")

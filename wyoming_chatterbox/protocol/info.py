@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from wyoming.info import Attribution, Info, TtsProgram, TtsVoice
+from collections.abc import Iterable
+
+from wyoming.info import Attribution, Info, TtsProgram, TtsVoice, TtsVoiceSpeaker
 
 from .. import __version__
 from ..speech.service import SpeechService
@@ -24,11 +26,23 @@ def describe(service: SpeechService) -> Info:
                 attribution=Attribution(name="Resemble AI", url=_URL),
                 installed=True,
                 version=__version__,
-                voices=[_voice(voice) for voice in service.voices],
+                voices=_voices(service.voices),
                 supports_synthesize_streaming=service.streaming,
             )
         ]
     )
+
+
+def _voices(voices: Iterable[Voice]) -> list[TtsVoice]:
+    """Each voice once, with its speakers; hidden ones are left out."""
+    by_name: dict[str, TtsVoice] = {}
+    for voice in voices:
+        if voice.hidden:
+            continue
+        listed = by_name.setdefault(voice.name, _voice(voice))
+        if voice.speaker is not None:
+            listed.speakers = [*(listed.speakers or ()), TtsVoiceSpeaker(name=voice.speaker)]
+    return list(by_name.values())
 
 
 def _voice(voice: Voice) -> TtsVoice:

@@ -5,23 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import functools
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from ..engine import memory
-from ..engine.base import Cancel, Cancelled, Engine, EngineError, NothingToSay, Samples, StreamMetrics
+from ..engine.base import Cancel, Cancelled, Clones, Engine, EngineError, NothingToSay, Samples, StreamMetrics
 from ..engine.worker import EngineHung, EngineWorker
 from ..settings import GenerationSettings
+from ..voices.library import built_in
 from ..voices.voice import Voice
+from ..waiting import within
+from .preparing import Preparing
 from .usage import Usage
 
 _LOGGER = logging.getLogger(__name__)
 
 RETRY_SECONDS = (10.0, 30.0, 60.0, 300.0)
 """Pauses before another try to load a model whose failure may pass (no network yet); the last one repeats."""
+
+
+PREPARE_ANYWAY_SECONDS = 30.0
+"""So long a voice waits for a moment without speech before it is computed all the same."""
 
 
 class ModelState(enum.Enum):
@@ -79,7 +87,7 @@ class Model:
         """
         Args:
             name: the model's name in logs, metrics and Info.
-            voices: what Info lists until the engine is there and knows better; never empty.
+            voices: its own, which Info lists until the engine is there and knows better.
             factory: makes the engine.
             retry_seconds: see RETRY_SECONDS.
             engine_timeout: seconds for one chunk, after which the engine is taken to hang; None: no limit.
@@ -90,8 +98,11 @@ class Model:
         self.trouble: str | None = None
         """Why the last sentence could not be spoken; None when it could."""
 
-        self.voices = voices
-        """The voices it speaks; the first is its default. Those of an engine that is unloaded stay."""
+        self._own = voices
+        self._cloned: tuple[Voice, ...] = ()
+        self._preparing = Preparing()
+        self.fingerprint = ""
+        """The engine's; that of one that is unloaded stays. Empty before there was one."""
 
         self._factory = factory
         self._retry_seconds = retry_seconds
@@ -104,10 +115,65 @@ class Model:
         self._cancel = Cancel()
         self._engine: Engine | None = None
         self._settled = asyncio.Event()
+        self._loaded = asyncio.Event()  # an engine is there and does not hang
 
     @property
     def ready(self) -> bool:
         return self.status.state is ModelState.READY
+
+    @property
+    def voices(self) -> tuple[Voice, ...]:
+        """The voices it speaks: its own, the first of which is its default, then those of the library. They stay while
+        the engine is unloaded."""
+        return (*built_in(self._own, self._cloned), *self._cloned)
+
+    def offer(self, cloned: Sequence[Voice]) -> None:
+        """The library's voices for this model are these, from now on. What is kept of others is dropped once nobody
+        speaks with them any more."""
+        self._cloned = tuple(cloned)
+        self._preparing.offer(self._cloned)
+        self._forget_voices()
+
+    async def prepare_voices(self, first: str | None = None) -> None:
+        """Compute what requests for the library's voices need, one after the other, in the background. Ends only by
+        being cancelled.
+
+        Args:
+            first: name of the voice that is most likely to be asked for.
+        """
+        while True:
+            await self._loaded.wait()
+            await self._preparing.next(first)
+            # Speech comes first: in the middle of an utterance this would be heard as a pause.
+            with contextlib.suppress(asyncio.TimeoutError):
+                await within(PREPARE_ANYWAY_SECONDS, self._usage.idle(0.0))
+            voice = await self._preparing.next(first)
+            if self._loaded.is_set() and self._engine is not None:
+                await self._prepare(self._engine, voice)
+
+    async def _prepare(self, engine: Engine, voice: Voice) -> None:
+        started = time.perf_counter()
+        try:
+            computed = isinstance(engine, Clones) and await self._worker.run(
+                functools.partial(engine.prepare_voice, voice), self._engine_timeout
+            )
+        except EngineHung as error:
+            self._hang(str(error))
+        except Exception as error:
+            if self._engine is not engine:  # it was unloaded meanwhile
+                return
+            if not isinstance(error, EngineError):
+                _LOGGER.exception("Model %s broke on voice %s", self.name, voice.name)
+            _LOGGER.error("Voice %s cannot be spoken: %s", voice.name, error)
+            self._preparing.done(voice, failed=True)
+        else:
+            self._preparing.done(voice, time.perf_counter() - started, computed=computed)
+
+    def _forget_voices(self) -> None:
+        forgotten = self._preparing.take_forgotten()
+        if isinstance(self._engine, Clones):
+            for voice in forgotten:
+                self._worker.submit(functools.partial(self._engine.forget_voice, voice))
 
     async def load(self) -> None:
         """Load the engine and warm it up; returns when it is ready or failed for good. Never raises an error
@@ -156,8 +222,11 @@ class Model:
                 return True
             _LOGGER.error("Model %s cannot be used: %s", self.name, error)
             return False
-        self._engine, self.voices = engine, engine.voices
+        self._engine, self.fingerprint = engine, engine.fingerprint
+        self._own = tuple(voice for voice in engine.voices if not voice.clips)
+        self._preparing.again()
         self._set_status(ModelStatus(ModelState.READY))
+        self._loaded.set()
         self._settled.set()
         ended = time.perf_counter()
         _LOGGER.info(
@@ -184,6 +253,7 @@ class Model:
 
     async def _unload(self, engine: Engine) -> None:
         self._engine = None
+        self._loaded.clear()
         self._wanted.clear()
         self._set_status(ModelStatus(ModelState.UNLOADED))
 
@@ -203,14 +273,20 @@ class Model:
             _LOGGER.exception("Model %s broke while it was unloaded", self.name)
 
     @contextlib.contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Around an utterance for which this model was chosen: a model that is unloaded begins to be loaded again, and
-        one that is loaded stays."""
-        with self._usage:
-            if self.status.state is ModelState.UNLOADED:
-                self._set_status(ModelStatus(ModelState.WAITING))
-                self._wanted.set()
-            yield
+    def in_use(self, voice: Voice) -> Iterator[None]:
+        """Around an utterance for which this model was chosen: one that is loaded stays, as does what it has of the
+        voice."""
+        try:
+            with self._usage, self._preparing.using(voice):
+                yield
+        finally:
+            self._forget_voices()
+
+    def want(self) -> None:
+        """There is a sentence for it to speak: a model that is unloaded begins to be loaded again."""
+        if self.status.state is ModelState.UNLOADED:
+            self._set_status(ModelStatus(ModelState.WAITING))
+            self._wanted.set()
 
     def _set_status(self, status: ModelStatus) -> None:
         # A report that was still on its way when loading ended must not undo the end.
@@ -226,8 +302,9 @@ class Model:
 
     async def generate_stream(
         self, text: str, voice: Voice, settings: GenerationSettings, cancel: Cancel
-    ) -> AsyncGenerator[tuple[Samples, StreamMetrics, int], None]:
-        """The engine's `generate_stream()` on its thread, with the engine's sample rate.
+    ) -> AsyncGenerator[tuple[Samples, StreamMetrics, int, float], None]:
+        """The engine's `generate_stream()` on its thread, with the engine's sample rate and when it was made
+        (time.perf_counter()): it may be taken later.
 
         Raises:
             EngineError: as the engine does, or when the model is not ready.
@@ -236,12 +313,12 @@ class Model:
         if engine is None:
             raise EngineError(f"Model {self.name} is {self.status}")
         stream = self._worker.stream(
-            lambda: engine.generate_stream(text, voice, settings, cancel), cancel, self._engine_timeout
+            lambda: _stamped(engine.generate_stream(text, voice, settings, cancel)), cancel, self._engine_timeout
         )
         try:
             async with aclosing(stream) as items:
-                async for samples, metrics in items:
-                    yield samples, metrics, engine.sample_rate
+                async for samples, metrics, made in items:
+                    yield samples, metrics, engine.sample_rate, made
         except EngineHung as error:
             self._hang(str(error))
             raise
@@ -258,12 +335,14 @@ class Model:
             return
         loop = asyncio.get_running_loop()
         self.status = ModelStatus(ModelState.FAILED, error=reason)
+        self._loaded.clear()
         self._usage.begin()  # until it comes back: an engine at work is not unloaded
         _LOGGER.error("Model %s hangs: %s; it is not asked again until it comes back", self.name, reason)
 
         def came_back() -> None:
             _LOGGER.info("Model %s came back", self.name)
             self._set_status(ModelStatus(ModelState.READY))
+            self._loaded.set()
             self._usage.end()
 
         def tell() -> None:
@@ -275,6 +354,7 @@ class Model:
     async def close(self) -> None:
         """Stop loading, end the thread after the current piece of work, free the engine."""
         self._cancel.set()
+        self._loaded.clear()
         engine, self._engine = self._engine, None
         if engine is not None:
             self._worker.submit(engine.close)
@@ -283,3 +363,14 @@ class Model:
     def join(self, timeout: float) -> bool:
         """Wait (blocking) for the thread; False when it is still at work after `timeout` seconds."""
         return self._worker.join(timeout)
+
+
+def _stamped(chunks: Iterator[tuple[Samples, StreamMetrics]]) -> Iterator[tuple[Samples, StreamMetrics, float]]:
+    """Every chunk with the moment at which it was made."""
+    try:
+        for samples, metrics in chunks:
+            yield samples, metrics, time.perf_counter()
+    finally:
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            close()

@@ -1,12 +1,26 @@
-"""Which voices there are, and which one a request means."""
+"""The voices that there are: a scan of the folders, kept up to date, and the one way to add and remove some."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
+import dataclasses
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from ..settings import SettingsError
+from . import clips
+from .decoding import is_whole
+from .entries import Entry, clip_entry, find_entries
+from .errors import ClipError, Problem, VoiceError
+from .files import MAX_CLIP_BYTES, SUFFIXES, check_name, read_file
+from .looking import CUT_SHORT, SETTLE_SECONDS, Known, Looker
+from .manner import parse_manner
+from .placing import place, take_away
 from .voice import Voice
+
+_LOGGER = logging.getLogger(__name__)
 
 CHATTERBOX_DEFAULT = Voice(
     name="default",
@@ -18,77 +32,291 @@ CHATTERBOX_DEFAULT = Voice(
 )
 """The voice inside the checkpoint (conds.pt)."""
 
+CLONING_MODELS: Mapping[str, tuple[str, ...]] = {"original": ("en",)}
+"""The models that clone, and the languages they speak. The first model is that of voices which name none."""
 
-class UnknownVoice(LookupError):
-    """No such voice; the message lists what is near."""
-
-
-def clip_voice(reference_clip: Path) -> Voice:
-    """The voice cloned from a clip, named like the file."""
-    return Voice(
-        name=reference_clip.stem,
-        model="original",
-        description=f"{reference_clip.stem} (cloned)",
-        languages=("en",),
-        attribution="Resemble AI",
-        attribution_url="https://github.com/resemble-ai/chatterbox",
-        reference_clip=reference_clip,
-    )
+RESERVED_NAMES = ("embedded",)
+"""The voice that answers when no other can must be there under its own name."""
 
 
-def original_voices(reference_clip: Path | None) -> tuple[Voice, ...]:
-    """What the original model speaks as long as nobody has looked into its checkpoint."""
-    if reference_clip is None:
-        return (CHATTERBOX_DEFAULT,)
-    cloned = clip_voice(reference_clip)
-    # A clip called default.wav takes the built-in voice's place: names are unique.
-    return (cloned,) if cloned.name.casefold() == CHATTERBOX_DEFAULT.name else (cloned, CHATTERBOX_DEFAULT)
+@dataclasses.dataclass(frozen=True)
+class Scan:
+    """What a scan found."""
+
+    changed: bool
+    """The voices are not those of the scan before."""
+
+    look_again: float | None
+    """Seconds after which to scan again, for files that are still being written; None: there are none."""
 
 
-def find_voice(
-    voices: Sequence[Voice],
-    *,
-    name: str | None = None,
-    language: str | None = None,
-    speaker: str | None = None,
-    default: str | None = None,
-) -> Voice:
-    """The voice a request means.
+class VoiceLibrary:
+    """Voices in folders. Its methods block (they read files) and may be called from any thread."""
 
-    Args:
-        voices: what is offered; the first one is the default where `default` is None.
-        name: wins over the language. Capitals do not matter.
-        language: "en", "en_US" and "en-US" all find a voice for "en".
-        speaker: of the named voice; no voice has several yet.
-        default: name of the voice for requests that choose none.
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        reference_clip: Path | None = None,
+        models: Mapping[str, tuple[str, ...]] = CLONING_MODELS,
+    ) -> None:
+        """
+        Args:
+            folders: those that win first. What is added goes into the first.
+            reference_clip: one more clip, from wherever it lies; its name wins over those in the folders.
+            models: those that clone: name → languages. The first one speaks the voices that name none.
+        """
+        self.folders = tuple(folders)
+        self.on_change: list[Callable[[], None]] = []
+        """Called, in the thread of the scan, when `voices` has changed."""
+
+        self._reference_clip = reference_clip
+        self._models = models
+        self._lock = threading.RLock()
+        self._voices: tuple[Voice, ...] = ()
+        self._problems: tuple[Problem, ...] = ()
+        self._looker = Looker(models)
+        self._entries: dict[str, Known] = {}  # by the file's or folder's path
+
+    @property
+    def voices(self) -> tuple[Voice, ...]:
+        """As of the last scan, hidden ones too."""
+        return self._voices
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with files in the folders, as of the last scan."""
+        return self._problems
+
+    def make_folders(self) -> None:
+        """Make the folders that are missing; where that is not possible there are no voices."""
+        for folder in self.folders:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                _LOGGER.warning("The folder of voices %s cannot be made: %s", folder, error.strerror)
+
+    def check_reference_clip(self) -> None:
+        """Raise SettingsError where the clip that was named by itself is no voice; to be called after a scan."""
+        for problem in self._problems:
+            if self._reference_clip is not None and problem.fatal and problem.file == self._reference_clip.name:
+                raise SettingsError(f"reference_clip: {str(self._reference_clip)!r} cannot be used: {problem.message}")
+
+    def scan(self, *, patient: bool = True) -> Scan:
+        """Look at the folders, open what is new or has changed, and take over what is right.
+
+        A voice whose files are being changed stays as it was until they are whole.
+
+        Args:
+            patient: wait for files that seem to be still written; else take them as they are.
+        """
+        with self._lock:
+            entries, problems = self._find_entries()
+            known, waiting = {}, False
+            for entry in entries:
+                one = self._entries.get(os.fspath(entry.path)) or Known()
+                known[os.fspath(entry.path)] = one
+                waiting |= not one.look(entry, self._looker.look, patient)
+            self._entries = known
+            self._looker.forget_all_but(entries)
+            voices, more = self._offered(entries)
+            self._report(tuple(dict.fromkeys([*problems, *more])))
+            changed = voices != self._voices
+            if changed:
+                self._say_changes(voices)
+                self._voices = voices
+        if changed:
+            for tell in self.on_change:
+                tell()
+        return Scan(changed, SETTLE_SECONDS / 2 if waiting else None)
+
+    def add(
+        self, name: str, clip: Path | bytes, suffix: str = ".wav", *, manner: str = "", replace: bool = False
+    ) -> tuple[Voice, tuple[str, ...]]:
+        """Put a clip into the first folder, as a voice.
+
+        Args:
+            name: of the voice; its file is named so, and nothing else that is given here becomes part of a path.
+            clip: an audio file, or its content.
+            suffix: of the file's name, where it is content.
+            manner: the text of a settings file.
+            replace: whether a voice of this name may be there and give way.
+
+        Returns:
+            (the voice, warnings about its clip). It is in `voices` by now.
+
+        Raises:
+            VoiceError: the message says what is wrong with the name, the clip or the manner, and what to do.
+        """
+        name = check_name(name)
+        self._check_free(name, replace)
+        content = read_file(clip, clip.parent, MAX_CLIP_BYTES) if isinstance(clip, Path) else clip
+        suffix = (clip.suffix if isinstance(clip, Path) else suffix).lower()
+        if suffix not in SUFFIXES:
+            raise VoiceError(f"{suffix or 'a file without a suffix'} is no audio file (allowed: {', '.join(SUFFIXES)})")
+        if len(content) > MAX_CLIP_BYTES:
+            raise VoiceError(f"the clip has {len(content)} bytes, more than {MAX_CLIP_BYTES}; give a shorter one")
+        if not is_whole(content):
+            raise ClipError(CUT_SHORT)
+        warnings = clips.inspect(content, suffix).warnings
+        parse_manner(manner.encode(), tuple(self._models))
+        with self._lock:
+            self._check_free(name, replace)
+            place(self.folders[0], name, suffix, content, manner, self._entry_of(name))
+            self.scan(patient=False)
+        for voice in self._voices:
+            if voice.base == name:
+                return voice, warnings
+        raise VoiceError(f"voice {name!r} was written, but is not usable: {self._problem_of(name)}")
+
+    def remove(self, name: str) -> tuple[Path, ...]:
+        """Delete a voice's files, its settings too; only those that lie in the folders.
+
+        Returns:
+            What was deleted.
+
+        Raises:
+            VoiceError: there is no such voice, or it cannot be deleted.
+        """
+        with self._lock:
+            entry = self._entry_of(name)
+            if entry is None:
+                raise VoiceError(f"there is no voice {name!r} in {', '.join(map(str, self.folders))}")
+            if not any(entry.root == folder for folder in self.folders) or entry.path == self._reference_clip:
+                raise VoiceError(f"voice {name!r} is {entry.path}, given with --reference-clip; it is not deleted")
+            try:
+                return take_away(entry)
+            finally:
+                self.scan(patient=False)
+
+    def warnings_of(self, entry: Entry) -> tuple[str, ...]:
+        """About the clips of an entry, as far as they were looked at."""
+        known = self._entries.get(os.fspath(entry.path))
+        return known.warnings if known is not None else ()
+
+    # Looking
+
+    def _find_entries(self) -> tuple[list[Entry], list[Problem]]:
+        entries: list[Entry] = []
+        problems: list[Problem] = []
+        if self._reference_clip is not None:
+            try:
+                entries.append(clip_entry(self._reference_clip))
+            except (VoiceError, OSError) as error:
+                problems.append(Problem(self._reference_clip.name, str(error), fatal=True))
+        for folder in self.folders:
+            try:
+                found, wrong = find_entries(folder)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                problems.append(Problem(str(folder), f"it cannot be read: {error.strerror}", fatal=True))
+                continue
+            entries += found
+            problems += wrong
+        return entries, problems
+
+    def _offered(self, entries: Sequence[Entry]) -> tuple[tuple[Voice, ...], list[Problem]]:
+        """All voices of all folders, names once; and what is wrong with them."""
+        voices: list[Voice] = []
+        problems: list[Problem] = []
+        owners: dict[str, Entry] = {}
+        for entry in entries:
+            known = self._entries[os.fspath(entry.path)]
+            problems += known.problems
+            for voice in known.voices:
+                name = voice.name.casefold()
+                owner = owners.setdefault(name, entry)
+                if name in RESERVED_NAMES:
+                    problems.append(
+                        Problem(entry.shown, f"the name {voice.name!r} is that of the built-in voice; rename it", True)
+                    )
+                elif owner is not entry:
+                    problems.append(
+                        Problem(entry.shown, f"the name {voice.name!r} is taken by {owner.path}; rename one", True)
+                    )
+                else:
+                    voices.append(voice)
+        return tuple(_without_taken_aliases(voices, problems)), problems
+
+    def _report(self, problems: tuple[Problem, ...]) -> None:
+        """Log what is new."""
+        before = set(self._problems)
+        for problem in problems:
+            if problem not in before:
+                if problem.fatal:
+                    _LOGGER.error("Voice not usable: %s", problem)
+                else:
+                    _LOGGER.warning("Voice: %s", problem)
+        for problem in before - set(problems):
+            _LOGGER.info("Voice: no longer so: %s", problem)
+        self._problems = problems
+
+    def _say_changes(self, voices: Sequence[Voice]) -> None:
+        before = {(voice.name, voice.speaker): voice for voice in self._voices}
+        after = {(voice.name, voice.speaker): voice for voice in voices}
+        for what, names in (
+            ("new", [key for key in after if key not in before]),
+            ("changed", [key for key, voice in after.items() if key in before and before[key] != voice]),
+            ("gone", [key for key in before if key not in after]),
+        ):
+            if names:
+                shown = [f"{name} ({speaker})" if speaker else name for name, speaker in names]
+                _LOGGER.info("Voices %s: %s", what, ", ".join(shown))
+
+    # Adding and removing
+
+    def _entry_of(self, name: str) -> Entry | None:
+        for known in self._entries.values():
+            if known.entry is not None and known.entry.name.casefold() == name.casefold():
+                return known.entry
+        return None
+
+    def _problem_of(self, name: str) -> str:
+        for problem in self._problems:
+            if Path(problem.file).stem.casefold() == name.casefold():
+                return str(problem)
+        return "see the log"
+
+    def _check_free(self, name: str, replace: bool) -> None:
+        if name.casefold() in RESERVED_NAMES:
+            raise VoiceError(f"the name {name!r} is that of the built-in voice; choose another one")
+        entry = self._entry_of(name)
+        if entry is not None and not replace:
+            raise VoiceError(f"there is a voice {entry.name!r} already; remove it first, or choose another name")
+        if entry is not None and (not self.folders or entry.root != self.folders[0]):
+            raise VoiceError(f"voice {entry.name!r} is {entry.path}, which is not replaced; choose another name")
+        if not self.folders:
+            raise VoiceError("there is no folder of voices; start with --voices-dir")
+
+
+def built_in(own: Sequence[Voice], cloned: Sequence[Voice]) -> tuple[Voice, ...]:
+    """Of a model's own voices those whose names no cloned voice has taken."""
+    taken = {voice.name.casefold() for voice in cloned}
+    return tuple(voice for voice in own if voice.name.casefold() not in taken)
+
+
+def create_voices(clip: Path) -> tuple[Voice, ...]:
+    """The voice of one clip, as the library would make it of --reference-clip.
 
     Raises:
-        UnknownVoice: nothing fits; the message names what was asked for and what there is.
+        VoiceError: the clip cannot be used; the message names it.
     """
-    by_name = {voice.name.casefold(): voice for voice in reversed(voices)}
-    if name is not None:
-        found = by_name.get(name.casefold())
-        if found is None:
-            near = difflib.get_close_matches(name.casefold(), by_name, n=3)
-            offered = ", ".join(by_name[one].name for one in near) or ", ".join(voice.name for voice in voices)
-            raise UnknownVoice(f"There is no voice {name!r}; {'near names' if near else 'there are'}: {offered}")
-        if speaker is not None and speaker.casefold() != found.name.casefold():
-            raise UnknownVoice(f"Voice {found.name!r} has no speaker {speaker!r}; leave the speaker out")
-        return found
-    preferred = by_name[default.casefold()] if default is not None and default.casefold() in by_name else voices[0]
-    if language is None or _speaks(preferred, language):
-        return preferred
+    library = VoiceLibrary((), clip)
+    library.scan(patient=False)
+    for problem in library.problems:
+        if problem.fatal:
+            raise VoiceError(str(problem))
+    return library.voices
+
+
+def _without_taken_aliases(voices: list[Voice], problems: list[Problem]) -> list[Voice]:
+    taken = {voice.name.casefold(): voice.name for voice in reversed(voices)} | {one: one for one in RESERVED_NAMES}
+    kept = []
     for voice in voices:
-        if _speaks(voice, language):
-            return voice
-    offered = ", ".join(sorted({code for voice in voices for code in voice.languages}))
-    raise UnknownVoice(f"No voice speaks {language!r}; there are voices for: {offered}")
-
-
-def _speaks(voice: Voice, language: str) -> bool:
-    wanted = _primary(language)
-    return any(_primary(code) == wanted for code in voice.languages)
-
-
-def _primary(language: str) -> str:
-    return language.replace("_", "-").split("-")[0].casefold()
+        own = [one for one in voice.aliases if taken.setdefault(one.casefold(), voice.name) == voice.name]
+        for alias in voice.aliases:
+            if alias not in own:
+                text = f"aliases: {alias!r} is the name of another voice, {taken[alias.casefold()]}; it is left out"
+                problems.append(Problem(f"{voice.base}.yaml", text, fatal=False))
+        kept.append(dataclasses.replace(voice, aliases=tuple(own)) if len(own) < len(voice.aliases) else voice)
+    return kept

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from wyoming_chatterbox.voices.library import UnknownVoice, find_voice, original_voices
+from wyoming_chatterbox.voices.choosing import UnknownVoice, find_voice
 from wyoming_chatterbox.voices.voice import Voice
 
 
@@ -48,9 +46,3 @@ def test_what_is_not_there_is_said_with_what_is(asked: dict[str, str], message: 
     with pytest.raises(UnknownVoice) as refused:
         find_voice(VOICES, **asked)  # type: ignore[arg-type]
     assert str(refused.value) == message
-
-
-def test_a_reference_clip_is_a_voice_named_like_its_file_and_comes_first(tmp_path: Path) -> None:
-    voices = original_voices(tmp_path / "anna.wav")
-    assert [one.name for one in voices] == ["anna", "default"]
-    assert voices[0].reference_clip == tmp_path / "anna.wav"

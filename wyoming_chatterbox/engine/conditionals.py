@@ -1,0 +1,148 @@
+"""What the original model computes of a voice's clips: once, then from memory or from the disk.
+
+Conditionals are values: nothing here changes those that were given out, and a stream keeps the ones it began with.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..voices.clips import RATE, prepare
+from ..voices.conditionals_cache import Arrays, ConditionalsCache
+from ..voices.errors import VoiceError
+from ..voices.voice import Voice
+from . import upstream
+from .base import EngineError
+from .steps import described
+
+_LOGGER = logging.getLogger(__name__)
+
+MOST_KEPT = 64
+"""Voices in memory, 0.3 MB each; the others are on the disk."""
+
+_NONE_IN_GEN = "prompt_feat_len"
+"""Always None in upstream's dictionary, which has it all the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Equal only to itself: what was computed from another clip, or at another time, is another voice."""
+
+    conditionals: Any
+    """Upstream's Conditionals, at some exaggeration; not to be changed."""
+
+
+class VoiceConditionals:
+    """The conditionals of cloned voices. Its methods block and are called from one thread only."""
+
+    def __init__(
+        self, model: Any, cache: ConditionalsCache | None, revision: str, on_forget: Callable[[Kept], None]
+    ) -> None:
+        """
+        Args:
+            model: upstream's ChatterboxTTS, which is not changed.
+            cache: where they are kept; None: nowhere but in memory.
+            revision: of the model's weights.
+            on_forget: told what is not kept in memory any more.
+        """
+        self._model = model
+        self._cache = cache
+        self._revision = revision
+        self._on_forget = on_forget
+        self._kept: OrderedDict[str, Kept] = OrderedDict()  # by the voice's fingerprint
+
+    def of(self, voice: Voice) -> Kept:
+        """Those of a voice with clips.
+
+        Raises:
+            EngineError: the clips cannot be used.
+        """
+        return self.take(voice)[0]
+
+    def take(self, voice: Voice) -> tuple[Kept, bool]:
+        """(those of a voice, whether they had to be computed). Raises as `of` does."""
+        kept = self._kept.get(voice.fingerprint)
+        if kept is not None:
+            self._kept.move_to_end(voice.fingerprint)
+            return kept, False
+        conditionals = self._from_disk(voice.fingerprint)
+        computed = conditionals is None
+        if conditionals is None:
+            conditionals = self._computed(voice)
+        kept = Kept(conditionals)
+        self._kept[voice.fingerprint] = kept
+        while len(self._kept) > MOST_KEPT:
+            self.forget(next(iter(self._kept)))
+        return kept, computed
+
+    def forget(self, fingerprint: str) -> None:
+        """Drop from memory what belongs to a voice that is gone; what is on the disk stays for when it comes back."""
+        kept = self._kept.pop(fingerprint, None)
+        if kept is not None:
+            self._on_forget(kept)
+
+    def _computed(self, voice: Voice) -> Any:
+        torch = upstream.load_torch()
+        import soundfile
+
+        started = time.perf_counter()
+        clip = io.BytesIO()
+        try:
+            samples, fingerprint = prepare(voice.clips, voice.folder)
+            # As a file of floats at its own rate upstream takes it as it is.
+            soundfile.write(clip, samples, RATE, format="WAV", subtype="FLOAT")
+            clip.seek(0)
+            view = copy.copy(self._model)  # upstream stores the result in `conds` of the object it is called on
+            with torch.no_grad():
+                view.prepare_conditionals(clip)
+        except VoiceError as error:
+            raise EngineError(f"voice {voice.name!r} cannot be taken from its clip {error}") from error
+        except Exception as error:
+            raise EngineError(
+                f"voice {voice.name!r} cannot be taken from {', '.join(path.name for path in voice.clips)} "
+                f"({described(error)}); give 5 to 15 s of clear speech as WAV"
+            ) from error
+        _LOGGER.info("Took the voice %s from its clip in %.1f s", voice.name, time.perf_counter() - started)
+        if self._cache is not None:
+            # Under what was read: the file may be another one than the voice was made of.
+            self._cache.put(_arrays(view.conds), fingerprint, *self._depends_on())
+        return view.conds
+
+    def _from_disk(self, fingerprint: str) -> Any:
+        arrays = None if self._cache is None else self._cache.get(fingerprint, *self._depends_on())
+        return None if arrays is None else _conditionals(arrays, self._model.device)
+
+    def _depends_on(self) -> tuple[str, ...]:
+        """What the conditionals of a clip depend on besides it. The exaggeration is put into them for each call."""
+        return self._revision, str(self._model.device).partition(":")[0]
+
+
+def _arrays(conditionals: Any) -> Arrays:
+    torch = upstream.load_torch()
+    parts = {"t3": vars(conditionals.t3), "gen": conditionals.gen}
+    return {
+        f"{part}.{name}": value.detach().cpu().numpy()
+        for part, values in parts.items()
+        for name, value in values.items()
+        if torch.is_tensor(value)
+    }
+
+
+def _conditionals(arrays: Arrays, device: Any) -> Any:
+    """Upstream's Conditionals, or None where the arrays are not those of conditionals."""
+    tts, torch = upstream.load_chatterbox(), upstream.load_torch()
+    parts: dict[str, dict[str, Any]] = {"t3": {}, "gen": {_NONE_IN_GEN: None}}
+    for key, array in arrays.items():
+        part, _, name = key.partition(".")
+        parts.setdefault(part, {})[name] = torch.from_numpy(array)
+    try:
+        return tts.Conditionals(tts.T3Cond(**parts["t3"]), parts["gen"]).to(device)
+    except TypeError:
+        return None

@@ -1,0 +1,94 @@
+"""Which of the library's voices a model has still to compute something for, and of which it may forget it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from ..voices.voice import Voice
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Preparing:
+    """Keeps the list of what is to be done; for the event loop. Voices of one fingerprint are one."""
+
+    def __init__(self) -> None:
+        self._offered: dict[str, Voice] = {}
+        self._to_do: dict[str, Voice] = {}
+        self._users: Counter[str] = Counter()
+        self._gone: dict[str, Voice] = {}
+        self._work = asyncio.Event()
+        self._ready = self._computed = 0  # of this round
+        self._seconds = 0.0
+
+    def offer(self, voices: Sequence[Voice]) -> None:
+        """These are the voices from now on."""
+        offered = {voice.fingerprint: voice for voice in voices}
+        self._gone = {key: voice for key, voice in {**self._gone, **self._offered}.items() if key not in offered}
+        new = {key: voice for key, voice in offered.items() if key not in self._offered or key in self._to_do}
+        self._offered = offered
+        self._set(new)
+
+    def again(self) -> None:
+        """An engine was loaded that has nothing of any voice."""
+        self._gone.clear()
+        self._set(dict(self._offered))
+
+    def _set(self, to_do: dict[str, Voice]) -> None:
+        self._to_do = to_do
+        if to_do:
+            self._work.set()
+        else:
+            self._work.clear()
+
+    async def next(self, first: str | None = None) -> Voice:
+        """The voice that comes next; that of the name `first` before the others."""
+        await self._work.wait()
+        preferred = [voice for voice in self._to_do.values() if first is not None and voice.name == first]
+        return preferred[0] if preferred else next(iter(self._to_do.values()))
+
+    def done(self, voice: Voice, seconds: float = 0.0, *, computed: bool = False, failed: bool = False) -> None:
+        """A voice needs nothing any more, or cannot be helped. Says so in the log."""
+        self._to_do.pop(voice.fingerprint, None)
+        self._seconds += seconds
+        if not failed:
+            self._ready += 1
+            self._computed += computed
+            left = len(self._to_do)
+            if computed:
+                more = f", {left} more to go" if left else ""
+                _LOGGER.info("Voice %s is ready, it took %.1f s%s", voice.name, seconds, more)
+        if self._to_do:
+            return
+        if self._ready > 1:
+            _LOGGER.info(
+                "%d voices are ready: %d computed, %d from the disk; it took %.1f s",
+                self._ready,
+                self._computed,
+                self._ready - self._computed,
+                self._seconds,
+            )
+        self._ready, self._computed, self._seconds = 0, 0, 0.0
+        self._work.clear()
+
+    @contextlib.contextmanager
+    def using(self, voice: Voice) -> Iterator[None]:
+        """Around an utterance: what its voice needs is not forgotten."""
+        self._users[voice.fingerprint] += 1
+        try:
+            yield
+        finally:
+            self._users[voice.fingerprint] -= 1
+            if not self._users[voice.fingerprint]:
+                del self._users[voice.fingerprint]
+
+    def take_forgotten(self) -> list[Voice]:
+        """Voices that are gone and that nobody speaks with, once."""
+        forgotten = [voice for key, voice in self._gone.items() if key not in self._users]
+        for voice in forgotten:
+            del self._gone[voice.fingerprint]
+        return forgotten

@@ -1,0 +1,81 @@
+"""Reading files that anybody may have put into a folder of voices."""
+
+from __future__ import annotations
+
+import os
+import stat
+import unicodedata
+from pathlib import Path
+
+from .errors import ClipError, VoiceError
+
+SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
+"""What a reference clip may be."""
+
+MANNER_SUFFIXES = (".yaml", ".yml")
+
+PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle", ".npy", ".npz", ".safetensors")
+"""What other programs call a voice. Nothing here opens one: loading a pickle runs what it says."""
+
+MAX_CLIP_BYTES = 64 * 2**20
+"""A minute of 24-bit stereo at 96 kHz is 35 MB; of speech no more than a minute is looked at."""
+
+MAX_MANNER_BYTES = 64 * 2**10
+"""A page of settings is 2 kB."""
+
+MAX_NAME_CHARS = 100
+"""Half of what the protocol lets a client send for a name with its settings."""
+
+_RESERVED = '?&#/\\:*"<>|'
+"""`?` and `&` begin settings in a request; the rest cannot be in file names everywhere."""
+
+
+def check_name(name: str) -> str:
+    """A voice's name, in Unicode's composed form.
+
+    Raises:
+        VoiceError: it cannot be one; the message says why.
+    """
+    name = unicodedata.normalize("NFC", name)
+    if not name or name != name.strip() or name.startswith("."):
+        raise VoiceError(f"{name!r} cannot be a voice's name: it is empty, or begins with a dot or a space; rename it")
+    if len(name) > MAX_NAME_CHARS:
+        raise VoiceError(
+            f"a voice's name has at most {MAX_NAME_CHARS} characters, {name[:20]!r}… has {len(name)}; rename it"
+        )
+    # Surrogates are how Python spells bytes in a file name that are no UTF-8.
+    bad = next((c for c in name if c in _RESERVED or unicodedata.category(c) in ("Cc", "Cs", "Cn", "Zl", "Zp")), None)
+    if bad is not None:
+        raise VoiceError(f"a voice's name cannot contain {bad!a}; rename it")
+    return name
+
+
+def read_file(path: Path, root: Path, limit: int) -> bytes:
+    """The content of a regular file that lies in `root`, links followed.
+
+    Raises:
+        ClipError: it lies elsewhere, is no regular file, is larger than `limit` bytes, or cannot be read.
+    """
+    try:
+        real = Path(os.path.realpath(path, strict=True))
+        if not real.is_relative_to(os.path.realpath(root)):
+            raise ClipError("it is a link out of the folder of voices, which is not followed; copy the file instead")
+        # O_NONBLOCK: opening a pipe must not wait for somebody to write into it.
+        descriptor = os.open(real, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            facts = os.fstat(descriptor)
+            if not stat.S_ISREG(facts.st_mode):
+                raise ClipError("it is no regular file; give an audio file")
+            if facts.st_size > limit:
+                raise ClipError(f"it has {megabytes(facts.st_size)}, more than {megabytes(limit)}; give a shorter one")
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise ClipError(f"it cannot be read: {error.strerror}", unfinished=True) from error
+    if len(content) > limit:
+        raise ClipError(f"it grew beyond {megabytes(limit)} while it was read; give a shorter one")
+    return content
+
+
+def megabytes(size: int) -> str:
+    """A size for people."""
+    return f"{size / 2**20:.0f} MB" if size >= 2**20 else f"{size / 2**10:.0f} kB"

@@ -1,0 +1,186 @@
+"""Opening the files of a voice: what they hold, and whether they are whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from . import clips
+from .choosing import same_language
+from .clips import Clip
+from .decoding import is_whole
+from .entries import Entry, Facts
+from .errors import ClipError, Problem, VoiceError
+from .files import MAX_CLIP_BYTES, MAX_MANNER_BYTES, read_file
+from .manner import Manner, parse_manner
+from .voice import Voice
+
+SETTLE_SECONDS = 0.3
+"""A file counts as written when it did not change for so long."""
+
+_SETTLE_SECONDS_MP3 = 0.8
+"""Of an MP3 nothing says where it ends."""
+
+PATIENCE_SECONDS = 5.0
+"""For so long a file that is not whole may be one that is still copied, slowly."""
+
+CUT_SHORT = "it ends before its end: it is damaged, or was not copied to its end"
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What an entry's files hold."""
+
+    voices: tuple[Voice, ...]
+    problems: tuple[Problem, ...]
+    whole: bool
+    """No file seems to be still written."""
+
+
+class Known:
+    """An entry over time: what it was when it was last whole, and since when it has been changing."""
+
+    def __init__(self) -> None:
+        self.entry: Entry | None = None
+        self.voices: tuple[Voice, ...] = ()
+        self.problems: tuple[Problem, ...] = ()
+        self._facts: Facts | None = None  # of what was taken over
+        self._seen: Facts = ()
+        self._since = 0.0
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(problem.message for problem in self.problems if not problem.fatal)
+
+    def look(self, entry: Entry, open_files: Callable[[Entry], Look], patient: bool) -> bool:
+        """Take over what the files hold, if they are whole; False when they are to be looked at again soon."""
+        self.entry = entry
+        if entry.facts == self._facts:
+            self._seen = entry.facts
+            return True
+        now = time.monotonic()
+        if entry.facts != self._seen:
+            self._seen, self._since = entry.facts, now
+        quiet = now - self._since
+        is_mp3 = any(clip.suffix.lower() == ".mp3" for clip in entry.clips)
+        if patient and quiet < (_SETTLE_SECONDS_MP3 if is_mp3 else SETTLE_SECONDS):
+            return False
+        look = open_files(entry)
+        if patient and not look.whole and quiet < PATIENCE_SECONDS:
+            return False
+        self.voices, self.problems, self._facts = look.voices, look.problems, entry.facts
+        return True
+
+
+class Looker:
+    """Opens what has not been opened yet."""
+
+    def __init__(self, models: Mapping[str, tuple[str, ...]]) -> None:
+        """`models`: those that clone: name → languages."""
+        self._models = models
+        self._clips: dict[tuple[Facts, str], Clip | ClipError] = {}
+
+    def look(self, entry: Entry) -> Look:
+        """Open an entry's files. Raises nothing of theirs."""
+        problems: list[Problem] = []
+        whole = True
+        manner = Manner()
+        try:
+            if len(entry.manners) > 1:
+                raise VoiceError(f"there are {len(entry.manners)} settings files for {entry.shown}; leave one")
+            for path in entry.manners:
+                manner = parse_manner(read_file(path, entry.root, MAX_MANNER_BYTES), tuple(self._models))
+        except VoiceError as error:
+            problems.append(Problem(entry.manners[0].name, str(error), fatal=True))
+        found: dict[Path, Clip] = {}
+        for path in entry.clips:
+            try:
+                found[path], complete = self._clip(path, entry)
+                whole &= complete
+            except ClipError as error:
+                whole &= not error.unfinished
+                problems.append(Problem(_relative(path, entry), str(error), fatal=True))
+        warnings = [
+            Problem(_relative(path, entry), one, False) for path, clip in found.items() for one in clip.warnings
+        ]
+        voices = () if problems else self._voices_of(entry, manner, found)
+        if not problems:
+            problems += self._languages_unknown(entry, manner)
+        return Look(voices, (*problems, *warnings), whole)
+
+    def _clip(self, path: Path, entry: Entry) -> tuple[Clip, bool]:
+        facts = tuple(one for one in entry.facts if one[0] == os.fspath(path))
+        key = (facts, os.fspath(path))
+        known = self._clips.get(key)
+        if known is None:
+            try:
+                content = read_file(path, entry.root, MAX_CLIP_BYTES)
+                known = clips.inspect(content, path.suffix.lower())
+                if not is_whole(content):
+                    # Not kept: it is opened again while it may be growing.
+                    return dataclasses.replace(known, warnings=(*known.warnings, CUT_SHORT)), False
+            except ClipError as error:
+                if error.unfinished:
+                    raise
+                known = error
+            self._clips[key] = known
+        if isinstance(known, ClipError):
+            raise known
+        return known, True
+
+    def forget_all_but(self, entries: Iterable[Entry]) -> None:
+        """Forget files that are gone, or have changed."""
+        facts = {(fact,) for entry in entries for fact in entry.facts}
+        self._clips = {key: clip for key, clip in self._clips.items() if key[0] in facts}
+
+    def _voices_of(self, entry: Entry, manner: Manner, found: Mapping[Path, Clip]) -> tuple[Voice, ...]:
+        model = manner.model or next(iter(self._models))
+        spoken = self._models[model]
+        languages = manner.languages or spoken[:1]
+        title = manner.title or entry.name
+        # Home Assistant never says a language: a model of several must be told by the voice's name.
+        variants = [languages] if len(spoken) == 1 or len(languages) == 1 else [(one,) for one in languages]
+        return tuple(
+            Voice(
+                name=entry.name if number == 0 else f"{entry.name}-{variant[0]}",
+                model=model,
+                description=title if len(variants) == 1 else f"{title} ({variant[0]})",
+                languages=variant,
+                attribution=manner.attribution or "Resemble AI",
+                attribution_url=manner.url or "https://github.com/resemble-ai/chatterbox",
+                clips=paths,
+                folder=entry.root,
+                settings=manner.settings,
+                fingerprint=clips.fingerprint([found[path].fingerprint for path in paths]),
+                speaker=speaker,
+                base=entry.name,
+                aliases=manner.aliases if number == 0 else (),
+                hidden=manner.hidden,
+                licence=manner.licence,
+            )
+            for number, variant in enumerate(variants)
+            for speaker, paths in entry.speakers
+        )
+
+    def _languages_unknown(self, entry: Entry, manner: Manner) -> list[Problem]:
+        model = manner.model or next(iter(self._models))
+        foreign = [
+            code for code in manner.languages if not any(same_language(code, one) for one in self._models[model])
+        ]
+        if not foreign:
+            return []
+        speaks = ", ".join(self._models[model])
+        text = (
+            f"language: model {model} speaks {speaks} only; the voice is listed for {', '.join(foreign)} all the same"
+        )
+        return [Problem(entry.manners[0].name, text, fatal=False)]
+
+
+def _relative(path: Path, entry: Entry) -> str:
+    try:
+        return str(path.relative_to(entry.path.parent))
+    except ValueError:
+        return path.name

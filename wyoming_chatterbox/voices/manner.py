@@ -1,0 +1,206 @@
+"""NAME.yaml beside a clip: the manner in which its voice speaks."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..settings import SettingsError, utterance_knobs
+from .errors import VoiceError
+from .files import check_name
+
+_SPOKEN = (
+    "exaggeration",
+    "cfg_weight",
+    "temperature",
+    "chunk_size",
+    "chunk_growth",
+    "seed",
+    "gain",
+    "sentence_silence",
+)
+"""What a voice may change of the server's settings."""
+
+_KNOBS = {one.name: one for one in utterance_knobs() if one.name in _SPOKEN}
+
+_TAG = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}")
+"""Language, and perhaps script and region; "en", "en_US", "zh-Hant-TW"."""
+
+_MAX_TEXT = 200
+"""Characters of a title or a name of somebody: a line in a picker."""
+
+_MAX_LANGUAGES = 32
+_MAX_ALIASES = 16
+
+
+@dataclass(frozen=True)
+class Manner:
+    """What a settings file says; without one, this as it is."""
+
+    title: str = ""
+    languages: tuple[str, ...] = ()
+    model: str = ""
+    attribution: str = ""
+    url: str = ""
+    licence: str = ""
+    aliases: tuple[str, ...] = ()
+    hidden: bool = False
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+def parse_manner(content: bytes, models: tuple[str, ...]) -> Manner:
+    """Read a settings file.
+
+    Args:
+        content: UTF-8 text in YAML; empty is as good as no file.
+        models: those that can clone a voice.
+
+    Raises:
+        VoiceError: the message says all that is wrong: the keys, their values and what is allowed.
+    """
+    values = _mapping(content)
+    wrong: list[str] = []
+    taken: dict[str, Any] = {}
+    spoken: dict[str, object] = {}
+    for key, value in values.items():
+        try:
+            if key in _KNOBS:
+                spoken[key] = _KNOBS[key].taken(value)
+            elif key in _READERS:
+                name, read = _READERS[key]
+                if name in taken:
+                    raise VoiceError(f"{key}: is given twice, in two spellings; leave one out")
+                taken[name] = read(key, value)
+            else:
+                raise VoiceError(f"{key}: {_unknown(key)}")
+        except (SettingsError, VoiceError) as error:
+            wrong.append(str(error))
+    model = taken.get("model", "")
+    if model and model not in models:
+        wrong.append(f"model: {model!r} cannot clone a voice (allowed: {', '.join(models)})")
+    if not wrong:
+        try:
+            _together(spoken)
+        except SettingsError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise VoiceError("; ".join(wrong))
+    return Manner(**taken, settings=spoken)
+
+
+def _together(spoken: Mapping[str, object]) -> None:
+    """Raise SettingsError for values that no knob's bounds exclude, such as a chunk_size of 3."""
+    from ..settings import Settings
+
+    Settings().utterance.changed(spoken)
+
+
+def _mapping(content: bytes) -> dict[str, object]:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Plain values only: no tags that construct things, no anchors, no key twice."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            # A few lines of anchors that refer to each other expand to gigabytes.
+            if self.check_event(yaml.events.AliasEvent) or getattr(self.peek_event(), "anchor", None):
+                raise VoiceError("anchors and aliases (& and *) are not allowed; write the value out")
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [key.value for key, _ in node.value]
+            twice = next((key for key in keys if keys.count(key) > 1), None)
+            if twice is not None:
+                raise VoiceError(f"{twice}: is given twice; leave one out")
+            return super().construct_mapping(node, deep)
+
+    try:
+        values = yaml.load(content.decode("utf-8-sig"), Loader)
+    except UnicodeDecodeError:
+        raise VoiceError("it is not text in UTF-8; save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark is not None else ""
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise VoiceError(f"{where}it is not YAML ({reason}); write lines such as `exaggeration: 0.7`") from None
+    except (ValueError, RecursionError) as error:  # a date that does not exist, brackets in brackets
+        raise VoiceError(f"it cannot be read ({type(error).__name__}: {error}); write one value in a line") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise VoiceError("it is not a list of settings; write lines such as `exaggeration: 0.7`")
+    return values
+
+
+def _unknown(key: str) -> str:
+    known = [*_READERS, *_KNOBS]
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; known: {', '.join(sorted(known))}"
+
+
+def _text(key: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise VoiceError(f"{key}: {_shown(value)} is not a line of text; put it in quotes")
+    if len(value) > _MAX_TEXT:
+        raise VoiceError(f"{key}: has {len(value)} characters (allowed: 1 to {_MAX_TEXT})")
+    return value.strip()
+
+
+def _texts(key: str, value: object, most: int) -> tuple[str, ...]:
+    values = value if isinstance(value, list) else [value]
+    if not 1 <= len(values) <= most:
+        raise VoiceError(f"{key}: {len(values)} of them (allowed: 1 to {most})")
+    return tuple(dict.fromkeys(_text(key, one) for one in values))
+
+
+def _languages(key: str, value: object) -> tuple[str, ...]:
+    # YAML 1.1 takes a Norwegian's `no` for false.
+    values = ["no" if one is False else one for one in (value if isinstance(value, list) else [value])]
+    codes = _texts(key, values, _MAX_LANGUAGES)
+    bad = next((code for code in codes if not _TAG.fullmatch(code)), None)
+    if bad is not None:
+        raise VoiceError(f"{key}: {bad!r} is not a language (allowed: codes such as en, en-US, nb)")
+    return codes
+
+
+def _aliases(key: str, value: object) -> tuple[str, ...]:
+    try:
+        return tuple(check_name(one) for one in _texts(key, value, _MAX_ALIASES))
+    except VoiceError as error:
+        raise VoiceError(str(error) if str(error).startswith(key) else f"{key}: {error}") from None
+
+
+def _url(key: str, value: object) -> str:
+    url = _text(key, value)
+    if not url.startswith(("https://", "http://")) or " " in url:
+        raise VoiceError(f"{key}: {url!r} is not an address (allowed: https://…)")
+    return url
+
+
+def _flag(key: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise VoiceError(f"{key}: {_shown(value)} is not a valid value (allowed: true, false)")
+    return value
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 50 else f"{text[:50]}…"
+
+
+_READERS: dict[str, tuple[str, Callable[[str, object], object]]] = {
+    "title": ("title", _text),
+    "language": ("languages", _languages),
+    "languages": ("languages", _languages),
+    "model": ("model", _text),
+    "attribution": ("attribution", _text),
+    "url": ("url", _url),
+    "licence": ("licence", _text),
+    "license": ("licence", _text),
+    "aliases": ("aliases", _aliases),
+    "hidden": ("hidden", _flag),
+}
+"""By key of the file: (field of Manner, how its value is read)."""

@@ -1,0 +1,84 @@
+"""Putting a voice's files into a folder, and taking them away."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from .entries import Entry
+from .errors import VoiceError
+
+
+def place(folder: Path, name: str, suffix: str, content: bytes, manner: str, old: Entry | None) -> None:
+    """Write a clip, and a settings file where there is something in it.
+
+    Args:
+        name: of the voice, checked.
+        old: the voice in the same folder whose place it takes; None: there must be none.
+
+    Raises:
+        VoiceError: it cannot be written.
+    """
+    target = folder / f"{name}{suffix}"
+    settings = folder / f"{name}.yaml"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if free < len(content):
+            raise VoiceError(f"{folder} has {free} bytes free, the clip takes {len(content)}; make room")
+        _write(target, content, replace=old is not None)
+        if manner.strip():
+            _write(settings, manner.encode(), replace=True)
+        if old is not None:
+            new = {target, settings} if manner.strip() else {target}
+            for path in {*old.clips, *old.manners} - new:
+                path.unlink(missing_ok=True)
+            if old.path != target:
+                _remove_empty(old.path)
+    except FileExistsError:
+        raise VoiceError(f"{target.name} is in {folder} already; remove it first, or choose another name") from None
+    except OSError as error:
+        raise VoiceError(f"{target.name} cannot be written into {folder}: {error.strerror}") from error
+
+
+def take_away(entry: Entry) -> tuple[Path, ...]:
+    """Delete a voice's files, and its folder if nothing else is in it; links are deleted, not what they lead to.
+
+    Raises:
+        VoiceError: a file cannot be deleted.
+    """
+    deleted = (*entry.clips, *entry.manners)
+    try:
+        for path in deleted:
+            path.unlink(missing_ok=True)
+        _remove_empty(entry.path)
+    except OSError as error:
+        raise VoiceError(f"voice {entry.name!r} cannot be deleted: {error}") from error
+    return deleted
+
+
+def _remove_empty(path: Path) -> None:
+    """A voice's folder, if nothing is left in it."""
+    if path.is_dir() and not path.is_symlink():
+        for folder in [*(one for one in path.iterdir() if one.is_dir()), path]:
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _write(path: Path, content: bytes, *, replace: bool) -> None:
+    """Write a file that is there completely or not at all."""
+    aside = path.with_name(f".{secrets.token_hex(8)}.part")  # not looked at: it begins with a dot
+    try:
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        if not replace:
+            # Unlike a replacement this fails where somebody was faster.
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
