@@ -153,7 +153,7 @@ def test_migrations_are_carried_out_in_their_order(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="emotion: unknown setting"):
         read_options(path, migrations[::-1])
     path = written(tmp_path, {"emotion": 200})
-    with pytest.raises(SettingsError, match="exaggeration: 4.0 is out of range"):
+    with pytest.raises(SettingsError, match=r"exaggeration: 4\.0 is out of range"):
         read_options(path, migrations)
 
 

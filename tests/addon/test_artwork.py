@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
 import subprocess
 import sys
@@ -35,10 +34,9 @@ def test_they_are_drawn_by_the_script(tmp_path: Path) -> None:
 
 def test_one_other_pixel_is_noticed(tmp_path: Path) -> None:
     """Our reader of pictures sees every pixel: the one that is drawn twice differs from one with a dot on it."""
-    shutil.copy(ROOT / "script" / "artwork", tmp_path / "artwork.py")
     program = (
-        f"import sys; sys.path[:0] = [{str(ROOT / 'script')!r}, {str(tmp_path)!r}]\n"
-        "import artwork, pathlib\n"
+        f"import pathlib, sys; sys.path[:0] = [{str(ROOT / 'script')!r}]\n"
+        "from pictures import artwork\n"
         "picture = artwork.icon()\n"
         f"path = pathlib.Path({str(tmp_path / 'x.png')!r})\n"
         "path.write_bytes(artwork.png(picture))\n"
