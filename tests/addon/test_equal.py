@@ -93,6 +93,9 @@ def test_versions_are_equal() -> None:
     assert re.search(r"^## (\S+)$", (ADDON / "CHANGELOG.md").read_text(), re.M).group(1) == __version__  # type: ignore[union-attr]
     assert f"ARG BUILD_VERSION={__version__}\n" in (ADDON / "Dockerfile").read_text()
     assert f'image.version="{__version__}"' in (ROOT / "Dockerfile").read_text()
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    tags = {name: service["image"].rpartition(":")[2] for name, service in services.items()}
+    assert tags == {"wyoming-chatterbox": __version__, "gpu": f"{__version__}-cuda"}
 
 
 def test_the_repository_has_one_address() -> None:
