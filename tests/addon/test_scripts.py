@@ -133,6 +133,18 @@ def test_nobody_is_told_about_a_server_that_does_not_answer(tmp_path: Path) -> N
     assert "does not answer" in done.stderr
 
 
+def test_a_wrong_option_ends_the_waiting_early(tmp_path: Path) -> None:
+    """The server is about to halt the container, and s6 would wait until this script has ended."""
+    options = tmp_path / "options.json"
+    options.write_text('{"modell": "embedded"}')
+    counted = script("discovery/run", tmp_path)
+    counted.write_text(counted.read_text().replace("    sleep 0.5", "    echo again >&2"))
+    done = run(counted, WYOMING_CHATTERBOX_OPTIONS_FILE=str(options), WYOMING_CHATTERBOX_URI="tcp://127.0.0.1:1")
+    assert done.returncode == 0
+    assert "does not answer" in done.stderr
+    assert done.stderr.count("again") == 3
+
+
 def test_the_run_script_starts_the_server_with_the_apps_options(tmp_path: Path) -> None:
     options = tmp_path / "options.json"
     options.write_text(json.dumps({one.name: one.default for one in OPTIONS} | {"log_level": "DEBUG"}))
