@@ -67,7 +67,7 @@ def check(uri: str, timeout: float = 5.0) -> str:
     """One describe round trip.
 
     Args:
-        uri: tcp://HOST:PORT or unix://PATH, as the server listens; 0.0.0.0 and :: are asked at the loopback.
+        uri: tcp://HOST:PORT or unix://PATH, as the server listens.
         timeout: seconds for all of it.
 
     Returns:
@@ -108,8 +108,8 @@ def _connect(uri: str, timeout: float) -> socket.socket:
             client.close()
             raise
         return client
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(parts.hostname or "", parts.hostname)
-    return socket.create_connection((host or "127.0.0.1", parts.port or 0), timeout)
+    # A connection to 0.0.0.0 or :: is one to this machine itself.
+    return socket.create_connection((parts.hostname or "", parts.port or 0), timeout)
 
 
 def _receive(client: socket.socket, deadline: float) -> bytes:
