@@ -22,6 +22,7 @@ from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, Synthesize
 from wyoming_chatterbox.server import Server
 from wyoming_chatterbox.settings import GenerationSettings, Settings
 from wyoming_chatterbox.speech.model import Model
+from wyoming_chatterbox.voices.library import VoiceLibrary
 
 ROOT = Path(__file__).parent.parent
 LOOPBACK = "tcp://127.0.0.1:0"
@@ -39,16 +40,27 @@ class Running:
     server: Server
     port: int
 
+    @property
+    def http(self) -> str:
+        """Where the HTTP edge is: http://127.0.0.1:PORT."""
+        assert self.server.http is not None, "started without http_uri"
+        return self.server.http.uri
+
     def client(self) -> AsyncTcpClient:
         return AsyncTcpClient("127.0.0.1", self.port)
 
 
 @contextlib.asynccontextmanager
 async def running(
-    model: Model, fallback: Model | None = None, *, wait: bool = True, **changes: Any
+    model: Model,
+    fallback: Model | None = None,
+    *,
+    wait: bool = True,
+    library: VoiceLibrary | None = None,
+    **changes: Any,
 ) -> AsyncIterator[Running]:
     """A started server; `wait` for its model to be loaded."""
-    server = Server(settings(**changes), (model, fallback))
+    server = Server(settings(**changes), (model, fallback), library)
     await server.start()
     try:
         if wait:

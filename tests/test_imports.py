@@ -27,6 +27,7 @@ ROOMS: dict[str, set[str]] = {
     "series": {"engine", "metrics"},
     "speech": {"engine", "voices", "audio", "settings", "metrics", "waiting"},
     "models": {"speech", "engine", "voices", "settings"},
+    "commands": {"command_line", "models", "speech", "voices", "audio", "settings"},
     "discovery": {"settings", "links"},
     "protocol": {"speech", "voices", "audio", "settings", "waiting", "sockets"},
     "http": {"series", "speech", "voices", "audio", "settings", "metrics", "waiting", "sockets"},
@@ -34,7 +35,7 @@ ROOMS: dict[str, set[str]] = {
     "app_options": {"settings"},
     "command_line": {"app_options", "settings"},
     "health": {"command_line", "settings"},
-    "__main__": {"server", "sockets", "settings", "command_line"},
+    "__main__": {"server", "sockets", "settings", "command_line", "commands"},
 }
 """Each room of the package and the rooms it may import. Nothing imports upward."""
 
@@ -111,7 +112,7 @@ def test_version_loads_neither_the_edge_nor_the_voice() -> None:
         "from wyoming_chatterbox.__main__ import main\n"
         "try: main(['--version'])\n"
         "except SystemExit: pass\n"
-        "print(sorted({'numpy', 'wyoming', 'zeroconf', 'onnxruntime', 'regex'} & set(sys.modules)))"
+        "print(sorted({'numpy', 'wyoming', 'zeroconf', 'onnxruntime', 'regex', 'rich', 'yaml'} & set(sys.modules)))"
     )
     answer = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment(), timeout=60

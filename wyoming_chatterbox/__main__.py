@@ -25,8 +25,11 @@ LAST_OUTPUT_SECONDS = 10.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        settings = from_command_line(sys.argv[1:] if arguments is None else arguments, version=__version__)
+        if arguments and arguments[0] == "voices":
+            return _voices(arguments[1:])
+        settings = from_command_line(arguments, version=__version__)
     except SettingsError as error:
         return _complain(error)
     _set_up_logging(settings.log_level)
@@ -70,6 +73,13 @@ def _serve(settings: Settings) -> int:
     return 0
 
 
+def _voices(arguments: Sequence[str]) -> int:
+    from .commands import voices
+
+    _set_up_logging("CRITICAL")  # what they find they print themselves
+    return voices.run(arguments)
+
+
 def _complain(error: Exception) -> int:
     print(f"wyoming-chatterbox: {error}", file=sys.stderr)
     return EXIT_USAGE
@@ -83,6 +93,7 @@ def _set_up_logging(level: str) -> None:
         datefmt="%Y-%m-%d %H:%M:%S",
     )
     if level != "DEBUG":
+        logging.getLogger("watchfiles").setLevel(logging.WARNING)
         # Their INFO is about their own insides.
         for noisy in (
             "httpx",
@@ -94,6 +105,7 @@ def _set_up_logging(level: str) -> None:
             "filelock",
             "numba",
             "uvicorn",
+            "watchfiles",
         ):
             logging.getLogger(noisy).setLevel(logging.WARNING)
 

@@ -89,6 +89,8 @@ def _parser(version: str) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="wyoming-chatterbox",
         description="Streams Chatterbox speech to Home Assistant over the Wyoming protocol.",
+        usage="wyoming-chatterbox [--FLAG [VALUE] ...]\n"
+        "       wyoming-chatterbox voices {list,check,add,remove,preview} ...",
         epilog=f"Every flag is an environment variable too: --sample-rate is {ENVIRONMENT_PREFIX}SAMPLE_RATE.",
         allow_abbrev=False,
     )

@@ -98,7 +98,7 @@ class Server:
                 if uri != STDIO:
                     self.listeners.append(await bind(uri, self._serve_client))
             if self._settings.http_uri is not None:
-                self.http = await _bind_http(self._settings, self.service)
+                self.http = await _bind_http(self._settings, self.service, self.library)
             stdio = await open_stdio() if STDIO in self._settings.uri else None
             self._handle_signals()
             await self.service.cache.open()
@@ -312,7 +312,7 @@ class Server:
             await asyncio.wait(late, timeout=_LAST_WORDS_SECONDS)
 
 
-async def _bind_http(settings: Settings, service: SpeechService) -> HttpEdge:
+async def _bind_http(settings: Settings, service: SpeechService, library: VoiceLibrary | None) -> HttpEdge:
     """The HTTP edge with its address taken. Raises SettingsError where its packages are not installed."""
     try:
         from .http.server import HttpEdge  # here, since the light server has none of its packages
@@ -321,7 +321,7 @@ async def _bind_http(settings: Settings, service: SpeechService) -> HttpEdge:
             f"http_uri: its packages are not installed ({error}): "
             "pip install 'wyoming-chatterbox[http]', or start the server with script/run"
         ) from None
-    return await HttpEdge.bind(settings, service)
+    return await HttpEdge.bind(settings, service, library)
 
 
 def _if_open(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

@@ -495,8 +495,8 @@ class Settings:
     )
     cache_size: int = knob(
         200,
-        "Sentences that were spoken are kept in DATA/speech up to this size (200 MB are an hour) and said again without "
-        "any work of the model; those not asked for for longest are deleted first. 0 keeps nothing",
+        "Sentences that were spoken are kept in DATA/speech up to this size (200 MB are an hour) and said again "
+        "without any work of the model; those not asked for for longest are deleted first. 0 keeps nothing",
         unit="MB",
         bounds=(0, 1_000_000),
         group="Cache",

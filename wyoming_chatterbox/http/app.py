@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from .. import __version__
 from ..speech.errors import SpeechError
-from . import catalogue, health, speaking, stream
+from . import catalogue, health, speaking, stream, voices
 from .context import Context
 from .errors import InvalidRequest, MethodNotAllowed, NotFound, error_response
 from .explain import explained
@@ -36,7 +36,7 @@ def create_app(context: Context) -> FastAPI:
     )
     app.state.context = context
     health.watch(context)
-    for module in (speaking, catalogue, health, stream):
+    for module in (speaking, catalogue, voices, health, stream):
         app.include_router(module.router)
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     app.add_exception_handler(SpeechError, _on_speech_error)
@@ -63,6 +63,8 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
+    if isinstance(error.__cause__, SpeechError):  # FastAPI's word for whatever goes wrong while it reads the body
+        return error_response(error.__cause__, headers={"Connection": "close"})
     if error.status_code == 404:
         return error_response(NotFound(f"There is nothing at {request.url.path!r}"))
     if error.status_code == 405:

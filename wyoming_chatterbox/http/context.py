@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 from ..series import Series
 from ..settings import Settings
 from ..speech.service import SpeechService
+from ..voices.library import VoiceLibrary
 from .tokens import Tokens
 
 
@@ -35,6 +36,9 @@ class Context:
     settings: Settings
     service: SpeechService
     tokens: Tokens | None = None
+    library: VoiceLibrary | None = None
+    """The voices that can be cloned; None where the model cannot."""
+
     talks: set[Talk] = field(default_factory=set)
     series: Series = field(default_factory=Series)
     sockets: int = 0

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ..speech.errors import SpeechError
+from ..speech.errors import InvalidSetting, SpeechError
 
 STATUS = {
     "internal-error": 500,
@@ -29,6 +29,9 @@ STATUS = {
     "not-found": 404,
     "method-not-allowed": 405,
     "unauthorized": 401,
+    "token-needed": 403,
+    "invalid-voice": 400,
+    "cannot-clone": 409,
     "host-not-allowed": 421,
     "origin-not-allowed": 403,
     "body-too-large": 413,
@@ -70,6 +73,24 @@ class Unauthorized(SpeechError):
     code = "unauthorized"
 
 
+class TokenNeeded(SpeechError):
+    """What only clients with a token may do, on a server that has none."""
+
+    code = "token-needed"
+
+
+class InvalidVoice(SpeechError):
+    """A clip, a name or settings with which there can be no voice."""
+
+    code = "invalid-voice"
+
+
+class CannotClone(SpeechError):
+    """The server's model clones no voices."""
+
+    code = "cannot-clone"
+
+
 class HostNotAllowed(SpeechError):
     """The Host header names no name of this server: a web page of somebody else resolves to it."""
 
@@ -96,6 +117,8 @@ class BodyTimeout(SpeechError):
 
 def error_body(error: SpeechError, param: str | None = None) -> dict[str, Any]:
     """What OpenAI's clients read: {"error": {"message", "type", "param", "code"}}."""
+    if param is None and isinstance(error, InvalidSetting):
+        param = str(error).partition(":")[0]
     kind = "invalid_request_error" if STATUS[error.code] < 500 else "server_error"
     return {"error": {"message": str(error), "type": kind, "param": param, "code": error.code}}
 

@@ -18,10 +18,11 @@ def explained(errors: list[Any]) -> tuple[SpeechError, str | None]:
     first = errors[0]
     if first["type"] == "json_invalid":
         return InvalidRequest(f"The body is not JSON: {first['ctx']['error']}"), None
-    path = [str(part) for part in first["loc"] if part not in ("body", "path", "query", "start", "text", "cancel")]
+    where, path = first["loc"][:1], [str(part) for part in first["loc"][1:]]  # where: the body, or a message's type
     field = path[0] if path else None
     if field is None:
-        return InvalidRequest(f"{first['msg']}; send a JSON object with Content-Type: application/json"), None
+        remedy = "; send a JSON object with Content-Type: application/json" if where == ("body",) else ""
+        return InvalidRequest(first["msg"] + remedy), None
     if field in KNOBS or (first["type"] == "extra_forbidden" and len(path) == 1):
         try:
             _DEFAULTS.changed({field: first["input"]})

@@ -7,6 +7,7 @@ owner lets a name of their own resolve to this server's address ("DNS rebinding"
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import socket
@@ -17,6 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..speech.errors import SpeechError
+from ..voices.files import MAX_CLIP_BYTES
 from ..waiting import within
 from .context import Context
 from .errors import (
@@ -24,6 +26,7 @@ from .errors import (
     BodyTooLarge,
     HostNotAllowed,
     OriginNotAllowed,
+    TokenNeeded,
     Unauthorized,
     error_response,
 )
@@ -33,10 +36,18 @@ _LOGGER = logging.getLogger(__name__)
 MAX_BODY_BYTES = 1024 * 1024
 """A request's JSON. 20,000 characters of text, each escaped as \\ud83d\\ude00, are 240 kB."""
 
-_OPEN = ("/health", "/health/live", "/health/ready", "/openapi.json")
-"""Paths for which no token is needed, besides the page's files: they tell nothing that is said or by whom."""
+MAX_UPLOAD_BYTES = MAX_CLIP_BYTES + 64 * 1024
+"""A reference clip and the form around it."""
+
+UPLOAD_SECONDS = 300.0
+"""How long one may take; 64 MiB over a slow network's 2 Mbit/s."""
+
+_DISCARD_BYTES, _DISCARD_SECONDS = 8 * 1024 * 1024, 5.0
+"""What is taken of a body that is refused: a minute of speech as WAV. Of more the client is cut off."""
 
 _GUARDED = ("/v1/", "/audio/", "/ws/", "/api/", "/metrics")
+"""Paths for which a token is needed, where there are some. The others, the page's files and whether the server is
+healthy, tell nothing that is said or by whom."""
 
 _CORS_METHODS = "GET, POST, DELETE"
 _CORS_HEADERS = "Authorization, Content-Type"
@@ -85,13 +96,14 @@ class Guard:
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
-        body = _Body(receive, self._context.settings.event_timeout)
+        limit, seconds = MAX_BODY_BYTES, self._context.settings.event_timeout
+        if _changes_voices(scope):
+            limit, seconds = MAX_UPLOAD_BYTES, max(UPLOAD_SECONDS, seconds)
+        body = _Body(receive, limit, seconds)
         try:
             body.check_length(headers)
             await self._app(scope, body.receive, send)
         except (BodyTooLarge, BodyTimeout) as error:
-            if body.started_response:
-                raise
             await error_response(error, headers={"Connection": "close"})(scope, receive, send)
 
     def _check_host(self, headers: Headers) -> None:
@@ -111,6 +123,8 @@ class Guard:
 
     def _check_token(self, scope: Scope, headers: Headers) -> None:
         tokens = self._context.tokens
+        if tokens is None and _changes_voices(scope):
+            raise TokenNeeded("Voices are added and deleted only by clients with a token; see --http-token-file")
         if tokens is None or not scope["path"].startswith(_GUARDED):
             return
         given = _bearer(headers)
@@ -147,13 +161,12 @@ class Guard:
 class _Body:
     """A request's body on its way in, bounded in size and time."""
 
-    def __init__(self, receive: Receive, timeout: float) -> None:
+    def __init__(self, receive: Receive, limit: int, timeout: float) -> None:
         self._receive = receive
         self._left = float(timeout)
         self._size = 0
         self._complete = False
-        self.limit = MAX_BODY_BYTES
-        self.started_response = False
+        self.limit = limit
 
     def check_length(self, headers: Headers) -> None:
         """Refuse at once what says that it is too long."""
@@ -210,6 +223,20 @@ def _bearer(headers: Headers) -> str | None:
     return token.strip() if scheme.casefold() == "bearer" and token.strip() else None
 
 
+async def _discard(receive: Receive) -> None:
+    """Take in what the client is sending: one that is cut off meanwhile does not read why."""
+    taken = 0
+    while taken < _DISCARD_BYTES:
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return
+
+
+def _changes_voices(scope: Scope) -> bool:
+    return scope["type"] == "http" and scope["method"] != "GET" and str(scope["path"]).startswith("/v1/audio/voices")
+
+
 def _route(scope: Scope) -> str:
     """The route that was found for a request, as it is declared; files of the page and what is not there are one."""
     route = scope.get("route")
@@ -228,5 +255,8 @@ async def _answer_preflight(send: Send) -> None:
 
 
 async def _refuse(error: SpeechError, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http" and "expect" not in Headers(scope=scope):
+        with contextlib.suppress(asyncio.TimeoutError):
+            await within(_DISCARD_SECONDS, _discard(receive))
     response = error_response(error, headers={"Connection": "close"})
     await response(scope, receive, send)  # of a WebSocket too: Starlette answers its handshake with it

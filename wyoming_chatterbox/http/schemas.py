@@ -165,6 +165,19 @@ class VoiceList(BaseModel):
     voices: list[VoiceItem]
 
 
+class VoiceAdded(BaseModel):
+    """A voice that was added, and what could be better about its clip."""
+
+    voice: VoiceItem
+    warnings: list[str]
+
+
+class VoiceRemoved(BaseModel):
+    """The files that were deleted."""
+
+    deleted: list[str]
+
+
 class ModelVoice(BaseModel):
     """A voice as some clients read it from a model."""
 

@@ -19,6 +19,7 @@ from ..settings import Settings, http_address
 from ..sockets import bind_sockets
 from ..speech.errors import ServerBusy
 from ..speech.service import SpeechService
+from ..voices.library import VoiceLibrary
 from .app import create_app
 from .context import Context
 from .errors import error_body
@@ -48,15 +49,17 @@ _CLOSE_SECONDS = 1.0
 class HttpEdge:
     """Serves HTTP and WebSocket clients at one URI.
 
-    edge = await HttpEdge.bind(settings, service)
+    edge = await HttpEdge.bind(settings, service, library)
     await edge.serve()
     edge.close()
     await edge.drain(timeout, last_words)
     """
 
-    def __init__(self, settings: Settings, service: SpeechService, sockets: list[socket.socket]) -> None:
+    def __init__(
+        self, settings: Settings, service: SpeechService, library: VoiceLibrary | None, sockets: list[socket.socket]
+    ) -> None:
         tokens = Tokens(settings.http_token_file) if settings.http_token_file is not None else None
-        self.context = Context(settings, service, tokens)
+        self.context = Context(settings, service, tokens, library)
         self.hosts: list[str] = [one.getsockname()[0] for one in sockets]
         self.port: int = sockets[0].getsockname()[1]
         self._sockets = sockets
@@ -64,7 +67,7 @@ class HttpEdge:
         self._serving: asyncio.Task[None] | None = None
 
     @classmethod
-    async def bind(cls, settings: Settings, service: SpeechService) -> HttpEdge:
+    async def bind(cls, settings: Settings, service: SpeechService, library: VoiceLibrary | None) -> HttpEdge:
         """Take the address of --http-uri; `serve()` takes clients there.
 
         Raises:
@@ -75,7 +78,7 @@ class HttpEdge:
         host, port = http_address(settings.http_uri)
         sockets = await bind_sockets(host, port, settings.http_uri)
         try:
-            return cls(settings, service, sockets)
+            return cls(settings, service, library, sockets)
         except BaseException:
             for one in sockets:
                 one.close()

@@ -59,14 +59,13 @@ class Preparing:
             self._ready += 1
             self._computed += computed
             left = len(self._to_do)
-            if computed:
-                more = f", {left} more to go" if left else ""
-                _LOGGER.info("Voice %s is ready, it took %.1f s%s", voice.name, seconds, more)
+            if computed and left:
+                _LOGGER.info("Voices to be taken from their clips: %d more", left)
         if self._to_do:
             return
         if self._ready > 1:
             _LOGGER.info(
-                "%d voices are ready: %d computed, %d from the disk; it took %.1f s",
+                "%d voices are ready: %d were computed, %d were there; it took %.1f s",
                 self._ready,
                 self._computed,
                 self._ready - self._computed,

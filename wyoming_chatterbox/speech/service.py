@@ -114,6 +114,14 @@ class SpeechService:
             except UnknownVoice as error:
                 _LOGGER.warning("--language has no effect: %s", error)
 
+    def check(self, request: SpeechRequest) -> Voice:
+        """The voice that a request means.
+
+        Raises:
+            VoiceNotFound, InvalidSetting: as `speak` would.
+        """
+        return self._voice_and_settings(request)[0]
+
     @property
     def default_voice(self) -> Voice | None:
         """The voice of requests that choose none; None where there is no voice at all."""

@@ -85,11 +85,17 @@ def is_whole(content: bytes) -> bool:
         size = int.from_bytes(content[4:8], "little")
         return size in (0, 0xFFFFFFFF) or size + 8 <= len(content) + 1
     if content[:4] == b"OggS":
-        last = content.rfind(b"OggS")
-        return last + 5 < len(content) and bool(content[last + 5] & 4)  # "end of stream"
+        return _last_page_is_whole(content)
     if content[4:8] == b"ftyp":
         return _boxes_are_whole(content)
     return True
+
+
+def _last_page_is_whole(content: bytes) -> bool:
+    """Of an Ogg file (RFC 3533, 6): its last page says that it is the last, and is there to its end."""
+    page = content[content.rfind(b"OggS") :]
+    segments = page[26] if len(page) > 26 else 0
+    return bool(segments and page[5] & 4) and len(page) >= 27 + segments + sum(page[27 : 27 + segments])
 
 
 def _boxes_are_whole(content: bytes) -> bool:
@@ -144,6 +150,8 @@ def _by_ffmpeg(content: bytes, suffix: str, seconds: float) -> Decoded:
             if stream is None:
                 raise ClipError("there is no sound in it; give an audio file")
             codec = stream.codec_context
+            if not codec.sample_rate:  # a stream that was announced, and of which nothing was found
+                raise ClipError(f"it cannot be decoded ({suffix[1:]} data expected); give an audio file")
             declared = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
             _check(codec.sample_rate, codec.channels, declared)
             return _collected(_ffmpeg_blocks(container, stream), codec.sample_rate, seconds)

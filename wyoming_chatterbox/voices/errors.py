@@ -29,5 +29,8 @@ class Problem:
     fatal: bool
     """Whether there is no voice because of it; else it is a warning."""
 
+    voice: str = ""
+    """Name of the voice that the file belongs to, where that is known."""
+
     def __str__(self) -> str:
         return f"{self.file}: {self.message}"

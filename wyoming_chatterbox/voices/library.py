@@ -97,25 +97,31 @@ class VoiceLibrary:
 
     def check_reference_clip(self) -> None:
         """Raise SettingsError where the clip that was named by itself is no voice; to be called after a scan."""
+        clip = self._reference_clip
+        if clip is None or any(clip in voice.clips for voice in self._voices):
+            return
         for problem in self._problems:
-            if self._reference_clip is not None and problem.fatal and problem.file == self._reference_clip.name:
-                raise SettingsError(f"reference_clip: {str(self._reference_clip)!r} cannot be used: {problem.message}")
+            if problem.fatal and problem.file == clip.name:
+                raise SettingsError(f"reference_clip: {str(clip)!r} cannot be used: {problem.message}")
 
-    def scan(self, *, patient: bool = True) -> Scan:
+    def scan(self, *, patient: bool = True, progress: Callable[[int, int], None] | None = None) -> Scan:
         """Look at the folders, open what is new or has changed, and take over what is right.
 
         A voice whose files are being changed stays as it was until they are whole.
 
         Args:
             patient: wait for files that seem to be still written; else take them as they are.
+            progress: told (how many voices were looked at, how many there are).
         """
         with self._lock:
             entries, problems = self._find_entries()
             known, waiting = {}, False
-            for entry in entries:
+            for number, entry in enumerate(entries, 1):
                 one = self._entries.get(os.fspath(entry.path)) or Known()
                 known[os.fspath(entry.path)] = one
                 waiting |= not one.look(entry, self._looker.look, patient)
+                if progress is not None:
+                    progress(number, len(entries))
             self._entries = known
             self._looker.forget_all_but(entries)
             voices, more = self._offered(entries)
@@ -188,10 +194,10 @@ class VoiceLibrary:
             finally:
                 self.scan(patient=False)
 
-    def warnings_of(self, entry: Entry) -> tuple[str, ...]:
-        """About the clips of an entry, as far as they were looked at."""
-        known = self._entries.get(os.fspath(entry.path))
-        return known.warnings if known is not None else ()
+    def seconds_of(self, voice: Voice) -> float:
+        """How much sound there is in a voice's clips."""
+        with self._lock:
+            return sum(known.seconds.get(clip, 0.0) for known in self._entries.values() for clip in voice.clips)
 
     # Looking
 
@@ -211,7 +217,7 @@ class VoiceLibrary:
             except OSError as error:
                 problems.append(Problem(str(folder), f"it cannot be read: {error.strerror}", fatal=True))
                 continue
-            entries += found
+            entries += [entry for entry in found if entry.path != self._reference_clip]
             problems += wrong
         return entries, problems
 
@@ -222,7 +228,7 @@ class VoiceLibrary:
         owners: dict[str, Entry] = {}
         for entry in entries:
             known = self._entries[os.fspath(entry.path)]
-            problems += known.problems
+            problems += [dataclasses.replace(problem, voice=entry.name) for problem in known.problems]
             for voice in known.voices:
                 name = voice.name.casefold()
                 owner = owners.setdefault(name, entry)

@@ -36,6 +36,9 @@ class Look:
 
     voices: tuple[Voice, ...]
     problems: tuple[Problem, ...]
+    seconds: Mapping[Path, float]
+    """Of sound, by clip."""
+
     whole: bool
     """No file seems to be still written."""
 
@@ -47,13 +50,10 @@ class Known:
         self.entry: Entry | None = None
         self.voices: tuple[Voice, ...] = ()
         self.problems: tuple[Problem, ...] = ()
+        self.seconds: Mapping[Path, float] = {}
         self._facts: Facts | None = None  # of what was taken over
         self._seen: Facts = ()
         self._since = 0.0
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        return tuple(problem.message for problem in self.problems if not problem.fatal)
 
     def look(self, entry: Entry, open_files: Callable[[Entry], Look], patient: bool) -> bool:
         """Take over what the files hold, if they are whole; False when they are to be looked at again soon."""
@@ -71,7 +71,7 @@ class Known:
         look = open_files(entry)
         if patient and not look.whole and quiet < PATIENCE_SECONDS:
             return False
-        self.voices, self.problems, self._facts = look.voices, look.problems, entry.facts
+        self.voices, self.problems, self.seconds, self._facts = look.voices, look.problems, look.seconds, entry.facts
         return True
 
 
@@ -109,7 +109,7 @@ class Looker:
         voices = () if problems else self._voices_of(entry, manner, found)
         if not problems:
             problems += self._languages_unknown(entry, manner)
-        return Look(voices, (*problems, *warnings), whole)
+        return Look(voices, (*problems, *warnings), {path: clip.seconds for path, clip in found.items()}, whole)
 
     def _clip(self, path: Path, entry: Entry) -> tuple[Clip, bool]:
         facts = tuple(one for one in entry.facts if one[0] == os.fspath(path))

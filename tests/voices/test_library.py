@@ -1,0 +1,392 @@
+"""Files in folders become voices, and stop being voices."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.voices.making import audio, sound, write
+from wyoming_chatterbox.settings import SettingsError
+from wyoming_chatterbox.voices import looking
+from wyoming_chatterbox.voices.errors import VoiceError
+from wyoming_chatterbox.voices.library import VoiceLibrary, built_in, create_voices
+from wyoming_chatterbox.voices.voice import Voice
+
+MANY = {"original": ("en",), "many": ("en", "de", "no", "fr")}
+
+
+def library_of(folder: Path, **options: object) -> VoiceLibrary:
+    library = VoiceLibrary((folder,), **options)  # type: ignore[arg-type]
+    library.scan(patient=False)
+    return library
+
+
+def names(library: VoiceLibrary) -> list[str]:
+    return [f"{voice.name}/{voice.speaker}" if voice.speaker else voice.name for voice in library.voices]
+
+
+def problems(library: VoiceLibrary, *, fatal: bool | None = None) -> list[str]:
+    return [str(problem) for problem in library.problems if fatal is None or problem.fatal is fatal]
+
+
+# What is a voice
+
+
+def test_a_file_or_a_folder_of_clips_is_a_voice_and_folders_in_it_are_speakers(tmp_path: Path) -> None:
+    for path in ("anna.wav", "bernd/1.wav", "bernd/2.flac", "family/mum/a.mp3", "family/dad/b.ogg", "Chloé B.opus"):
+        write(tmp_path / path, sound(5.5, rate=48_000), 48_000)
+    (tmp_path / "notes.txt").write_text("nothing to hear")
+    (tmp_path / ".anna.wav.part").write_bytes(b"RIFF")
+    library = library_of(tmp_path)
+    assert names(library) == ["Chloé B", "anna", "bernd", "family/dad", "family/mum"]
+    assert not library.problems
+    bernd = library.voices[2]
+    assert [clip.name for clip in bernd.clips] == ["1.wav", "2.flac"]
+    assert (bernd.model, bernd.languages, bernd.description) == ("original", ("en",), "bernd")
+    assert library.seconds_of(bernd) == pytest.approx(11, abs=0.01)
+    assert len({voice.fingerprint for voice in library.voices}) == 5
+
+
+def test_the_fingerprint_is_of_the_content_alone(tmp_path: Path) -> None:
+    write(tmp_path / "a.wav")
+    write(tmp_path / "b.wav")
+    write(tmp_path / "c.wav", sound(pitch=130))
+    (tmp_path / "b.yaml").write_text("exaggeration: 1\n")
+    a, b, c = library_of(tmp_path).voices
+    assert a.fingerprint == b.fingerprint != c.fingerprint
+
+
+def test_the_manner_is_that_of_the_yaml_beside_or_inside(tmp_path: Path) -> None:
+    write(tmp_path / "anna.wav")
+    (tmp_path / "anna.yaml").write_text(
+        "title: Anna (warm)\nlanguages: [en-GB, de]\nexaggeration: 0.7\nseed: 5\ngain: -3\nsentence_silence: 0.1\n"
+        "attribution: Anna A.\nurl: https://example.org\nlicence: CC0\naliases: [Mum, the boss]\nhidden: true\n"
+    )
+    write(tmp_path / "bernd/1.wav")
+    (tmp_path / "bernd/bernd.yml").write_text("title: Bernd\n")
+    library = library_of(tmp_path)
+    anna, bernd = library.voices
+    assert (anna.description, anna.languages, anna.hidden) == ("Anna (warm)", ("en-GB", "de"), True)
+    assert anna.settings == {"exaggeration": 0.7, "seed": 5, "gain": -3.0, "sentence_silence": 0.1}
+    assert (anna.attribution, anna.attribution_url, anna.licence) == ("Anna A.", "https://example.org", "CC0")
+    assert anna.aliases == ("Mum", "the boss")
+    assert bernd.description == "Bernd"
+    assert problems(library) == [
+        "anna.yaml: language: model original speaks en only; the voice is listed for de all the same"
+    ]
+
+
+def test_a_model_of_several_languages_has_one_voice_for_each(tmp_path: Path) -> None:
+    write(tmp_path / "anna.wav")
+    (tmp_path / "anna.yaml").write_text("model: many\nlanguages: [de, en, nb]\ntitle: Anna\naliases: mum\n")
+    library = library_of(tmp_path, models=MANY)
+    assert names(library) == ["anna", "anna-en", "anna-nb"] and not library.problems
+    assert [(voice.description, voice.languages, voice.base) for voice in library.voices] == [
+        ("Anna (de)", ("de",), "anna"),
+        ("Anna (en)", ("en",), "anna"),
+        ("Anna (nb)", ("nb",), "anna"),
+    ]
+    assert library.voices[0].aliases == ("mum",)
+
+
+# What is wrong disables that voice only
+
+
+@pytest.mark.parametrize(
+    ("yaml", "message"),
+    [
+        ("exaggeration: 3", "exaggeration: 3 is out of range (allowed: 0 to 2)"),
+        ("exageration: 1", "exageration: unknown key; did you mean exaggeration?"),
+        ("top_k: 3", "top_k: unknown key; known: aliases, attribution, cfg_weight"),
+        ("temperature: warm", "temperature: 'warm' is not a valid value (allowed: 0.05 to 5)"),
+        ("seed: 1.5", "seed: 1.5 is not a valid value (allowed: -1 to 2147483647)"),
+        ("chunk_size: 3", "chunk_size: 3 is out of range (allowed: 0, or 5 to 500 tokens)"),
+        ("chunk_growth: 0.5", "chunk_growth: 0.5 is out of range (allowed: 0, or 1 to 4)"),
+        ("gain: 40", "gain: 40 is out of range (allowed: -24 to 12 dB)"),
+        ("gain: .nan", "gain: nan is out of range"),
+        ("sentence_silence: -1", "sentence_silence: -1 is out of range (allowed: 0 to 5 seconds)"),
+        ("decoder: upstream", "decoder: unknown key"),
+        ("model: turbo", "model: 'turbo' cannot clone a voice (allowed: original)"),
+        ("language: english!", "language: 'english!' is not a language (allowed: codes such as en, en-US, nb)"),
+        ("hidden: perhaps", "hidden: 'perhaps' is not a valid value (allowed: true, false)"),
+        ("title: [a, b]", "title: ['a', 'b'] is not a line of text"),
+        ("title: " + "x" * 300, "title: has 300 characters (allowed: 1 to 200)"),
+        ("url: javascript:alert(1)", "url: 'javascript:alert(1)' is not an address"),
+        ("aliases: ['a?b']", "aliases: a voice's name cannot contain '?'"),
+        ("seed: 1\nseed: 2", "seed: is given twice; leave one out"),
+        ("language: en\nlanguages: [de]", "languages: is given twice, in two spellings; leave one out"),
+        ("a: &a [x]\nb: *a", "anchors and aliases (& and *) are not allowed"),
+        ("title: !!python/object/apply:os.system [id]", "line 1: it is not YAML (could not determine a constructor"),
+        ("- a\n- b", "it is not a list of settings"),
+        ("title: 'open", "it is not YAML"),
+        (
+            "exaggeration: 9\nseed: x",
+            "exaggeration: 9 is out of range (allowed: 0 to 2); seed: 'x' is not a valid value",
+        ),
+    ],
+)
+def test_a_yaml_that_is_wrong_names_file_key_and_what_is_allowed(
+    tmp_path: Path, yaml: str, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "anna.wav")
+    write(tmp_path / "ben.wav")
+    (tmp_path / "anna.yaml").write_text(yaml)
+    library = library_of(tmp_path)
+    assert names(library) == ["ben"]
+    (problem,) = problems(library)
+    assert problem.startswith("anna.yaml: ") and message in problem
+    assert caplog.messages == [f"Voice not usable: {problem}"]
+    library.scan(patient=False)
+    assert len(caplog.messages) == 1, "said once"
+    (tmp_path / "anna.yaml").write_text("exaggeration: 1.0\n")
+    library.scan(patient=False)
+    assert names(library) == ["anna", "ben"] and not library.problems
+
+
+def test_a_bomb_of_a_yaml_takes_no_time(tmp_path: Path) -> None:
+    write(tmp_path / "anna.wav")
+    bomb = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60))
+    for text in (bomb, "[" * 30_000, "x: " + "y" * 70_000, "\x00", "title: \ud800".encode("utf-8", "surrogatepass")):
+        (tmp_path / "anna.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+        started = time.perf_counter()
+        library = library_of(tmp_path)
+        assert time.perf_counter() - started < 2 and not library.voices
+        assert len(problems(library)[0]) < 300
+
+
+def test_names_that_are_taken_are_said(tmp_path: Path) -> None:
+    for path in ("Anna.wav", "anna.flac", "embedded.wav", "ben.wav", "cleo.wav"):
+        write(tmp_path / path, sound(pitch=90 + len(path)))
+    (tmp_path / "ben.yaml").write_text("aliases: [CLEO, boss]\n")
+    (tmp_path / "cleo.yaml").write_text("aliases: boss\n")
+    (tmp_path / "gone.yaml").write_text("title: No clip\n")
+    (tmp_path / "cleo.yml").write_text("title: Two files\n")
+    library = library_of(tmp_path)
+    assert names(library) == ["Anna", "ben"]
+    assert library.voices[1].aliases == ("CLEO", "boss")
+    assert problems(library) == [
+        "anna.flac: there is a voice of this name already, Anna.wav; rename one of them",
+        "gone.yaml: there is no clip gone.wav beside it",
+        "cleo.yaml: there are 2 settings files for cleo.wav; leave one",
+        "embedded.wav: the name 'embedded' is that of the built-in voice; rename it",
+    ]
+    (tmp_path / "cleo.yml").unlink()
+    library.scan(patient=False)
+    assert [voice.aliases for voice in library.voices] == [(), ("boss",), ()]
+    assert "ben.yaml: aliases: 'CLEO' is the name of another voice, cleo; it is left out" in problems(library)
+    assert "cleo.yaml: aliases: 'boss' is the name of another voice, ben; it is left out" in problems(library)
+
+
+def test_the_first_folder_wins_and_the_reference_clip_before_it(tmp_path: Path) -> None:
+    for folder in ("a", "b", "elsewhere"):
+        write(tmp_path / folder / "anna.wav", sound(pitch=100 + len(folder)))
+    write(tmp_path / "b" / "ben.wav")
+    library = VoiceLibrary((tmp_path / "a", tmp_path / "b", tmp_path / "missing"))
+    library.scan(patient=False)
+    assert names(library) == ["anna", "ben"] and library.voices[0].clips == (tmp_path / "a" / "anna.wav",)
+    assert f"anna.wav: the name 'anna' is taken by {tmp_path / 'a' / 'anna.wav'}; rename one" in problems(library)
+    library = VoiceLibrary((tmp_path / "a",), tmp_path / "elsewhere" / "anna.wav")
+    library.scan(patient=False)
+    assert library.voices[0].clips == (tmp_path / "elsewhere" / "anna.wav",)
+    library.check_reference_clip()
+    library = VoiceLibrary((tmp_path / "a",), tmp_path / "a" / "anna.wav")
+    library.scan(patient=False)
+    library.check_reference_clip()
+    assert names(library) == ["anna"] and not library.problems, "it may lie among the others"
+
+
+def test_a_reference_clip_that_is_none_is_an_error_of_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "anna.wav").write_text("not audio")
+    library = VoiceLibrary((), tmp_path / "anna.wav")
+    library.scan(patient=False)
+    with pytest.raises(SettingsError, match=r"reference_clip: '.*anna\.wav' cannot be used: it cannot be decoded"):
+        library.check_reference_clip()
+    with pytest.raises(VoiceError, match=r"anna\.wav: it cannot be decoded"):
+        create_voices(tmp_path / "anna.wav")
+
+
+def test_a_cloned_voice_takes_the_place_of_the_built_in_one_of_its_name() -> None:
+    own = Voice("default", "original", "", ("en",), "", "")
+    cloned = Voice("Default", "original", "", ("en",), "", "")
+    assert built_in((own,), (cloned,)) == () and built_in((own,), ()) == (own,)
+
+
+# Over time
+
+
+def test_a_file_counts_when_it_has_been_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(looking.time, "monotonic", lambda: now[0])
+    library = library_of(tmp_path)
+    content = audio()
+    path = tmp_path / "anna.wav"
+    path.write_bytes(content[:50_000])
+    assert library.scan().look_again is not None and not library.voices
+    now[0] += 1.0
+    assert library.scan().look_again is not None and not library.voices, "it is quiet, and not whole"
+    path.write_bytes(content)
+    assert library.scan().look_again is not None
+    now[0] += looking.SETTLE_SECONDS + 0.01
+    scan = library.scan()
+    assert scan.changed and scan.look_again is None and names(library) == ["anna"] and not library.problems
+    assert not library.scan().changed
+
+
+def test_a_voice_stays_what_it_was_while_its_file_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(looking.time, "monotonic", lambda: now[0])
+    path = write(tmp_path / "anna.wav")
+    library = library_of(tmp_path)
+    (before,) = library.voices
+    new = audio(sound(pitch=200))
+    path.write_bytes(new[:70_000])
+    for _ in range(3):
+        now[0] += 1.0
+        assert not library.scan().changed and library.voices == (before,)
+    now[0] += looking.PATIENCE_SECONDS
+    library.scan()
+    assert "it ends before its end" in problems(library)[1], "nobody goes on writing it: it is what it is"
+    path.write_bytes(new)
+    library.scan()
+    now[0] += 1.0
+    assert library.scan().changed and not library.problems
+    assert library.voices[0].fingerprint != before.fingerprint
+
+
+def test_a_file_that_stays_broken_is_said_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(looking.time, "monotonic", lambda: now[0])
+    library = library_of(tmp_path)
+    (tmp_path / "anna.wav").write_bytes(b"no audio")
+    library.scan()
+    now[0] += 2
+    assert library.scan().look_again and not library.problems
+    now[0] += looking.PATIENCE_SECONDS
+    assert library.scan().look_again is None
+    assert problems(library) == ["anna.wav: it cannot be decoded (Format not recognised); give a WAV file"]
+
+
+def test_only_what_changed_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.wav", "b.wav", "c.wav"):
+        write(tmp_path / name)
+    library = library_of(tmp_path)
+    opened = []
+    real = looking.read_file
+    monkeypatch.setattr(looking, "read_file", lambda path, *rest: opened.append(path.name) or real(path, *rest))
+    library.scan(patient=False)
+    assert opened == []
+    write(tmp_path / "b.wav", sound(pitch=99))
+    (tmp_path / "a.yaml").write_text("seed: 3")
+    (tmp_path / "c.wav").unlink()
+    library.scan(patient=False)
+    assert opened == ["a.yaml", "b.wav"] and names(library) == ["a", "b"]
+
+
+def test_whoever_wants_to_know_is_told_of_changes_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    library = library_of(tmp_path)
+    told: list[int] = []
+    library.on_change.append(lambda: told.append(len(library.voices)))
+    write(tmp_path / "anna.wav")
+    library.scan(patient=False)
+    library.scan(patient=False)
+    os.utime(tmp_path / "anna.wav")
+    library.scan(patient=False)
+    (tmp_path / "anna.wav").unlink()
+    library.scan(patient=False)
+    assert told == [1, 0]
+    assert caplog.messages == ["Voices new: anna", "Voices gone: anna"]
+
+
+# Adding and removing
+
+
+def test_what_is_added_is_there_at_once_with_its_manner(tmp_path: Path) -> None:
+    folder = tmp_path / "voices"
+    library = library_of(folder)
+    voice, warnings = library.add("Anna", audio(sound(3)), manner="exaggeration: 0.9\n")
+    assert (voice.name, voice.settings) == ("Anna", {"exaggeration": 0.9}) and library.voices == (voice,)
+    assert warnings == ("there are only 3.0 s of sound in it; 5 to 15 s make a better voice",)
+    library.add("ben", write(tmp_path / "x.flac"))
+    assert sorted(path.name for path in folder.iterdir()) == ["Anna.wav", "Anna.yaml", "ben.flac"]
+    replaced, _ = library.add("anna", audio(sound(6), format="FLAC"), ".flac", replace=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["anna.flac", "ben.flac"]
+    assert replaced.fingerprint != voice.fingerprint and not replaced.settings
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "suffix", "manner", "message"),
+    [
+        ("anna", audio(), ".wav", "", "there is a voice 'anna' already; remove it first"),
+        ("../up", audio(), ".wav", "", "begins with a dot"),
+        ("a/b", audio(), ".wav", "", "cannot contain '/'"),
+        ("a\\b", audio(), ".wav", "", r"cannot contain '\\'"),
+        ("a\0b", audio(), ".wav", "", r"cannot contain '\x00'"),
+        ("", audio(), ".wav", "", "is empty"),
+        (" x", audio(), ".wav", "", "begins with a dot or a space"),
+        ("x?seed=1", audio(), ".wav", "", "cannot contain '?'"),
+        ("x" * 101, audio(), ".wav", "", "at most 100 characters"),
+        ("Embedded", audio(), ".wav", "", "is that of the built-in voice"),
+        ("ben", audio(), ".exe", "", ".exe is no audio file (allowed: .wav, .flac"),
+        ("ben", audio(), ".pt", "", ".pt is no audio file"),
+        ("ben", audio(), "/../x.wav", "", "/../x.wav is no audio file"),
+        ("ben", b"\x80\x04pickle", ".wav", "", "it cannot be decoded"),
+        ("ben", audio()[:90_000], ".wav", "", "it ends before its end"),
+        ("ben", audio(0 * sound()), ".wav", "", "it is silent"),
+        ("ben", audio(), ".wav", "exaggeration: 5", "exaggeration: 5 is out of range (allowed: 0 to 2)"),
+    ],
+)
+def test_what_cannot_be_added_leaves_nothing_behind(
+    tmp_path: Path, name: str, content: bytes, suffix: str, manner: str, message: str
+) -> None:
+    write(tmp_path / "voices" / "anna.wav")
+    library = library_of(tmp_path / "voices")
+    with pytest.raises(VoiceError) as refused:
+        library.add(name, content, suffix, manner=manner)
+    assert message in str(refused.value)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["anna.wav", "voices"]
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    library = library_of(tmp_path / "file" / "voices")
+    with pytest.raises(VoiceError, match=r"anna\.wav cannot be written into .*voices: Not a directory"):
+        library.add("anna", audio())
+    library.make_folders()
+
+
+def test_what_is_removed_is_gone_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "voices"
+    write(folder / "anna.wav")
+    (folder / "anna.yaml").write_text("seed: 1")
+    write(folder / "fam/mum/1.wav")
+    write(folder / "fam/dad/1.wav")
+    (folder / "fam" / "notes.txt").write_text("mine")
+    target = write(tmp_path / "voices" / ".kept" / "linked.wav")
+    (folder / "linked.wav").symlink_to(target)
+    library = library_of(folder)
+    assert names(library) == ["anna", "fam/dad", "fam/mum", "linked"]
+    assert {path.name for path in library.remove("ANNA")} == {"anna.wav", "anna.yaml"}
+    library.remove("fam")
+    library.remove("linked")
+    assert not library.voices and target.exists()
+    assert [path.name for path in sorted((folder / "fam").rglob("*"))] == ["notes.txt"]
+    with pytest.raises(VoiceError, match="there is no voice 'anna' in"):
+        library.remove("anna")
+    with pytest.raises(VoiceError, match=r"there is no voice '\.\./outside'"):
+        library.remove("../outside")
+
+
+def test_a_reference_clip_is_not_removed(tmp_path: Path) -> None:
+    clip = write(tmp_path / "anna.wav")
+    library = VoiceLibrary((tmp_path / "voices",), clip)
+    library.scan(patient=False)
+    with pytest.raises(VoiceError, match="given with --reference-clip; it is not deleted"):
+        library.remove("anna")
+    with pytest.raises(VoiceError, match="which is not replaced"):
+        library.add("anna", audio(), replace=True)
+    assert clip.exists()

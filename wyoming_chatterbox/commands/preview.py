@@ -1,0 +1,106 @@
+"""`wyoming-chatterbox voices preview`: what a voice sounds like, spoken by the model itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+import wave
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+from ..audio import CHANNELS, SAMPLE_WIDTH
+from ..models import create_models
+from ..settings import Settings
+from ..speech.errors import SpeechError
+from ..speech.model import Model
+from ..speech.request import SpeechRequest
+from ..speech.service import SpeechService
+from ..voices.errors import VoiceError
+from ..voices.library import VoiceLibrary
+from .shown import Screen
+
+_LOOK_SECONDS = 0.2
+_JOIN_SECONDS = 5.0
+
+
+def preview(name: str, output: Path, text: str, settings: Settings, screen: Screen) -> int:
+    """Write a WAV file with some words in a voice; the exit status.
+
+    Raises:
+        SettingsError: the model's packages are not here.
+        VoiceError: the voice cannot be spoken, or the file not written.
+    """
+    if not output.absolute().parent.is_dir():
+        raise VoiceError(f"{output}: there is no directory {output.parent}; make it, or name another file")
+    # Nobody is helped by hearing the embedded voice.
+    settings = dataclasses.replace(settings, model="original", fallback=False)
+    screen.spoken(asyncio.run(_preview(name, output, text, settings, screen)))
+    return 0
+
+
+async def _preview(name: str, output: Path, text: str, settings: Settings, screen: Screen) -> dict[str, Any]:
+    library = VoiceLibrary(settings.voice_folders, settings.reference_clip)
+    await asyncio.to_thread(library.scan, patient=False)
+    model, _ = create_models(settings, library)
+    model.offer([voice for voice in library.voices if voice.model == model.name])
+    service = SpeechService(settings, model, None)
+    try:
+        request = SpeechRequest(service.whole_text(text), voice=name)
+        service.check(request)  # before gigabytes are loaded
+        await _load(model, screen)
+        return await _speak(service, request, output, screen)
+    except SpeechError as error:
+        raise VoiceError(str(error)) from None
+    finally:
+        await model.close()
+        await asyncio.to_thread(model.join, _JOIN_SECONDS)
+
+
+async def _load(model: Model, screen: Screen) -> None:
+    loading = asyncio.create_task(model.load())
+    with screen.working(f"Model {model.name}") as say:
+        while not model.ready:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(model.settled(), _LOOK_SECONDS)
+            say(f"Model {model.name}: {model.status}")
+            if loading.done() or model.status.error:
+                break
+    if not model.ready:
+        loading.cancel()
+        raise VoiceError(f"model {model.name} cannot speak: {model.status.error}")
+
+
+async def _speak(service: SpeechService, request: SpeechRequest, output: Path, screen: Screen) -> dict[str, Any]:
+    started = time.perf_counter()
+    first: float | None = None
+    pcm = b""
+    spoken_by = None
+    with screen.working("Speaking") as say:
+        async with aclosing(service.speak(request)) as pieces:
+            async for piece in pieces:
+                first = time.perf_counter() - started if first is None else first
+                pcm += piece.pcm
+                spoken_by = piece.voice
+                say(f"Speaking: {len(pcm) / SAMPLE_WIDTH / service.sample_rate:.1f} s")
+    if spoken_by is None:
+        raise VoiceError("there is nothing to say in this text; give one with --text")
+    seconds = len(pcm) / (SAMPLE_WIDTH * CHANNELS * service.sample_rate)
+    try:
+        with wave.open(str(output), "wb") as file:
+            file.setnchannels(CHANNELS)
+            file.setsampwidth(SAMPLE_WIDTH)
+            file.setframerate(service.sample_rate)
+            file.writeframes(pcm)
+    except OSError as error:
+        raise VoiceError(f"{output} cannot be written: {error.strerror}") from error
+    return {
+        "voice": spoken_by.name,
+        "model": spoken_by.model,
+        "file": str(output),
+        "seconds": round(seconds, 2),
+        "first_audio": round(first or 0.0, 3),
+        "rtf": round((time.perf_counter() - started) / seconds, 3),
+    }
