@@ -34,6 +34,16 @@ def test_a_wrong_setting_is_not_tried_again() -> None:
     assert float(values("TimeoutStopSec")[0]) > Settings().shutdown_timeout + 2
 
 
+def test_what_the_page_on_security_says_of_it() -> None:
+    assert values("DynamicUser") == ["yes"]
+    assert values("ProtectSystem") == ["strict"], "read-only"
+    assert values("CapabilityBoundingSet") == [""]
+    assert values("NoNewPrivileges") == ["yes"]
+    assert not values("User")
+    page = (ROOT / "docs" / "security.md").read_text()
+    assert "`DynamicUser`" in page and "read-only; its state and cache folders" in page
+
+
 def test_the_page_says_where_its_files_are() -> None:
     program = values("ExecStart")[0]
     assert program == "/opt/wyoming-chatterbox/.venv/bin/wyoming-chatterbox"
