@@ -27,8 +27,9 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 CONSTRAINTS = ROOT / "constraints.txt"
 
-LIGHT, CHATTERBOX, DEV = PARTS = ("light", "chatterbox", "dev")
-"""The server with its embedded voice; the Chatterbox model's packages; what tests, lint and releases need."""
+LIGHT, CHATTERBOX, HTTP, DEV = PARTS = ("light", "chatterbox", "http", "dev")
+"""The server with its embedded voice; the Chatterbox model's packages; the HTTP edge's; what tests, lint and releases
+need."""
 
 AUTO, PIP = "auto", "pip"
 """Torch backends of our own beside uv's: uv looks at the machine's driver; pip installs what it is configured to."""
@@ -111,6 +112,10 @@ def ensure(*parts: str, torch_backend: str | None = None) -> None:
             _install_light()
         if CHATTERBOX in missing:
             _install_chatterbox(torch_backend)
+        if HTTP in missing:
+            say("the HTTP edge's packages: about 45 MB")
+            _install("http")
+            _stamp(HTTP)
         if DEV in missing:
             say("the development tools: about 75 MB")
             _install("dev")

@@ -30,6 +30,7 @@ class ToneEngine:
 
     def __init__(self, model: str = "tone", chunks: int = 2, samples: int = 2400) -> None:
         self.model = model
+        self.fingerprint = f"{model}, for tests"
         self.voices = (voice(model, model),)
         self.chunks = chunks
         self.samples = samples

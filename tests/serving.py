@@ -30,13 +30,21 @@ LOOPBACK = "tcp://127.0.0.1:0"
 
 def settings(**changes: Any) -> Settings:
     """Settings for a server that a test starts: loopback, a free port, nothing on the LAN."""
-    return Settings(**{"uri": (LOOPBACK,), "zeroconf": False, "generation": GenerationSettings(), **changes})
+    return Settings(
+        **{"uri": (LOOPBACK,), "zeroconf": False, "cache_size": 0, "generation": GenerationSettings(), **changes}
+    )
 
 
 @dataclass
 class Running:
     server: Server
     port: int
+
+    @property
+    def http(self) -> str:
+        """Where the HTTP edge is: http://127.0.0.1:PORT."""
+        assert self.server.http is not None, "started without http_uri"
+        return self.server.http.uri
 
     def client(self) -> AsyncTcpClient:
         return AsyncTcpClient("127.0.0.1", self.port)
@@ -207,7 +215,8 @@ class Process:
 def environment(**changes: str) -> dict[str, str]:
     """This process's environment without what would configure a server."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("WYOMING_CHATTERBOX_")}
-    return {**clean, "PYTHONPATH": str(ROOT), **changes}
+    # Nor may a test hear what another one said.
+    return {**clean, "PYTHONPATH": str(ROOT), "WYOMING_CHATTERBOX_CACHE_SIZE": "0", **changes}
 
 
 @contextlib.contextmanager

@@ -20,22 +20,29 @@ ROOMS: dict[str, set[str]] = {
     "waiting": set(),
     "audio": set(),
     "links": set(),
+    "sockets": set(),
     "voices": {"settings", "audio", "waiting"},
     "engine": {"voices", "settings", "audio", "waiting"},
     "metrics": {"engine"},
+    "series": {"engine", "metrics"},
     "speech": {"engine", "voices", "audio", "settings", "metrics", "waiting"},
     "models": {"speech", "engine", "voices", "settings"},
     "commands": {"command_line", "models", "speech", "voices", "audio", "settings"},
     "discovery": {"settings", "links"},
-    "protocol": {"speech", "voices", "audio", "settings", "waiting"},
-    "server": {"protocol", "speech", "voices", "models", "discovery", "metrics", "settings", "waiting"},
-    "command_line": {"settings"},
-    "__main__": {"server", "protocol", "settings", "command_line", "commands"},
+    "protocol": {"speech", "voices", "audio", "settings", "waiting", "sockets"},
+    "http": {"series", "speech", "voices", "audio", "settings", "metrics", "waiting", "sockets"},
+    "server": {"protocol", "http", "speech", "voices", "models", "discovery", "metrics", "settings", "waiting"},
+    "app_options": {"settings"},
+    "command_line": {"app_options", "settings"},
+    "health": {"command_line", "settings"},
+    "__main__": {"server", "sockets", "settings", "command_line", "commands"},
 }
 """Each room of the package and the rooms it may import. Nothing imports upward."""
 
 TORCH = {"torch", "torchaudio", "chatterbox", "perth", "transformers", "librosa", "safetensors"}
 EDGES = {"wyoming", "zeroconf", "socket"}
+HTTP = {"fastapi", "starlette", "uvicorn", "pydantic", "h11", "websockets", "prometheus_client"}
+"""Packages of the http extra: the light server has none of them."""
 
 
 def room_of(path: Path) -> str:
@@ -71,6 +78,10 @@ def test_a_module_imports_only_what_its_room_may(path: Path) -> None:
             assert parts[1] == room or parts[1] in ROOMS[room], f"{room} may not import {parts[1]}"
         if parts[0] in TORCH:
             assert room in ("engine", "voices"), f"{room} may not import {parts[0]}"
+        if parts[0] in HTTP:
+            assert room == "http" or (room, parts[0]) == ("series", "prometheus_client"), (
+                f"{room} may not import {parts[0]}"
+            )
         if parts[0] in EDGES:
             assert room not in ("engine", "voices", "speech", "audio", "settings"), f"{room} may not import {parts[0]}"
 

@@ -60,8 +60,8 @@ def run() -> None:
 
 def _serve(settings: Settings) -> int:
     # Here, so that --help and --version need none of it.
-    from .protocol.listener import ListenError
     from .server import Server
+    from .sockets import ListenError
 
     async def serve() -> None:
         await Server(settings).run()
@@ -104,6 +104,7 @@ def _set_up_logging(level: str) -> None:
             "urllib3",
             "filelock",
             "numba",
+            "uvicorn",
             "watchfiles",
         ):
             logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .engine.base import StreamMetrics
@@ -20,6 +21,9 @@ class UtteranceMetrics:
     received: float
     """time.perf_counter() when the request was read."""
 
+    edge: str = "wyoming"
+    """Where the request came in."""
+
     model: str = "-"
     voice: str = "-"
     fallback: bool = False
@@ -29,6 +33,12 @@ class UtteranceMetrics:
     """Characters given to the engine, after cleaning."""
 
     sentences: int = 0
+    cached: int = 0
+    """Sentences that came from the cache: no model made them."""
+
+    replayed: float = 0.0
+    """Audio that came from the cache."""
+
     chunks: int = 0
     """Chunks the engine yielded."""
 
@@ -49,14 +59,21 @@ class UtteranceMetrics:
 
     @property
     def rtf(self) -> float | None:
-        """Generation / audio; None without audio."""
-        return self.generation / self.audio if self.audio else None
+        """Generation / audio; None without audio that a model made."""
+        made = self.audio - self.replayed
+        return self.generation / made if made > 0 else None
 
     def begin_sentence(self, chars: int) -> None:
         """The engine starts on a sentence."""
         self.sentences += 1
         self.chars += chars
         self._sentence = StreamMetrics()
+
+    def replay(self, seconds: float) -> None:
+        """The sentence came from the cache."""
+        self.cached += 1
+        self.audio += seconds
+        self.replayed += seconds
 
     def update(self, current: StreamMetrics) -> None:
         """Take the engine's running totals of the current sentence."""
@@ -76,16 +93,19 @@ class UtteranceMetrics:
     def log(self) -> None:
         """The one log line of the utterance."""
         _LOGGER.info(
-            "Utterance %d: %s model=%s voice=%s fallback=%s streamed=%s chars=%d sentences=%d chunks=%d "
+            "Utterance %d: %s edge=%s model=%s voice=%s fallback=%s streamed=%s chars=%d sentences=%d cached=%d "
+            "chunks=%d "
             "first_chunk=%s first_audio=%s audio=%.2fs generation=%.2fs rtf=%s",
             self.id,
             self.outcome,
+            self.edge,
             self.model,
             self.voice,
             "yes" if self.fallback else "no",
             "yes" if self.streamed else "no",
             self.chars,
             self.sentences,
+            self.cached,
             self.chunks,
             _seconds(self.first_chunk),
             _seconds(self.first_audio),
@@ -93,6 +113,10 @@ class UtteranceMetrics:
             self.generation,
             "-" if self.rtf is None else f"{self.rtf:.3f}",
         )
+
+
+Observer = Callable[[UtteranceMetrics], None]
+"""Is told of every utterance when it has ended."""
 
 
 def _seconds(value: float | None) -> str:

@@ -8,20 +8,23 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .discovery import Advertisement
 from .models import create_models
 from .protocol.connection import Connection
 from .protocol.listener import Listener, bind, open_stdio
-from .settings import Settings
+from .settings import Settings, SettingsError
 from .speech.errors import ServerBusy, ShuttingDown
 from .speech.model import Model
 from .speech.service import SpeechService
 from .voices.library import VoiceLibrary
 from .voices.watching import keep_current
 from .waiting import within
+
+if TYPE_CHECKING:
+    from .http.server import HttpEdge
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -80,6 +83,7 @@ class Server:
         self._advertisement: Advertisement | None = None
         self._stop = asyncio.Event()
         self._stdio: asyncio.Task[None] | None = None
+        self.http: HttpEdge | None = None
         self._started = time.perf_counter()
 
     async def start(self) -> None:
@@ -96,8 +100,11 @@ class Server:
             for uri in self._settings.uri:
                 if uri != STDIO:
                     self.listeners.append(await bind(uri, self._serve_client))
+            if self._settings.http_uri is not None:
+                self.http = await _bind_http(self._settings, self.service, self.library)
             stdio = await open_stdio() if STDIO in self._settings.uri else None
             self._handle_signals()
+            await self.service.cache.open()
             await self._look_for_voices()
             self._load_models()
             if self._fallback is not None:
@@ -105,6 +112,8 @@ class Server:
                     await within(_EMBEDDED_SECONDS, self._unless_stopped(self._fallback.settled()))
             for listener in self.listeners:
                 await listener.serve()
+            if self.http is not None:
+                await self.http.serve()
         except BaseException:
             self._close_listeners()
             raise
@@ -112,6 +121,8 @@ class Server:
             self._stdio = asyncio.create_task(self._serve_stdio(*stdio))
         self._advertise()
         uris = [one.uri for one in self.listeners] or [STDIO]
+        if self.http is not None:
+            uris.append(self.http.uri)
         _LOGGER.info("wyoming-chatterbox %s listens on %s", __version__, ", ".join(uris))
 
     async def stopped(self) -> None:
@@ -126,10 +137,11 @@ class Server:
         """Take no further clients, let those that are served finish within the deadline, say goodbye."""
         self._close_listeners()
         goodbye = asyncio.create_task(self._withdraw())
-        await self._drain()
+        await asyncio.gather(self._drain(), self._drain_http())
         for task in self._keeping:
             task.cancel()
         await asyncio.gather(goodbye, *self._keeping, return_exceptions=True)
+        await self.service.cache.close()
         models = self._all_models()
         for model in models:
             await model.close()
@@ -278,10 +290,16 @@ class Server:
     def _close_listeners(self) -> None:
         for listener in self.listeners:
             listener.close()
+        if self.http is not None:
+            self.http.close()
 
     async def _withdraw(self) -> None:
         if self._advertisement is not None:
             await self._advertisement.stop()
+
+    async def _drain_http(self) -> None:
+        if self.http is not None:
+            await self.http.drain(self._settings.shutdown_timeout, _LAST_WORDS_SECONDS)
 
     async def _drain(self) -> None:
         """Ask every connection to finish, wait for them with a deadline, then end the rest."""
@@ -298,6 +316,18 @@ class Server:
             for task in late:
                 task.cancel()
             await asyncio.wait(late, timeout=_LAST_WORDS_SECONDS)
+
+
+async def _bind_http(settings: Settings, service: SpeechService, library: VoiceLibrary | None) -> HttpEdge:
+    """The HTTP edge with its address taken. Raises SettingsError where its packages are not installed."""
+    try:
+        from .http.server import HttpEdge  # here, since the light server has none of its packages
+    except ImportError as error:
+        raise SettingsError(
+            f"http_uri: its packages are not installed ({error}): "
+            "pip install 'wyoming-chatterbox[http]', or start the server with script/run"
+        ) from None
+    return await HttpEdge.bind(settings, service, library)
 
 
 def _if_open(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

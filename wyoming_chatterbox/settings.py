@@ -2,7 +2,8 @@
 
 A knob is a field of `Settings` (or of `GenerationSettings`, which `Settings` holds). The command line
 flag is the field's name with dashes, the environment variable is `WYOMING_CHATTERBOX_` and the name in
-capitals. A flag wins over the environment, the environment wins over the default.
+capitals. A flag wins over the environment, the environment over the app's options (app_options.py), these over the
+default.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _REFUSED = {
     "audio_prompt_path": "is called --reference-clip here, or is a voice in --voices-dir",
 }
 """Settings people bring from other Chatterbox servers, and why they are refused rather than ignored."""
+
+DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT = "127.0.0.1", 10201
 
 _URIS = "allowed: tcp://HOST:PORT, unix://PATH, stdio://"
 
@@ -309,9 +312,9 @@ class ComputeSettings:
     )
     dtype: str = knob(
         "auto",
-        "Precision of the weights; auto is bfloat16 for the language model on an NVIDIA GPU and float32 for the rest, "
-        "on a CPU float32 with exact, else what a timed test of this CPU finds fastest; float16 is for CPUs "
-        "and computes in float32",
+        "Precision of the weights; auto is on an NVIDIA GPU bfloat16 for the language model, and for the flow decoder "
+        "float32 with exact, else bfloat16; on a CPU float32 with exact, else what a timed test finds fastest; float16 "
+        "is for CPUs and computes in float32",
         choices=("auto", "float32", "float16", "bfloat16"),
         group="Speed",
     )
@@ -346,8 +349,8 @@ class ComputeSettings:
     )
     cuda_graphs: bool = knob(
         True,
-        "Let an NVIDIA GPU get the language model's work piece by piece, not as CUDA graphs: slower, for a driver or "
-        "a build of torch that has trouble with them",
+        "Let an NVIDIA GPU get its work piece by piece, not as CUDA graphs: slower, for a driver or a build of torch "
+        "that has trouble with them",
         group="Speed",
     )
     threads: int = knob(
@@ -403,6 +406,12 @@ class Settings:
     )
     voice: str | None = knob(
         None, "Voice for requests that name none (default: the model's first)", kind=str, group="Voice"
+    )
+    language: str | None = knob(
+        None,
+        "Language of requests that name neither a voice nor a language, e.g. en (default: that of the default voice)",
+        kind=str,
+        group="Voice",
     )
     reference_clip: Path | None = knob(
         None,
@@ -484,6 +493,43 @@ class Settings:
     shutdown_timeout: float = knob(
         5.0, "How long running utterances may finish after SIGTERM", unit="seconds", bounds=(0.0, 600), group="Server"
     )
+    cache_size: int = knob(
+        200,
+        "Sentences that were spoken are kept in DATA/speech up to this size (200 MB are an hour) and said again "
+        "without any work of the model; those not asked for for longest are deleted first. 0 keeps nothing",
+        unit="MB",
+        bounds=(0, 1_000_000),
+        group="Cache",
+    )
+    http_uri: str | None = knob(
+        None,
+        "Serve HTTP, WebSocket and the page too, at http://HOST:PORT; without a host at 127.0.0.1, without a port at "
+        "10201. Needs the http extra",
+        kind=str,
+        group="HTTP",
+    )
+    http_token_file: Path | None = knob(
+        None,
+        "File with the bearer tokens that clients must show, one a line, each at least 16 characters; read again "
+        "when it changes. Voices can be uploaded only where there is one",
+        kind=Path,
+        group="HTTP",
+    )
+    http_host: tuple[str, ...] = knob(
+        (),
+        "Name under which clients may ask for this server, beside localhost, this machine's name and every address: "
+        "what web pages of others could resolve to it is refused",
+        kind=str,
+        group="HTTP",
+        repeatable=True,
+    )
+    http_cors_origin: tuple[str, ...] = knob(
+        (),
+        "Origin (https://example.org) whose web pages may use this server; null is a page opened from a file",
+        kind=str,
+        group="HTTP",
+        repeatable=True,
+    )
     zeroconf: bool = knob(True, "Do not advertise the server on the LAN", group="Discovery")
     zeroconf_name: str | None = knob(
         None, "Instance name on the LAN (default: from host name, machine id and port)", kind=str, group="Discovery"
@@ -494,6 +540,12 @@ class Settings:
         kind=str,
         group="Discovery",
         repeatable=True,
+    )
+    options_file: Path | None = knob(
+        None,
+        "The options.json of the Home Assistant app, whose options are settings too; flags and variables win over it",
+        kind=Path,
+        group="Server",
     )
     log_level: str = knob(
         "INFO", "How much is logged (to stderr)", choices=("DEBUG", "INFO", "WARNING", "ERROR"), group="Server"
@@ -516,6 +568,15 @@ class Settings:
             raise SettingsError(f"model_dir: {str(self.model_dir)!r} is not a directory; give the one with the weights")
         if self.reference_clip is not None and not self.reference_clip.is_file():
             raise SettingsError(f"reference_clip: {str(self.reference_clip)!r} is not a file; give an audio file")
+        if self.http_uri is not None:
+            http_address(self.http_uri)
+        if self.http_token_file is not None and not self.http_token_file.is_file():
+            raise SettingsError(
+                f"http_token_file: {str(self.http_token_file)!r} is not a file; write a token of 16 characters or more "
+                "into it"
+            )
+        for origin in self.http_cors_origin:
+            check_origin(origin)
         for folder in self.voices_dir:
             # A folder that is still to be made is as good as an empty one; a path that is mistyped is not.
             if not (folder.is_dir() or folder.absolute().parent.is_dir()) or folder.is_file():
@@ -565,3 +626,23 @@ def check_uri(uri: str) -> None:
     if uri == "stdio://":
         return
     raise SettingsError(f"uri: {uri!r} is not valid ({_URIS})")
+
+
+def http_address(uri: str) -> tuple[str, int]:
+    """(host, port) to serve HTTP at. Raises SettingsError for what is not such a URI."""
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError as error:
+        raise SettingsError(f"http_uri: {uri!r} is not valid: {error} (allowed: http://HOST:PORT)") from None
+    if parts.scheme != "http" or parts.path.strip("/") or parts.query or parts.username is not None:
+        hint = "; TLS is a reverse proxy's work" if parts.scheme == "https" else ""
+        raise SettingsError(f"http_uri: {uri!r} is not valid (allowed: http://HOST:PORT{hint})")
+    return parts.hostname or DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT if port is None else port
+
+
+def check_origin(origin: str) -> None:
+    """Raise SettingsError unless it is what a browser sends as an Origin."""
+    parts = urlsplit(origin)
+    if origin != "null" and (parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}"):
+        raise SettingsError(f"http_cors_origin: {origin!r} is no origin (allowed: http://HOST:PORT, https://…, null)")

@@ -80,6 +80,11 @@ class Engine(Protocol):
         """The model's name in logs, metrics and Info."""
 
     @property
+    def fingerprint(self) -> str:
+        """Of all that makes its sound beside text, voice and settings: weights, how they are computed, versions. What
+        engines of one fingerprint make of the same request can stand in for one another; empty: nothing can."""
+
+    @property
     def sample_rate(self) -> int:
         """Samples per second of everything this engine makes."""
 

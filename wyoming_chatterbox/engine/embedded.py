@@ -70,6 +70,7 @@ class HibariEngine:
     model = EMBEDDED_MODEL
     sample_rate = 24000
     voices = (HEART,)
+    fingerprint = f"hibari {_HIBARI_SHA256} {_GAIN} {_INNER_PAUSE}"
 
     def __init__(self) -> None:
         """Load the voice (about 0.2 s).

@@ -51,6 +51,8 @@ class SystemSpeechEngine:
                 else "https://github.com/festvox/flite",
             ),
         )
+        program_file = Path(path).stat()
+        self.fingerprint = f"{program} {program_file.st_size} {program_file.st_mtime_ns}"
         self.sample_rate = self._run("Ready.", Cancel())[1]
 
     @classmethod

@@ -53,6 +53,13 @@ class ModelFiles:
     conditionals: Path | None
     """The built-in voice; a model without it speaks only with reference clips."""
 
+    def fingerprint(self) -> str:
+        """Of their content, without reading gigabytes: the hub's cache names files by their hashes; of others size and
+        date tell whether they are the same."""
+        paths = [self.voice_encoder, self.t3, self.s3gen, self.tokenizer, self.conditionals]
+        found = [(path.resolve().name, path.stat()) for path in paths if path is not None]
+        return " ".join(f"{name}:{status.st_size}:{status.st_mtime_ns}" for name, status in found)
+
 
 def find_files(model_dir: Path) -> ModelFiles:
     """The parts of an original model in a directory; a .safetensors file wins over a .pt file beside it.

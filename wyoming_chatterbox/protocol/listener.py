@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import logging
 import os
-import socket
 import stat
 import sys
 import threading
@@ -15,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ..sockets import ListenError, bind_sockets, cause
 from .events import MAX_HEADER_BYTES
 
 _LOGGER = logging.getLogger(__name__)
@@ -22,12 +21,7 @@ _LOGGER = logging.getLogger(__name__)
 OnClient = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """Serves one client until it is gone."""
 
-_WILDCARDS = ("0.0.0.0", "::")
 _BACKLOG = 128
-
-
-class ListenError(Exception):
-    """The server cannot listen there; the message names the address, the cause and the remedy."""
 
 
 class Listener:
@@ -57,7 +51,7 @@ class Listener:
             for server in self._servers:
                 await server.start_serving()
         except OSError as error:
-            raise ListenError(f"Cannot listen on {self.uri}: {_cause(error)}") from None
+            raise ListenError(f"Cannot listen on {self.uri}: {cause(error)}") from None
 
     def close(self) -> None:
         """Take no further clients; those that are here stay."""
@@ -81,12 +75,7 @@ async def bind(uri: str, on_client: OnClient) -> Listener:
 
 
 async def _bind_tcp(host: str, port: int, uri: str, on_client: OnClient) -> Listener:
-    try:
-        sockets = _wildcard_sockets(port) if host in _WILDCARDS else await _host_sockets(host, port)
-    except UnicodeError:  # what getaddrinfo() says of a name like "a..b"
-        raise ListenError(f"Cannot listen on {uri}: {host!r} is no host name") from None
-    except OSError as error:
-        raise ListenError(f"Cannot listen on {uri}: {_cause(error)}") from None
+    sockets = await bind_sockets(host, port, uri)
     servers = [
         await asyncio.start_server(on_client, sock=one, limit=MAX_HEADER_BYTES, backlog=_BACKLOG, start_serving=False)
         for one in sockets
@@ -94,48 +83,6 @@ async def _bind_tcp(host: str, port: int, uri: str, on_client: OnClient) -> List
     hosts = [one.getsockname()[0] for one in sockets]
     port = sockets[0].getsockname()[1]
     return Listener(f"tcp://{f'[{host}]' if ':' in host else host}:{port}", servers, hosts, port, None)
-
-
-def _wildcard_sockets(port: int) -> list[socket.socket]:
-    """Both families on one port: Home Assistant may resolve a name to either."""
-    first = _bind(socket.AF_INET, ("0.0.0.0", port))
-    try:
-        second = _bind(socket.AF_INET6, ("::", first.getsockname()[1]))
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            first.close()
-            raise
-        _LOGGER.info("Listening on IPv4 only: %s", _cause(error))
-        return [first]
-    return [first, second]
-
-
-async def _host_sockets(host: str, port: int) -> list[socket.socket]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    sockets: list[socket.socket] = []
-    try:
-        for family, _, _, _, address in dict.fromkeys(found):
-            chosen = sockets[0].getsockname()[1] if sockets else port
-            sockets.append(_bind(family, (address[0], chosen, *address[2:])))
-    except OSError:
-        for one in sockets:
-            one.close()
-        raise
-    return sockets
-
-
-def _bind(family: int, address: tuple[object, ...]) -> socket.socket:
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.bind(address)
-    except OSError:
-        bound.close()
-        raise
-    bound.setblocking(False)
-    return bound
 
 
 async def _bind_unix(path: Path, uri: str, on_client: OnClient) -> Listener:
@@ -150,7 +97,7 @@ async def _bind_unix(path: Path, uri: str, on_client: OnClient) -> Listener:
             on_client, path=path, limit=MAX_HEADER_BYTES, backlog=_BACKLOG, start_serving=False
         )
     except OSError as error:
-        raise ListenError(f"Cannot listen on {uri}: {_cause(error)}") from None
+        raise ListenError(f"Cannot listen on {uri}: {cause(error)}") from None
     return Listener(uri, [server], [], None, path)
 
 
@@ -161,18 +108,6 @@ async def _answers(path: Path) -> bool:
         return False
     writer.close()
     return True
-
-
-def _cause(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "the port is in use; stop the other server or choose another port"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "this machine does not have that address"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "not allowed; choose a port above 1023 or a directory you may write to"
-    if isinstance(error, socket.gaierror):
-        return f"the host name is unknown ({error.strerror})"
-    return error.strerror or str(error)
 
 
 async def open_stdio() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

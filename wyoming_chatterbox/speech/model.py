@@ -101,6 +101,9 @@ class Model:
         self._own = voices
         self._cloned: tuple[Voice, ...] = ()
         self._preparing = Preparing()
+        self.fingerprint = ""
+        """The engine's; that of one that is unloaded stays. Empty before there was one."""
+
         self._factory = factory
         self._retry_seconds = retry_seconds
         self._engine_timeout = engine_timeout
@@ -182,8 +185,6 @@ class Model:
                 _LOGGER.warning(
                     "Model %s cannot be loaded yet, next try in %g s: %s", self.name, pause, self.status.error
                 )
-                if self._was_loaded:
-                    self._worker.submit(memory.give_back)  # of what was loaded in part
                 await asyncio.sleep(pause)
                 tries += 1
 
@@ -214,12 +215,14 @@ class Model:
                 _LOGGER.exception("Model %s broke while it was loaded", self.name)
             self._set_status(ModelStatus(ModelState.FAILED, error=str(error) or type(error).__name__))
             self._settled.set()
+            self._worker.submit(memory.give_back)  # of what was loaded in part
             # What could be loaded before can be again, when the GPU's memory is not somebody else's any more.
             if self._was_loaded or getattr(error, "retryable", False):
                 return True
             _LOGGER.error("Model %s cannot be used: %s", self.name, error)
             return False
-        self._engine, self._own = engine, tuple(voice for voice in engine.voices if not voice.clips)
+        self._engine, self.fingerprint = engine, engine.fingerprint
+        self._own = tuple(voice for voice in engine.voices if not voice.clips)
         self._preparing.again()
         self._set_status(ModelStatus(ModelState.READY))
         self._loaded.set()
@@ -270,16 +273,19 @@ class Model:
 
     @contextlib.contextmanager
     def in_use(self, voice: Voice) -> Iterator[None]:
-        """Around an utterance for which this model was chosen: a model that is unloaded begins to be loaded again, and
-        one that is loaded stays, as does what it has of the voice."""
+        """Around an utterance for which this model was chosen: one that is loaded stays, as does what it has of the
+        voice."""
         try:
             with self._usage, self._preparing.using(voice):
-                if self.status.state is ModelState.UNLOADED:
-                    self._set_status(ModelStatus(ModelState.WAITING))
-                    self._wanted.set()
                 yield
         finally:
             self._forget_voices()
+
+    def want(self) -> None:
+        """There is a sentence for it to speak: a model that is unloaded begins to be loaded again."""
+        if self.status.state is ModelState.UNLOADED:
+            self._set_status(ModelStatus(ModelState.WAITING))
+            self._wanted.set()
 
     def _set_status(self, status: ModelStatus) -> None:
         # A report that was still on its way when loading ended must not undo the end.
@@ -295,8 +301,9 @@ class Model:
 
     async def generate_stream(
         self, text: str, voice: Voice, settings: GenerationSettings, cancel: Cancel
-    ) -> AsyncGenerator[tuple[Samples, StreamMetrics, int], None]:
-        """The engine's `generate_stream()` on its thread, with the engine's sample rate.
+    ) -> AsyncGenerator[tuple[Samples, StreamMetrics, int, float], None]:
+        """The engine's `generate_stream()` on its thread, with the engine's sample rate and when it was made
+        (time.perf_counter()): it may be taken later.
 
         Raises:
             EngineError: as the engine does, or when the model is not ready.
@@ -305,12 +312,12 @@ class Model:
         if engine is None:
             raise EngineError(f"Model {self.name} is {self.status}")
         stream = self._worker.stream(
-            lambda: engine.generate_stream(text, voice, settings, cancel), cancel, self._engine_timeout
+            lambda: _stamped(engine.generate_stream(text, voice, settings, cancel)), cancel, self._engine_timeout
         )
         try:
             async with aclosing(stream) as items:
-                async for samples, metrics in items:
-                    yield samples, metrics, engine.sample_rate
+                async for samples, metrics, made in items:
+                    yield samples, metrics, engine.sample_rate, made
         except EngineHung as error:
             self._hang(str(error))
             raise
@@ -355,3 +362,14 @@ class Model:
     def join(self, timeout: float) -> bool:
         """Wait (blocking) for the thread; False when it is still at work after `timeout` seconds."""
         return self._worker.join(timeout)
+
+
+def _stamped(chunks: Iterator[tuple[Samples, StreamMetrics]]) -> Iterator[tuple[Samples, StreamMetrics, float]]:
+    """Every chunk with the moment at which it was made."""
+    try:
+        for samples, metrics in chunks:
+            yield samples, metrics, time.perf_counter()
+    finally:
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            close()

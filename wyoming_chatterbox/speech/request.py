@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..metrics import UtteranceMetrics
 from ..waiting import within
 from .errors import SpeechError, TextTimeout, TextTooLong
 
@@ -121,8 +122,14 @@ class SpeechRequest:
     streamed: bool = False
     """The text arrives in pieces; said in the log, nothing else depends on it."""
 
+    edge: str = "wyoming"
+    """Where it came in: wyoming, http or ws; said in the log and the metrics."""
+
     id: int = field(default_factory=lambda: next(_ids))
     """Number of the utterance in the log."""
 
     received: float = field(default_factory=time.perf_counter)
     """When the request was read (time.perf_counter())."""
+
+    metrics: UtteranceMetrics | None = None
+    """What it has cost so far; there once the service has begun to speak it."""

@@ -16,14 +16,15 @@ from dataclasses import dataclass
 
 from ..audio import PCMEncoder, louder, silence
 from ..engine.base import Cancel, Cancelled, EngineError, NothingToSay
-from ..metrics import UtteranceMetrics
+from ..metrics import Observer, UtteranceMetrics
 from ..settings import Settings, SettingsError, UtteranceSettings
 from ..voices.choosing import MalformedName, UnknownVoice, find_voice, split_name
 from ..voices.voice import Voice
 from ..waiting import within
+from .cache import Recording, SpeechCache
 from .cleaning import clean
 from .errors import EngineFailed, InvalidSetting, ModelUnavailable, ServerBusy, SpeechError, VoiceNotFound
-from .model import Model
+from .model import Model, ModelStatus
 from .request import SpeechRequest, TextPaused, TextStream
 from .sentences import Sentence, SentenceSplitter
 from .ssml import SSMLStripper
@@ -59,6 +60,24 @@ class Speech:
     fallback: bool
     """`voice` is not the one that was asked for: its model could not speak."""
 
+    made: float = 0.0
+    """When the last of it was made (time.perf_counter())."""
+
+    cached: bool = False
+    """No model made it now: it was made before, and kept."""
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether a request would be spoken now, and by whom."""
+
+    model: str
+    """The one that was chosen."""
+
+    status: ModelStatus
+    speaks: str | None
+    """Name of the model that would answer a request for the default voice; None: nothing can."""
+
 
 class SpeechService:
     """The one place where requests become speech. Its methods are for the event loop."""
@@ -73,15 +92,27 @@ class SpeechService:
         self._model = model
         self._fallback = fallback
         self._running = 0
+        self.cache = SpeechCache(settings.data / "speech", settings.cache_size * 1_000_000)
+        self.observers: list[Observer] = []
+        """Told of every utterance at its end."""
+
         self.sample_rate = settings.sample_rate or DEFAULT_SAMPLE_RATE
 
     def check_default_voice(self) -> None:
-        """Raise SettingsError when the default voice of the settings is not offered; to be called once all are."""
+        """Raise SettingsError when the default voice of the settings is not offered; to be called once all are.
+
+        That no voice speaks the settings' language is only logged: the default voice speaks then.
+        """
         if self._settings.voice is not None:
             try:
                 find_voice(self.voices, name=self._settings.voice)
             except UnknownVoice as error:
                 raise SettingsError(f"voice: {error}") from None
+        if self._settings.language is not None:
+            try:
+                find_voice(self.voices, language=self._settings.language)
+            except UnknownVoice as error:
+                _LOGGER.warning("--language has no effect: %s", error)
 
     def check(self, request: SpeechRequest) -> Voice:
         """The voice that a request means.
@@ -95,7 +126,7 @@ class SpeechService:
     def default_voice(self) -> Voice | None:
         """The voice of requests that choose none; None where there is no voice at all."""
         try:
-            return find_voice(self.voices, default=self._settings.default_voice)
+            return self._find_voice()
         except UnknownVoice:
             return None
 
@@ -114,6 +145,12 @@ class SpeechService:
     def running(self) -> int:
         """Utterances that are spoken or wait for their turn."""
         return self._running
+
+    def readiness(self) -> Readiness:
+        """Who would speak now; takes microseconds."""
+        models = [self._model] if self._fallback is None else [self._model, self._fallback]
+        speaks = next((one.name for one in models if one.ready), None)
+        return Readiness(self._model.name, self._model.status, speaks)
 
     def describe(self) -> str:
         """Who speaks, in one line for people."""
@@ -139,7 +176,8 @@ class SpeechService:
         Raises:
             SpeechError: with the code for the client; audio may have been yielded before.
         """
-        metrics = UtteranceMetrics(request.id, request.streamed, request.received)
+        metrics = UtteranceMetrics(request.id, request.streamed, request.received, request.edge)
+        request.metrics = metrics
         cancel = Cancel()
         place = _Place(self)
         try:
@@ -158,6 +196,8 @@ class SpeechService:
             cancel.set()
             place.leave()
             metrics.log()
+            for observer in self.observers:
+                observer(metrics)
 
     async def _speak(
         self, request: SpeechRequest, metrics: UtteranceMetrics, cancel: Cancel, place: _Place
@@ -168,6 +208,9 @@ class SpeechService:
         speaker = _Speaker(self._model, self._fallback, voice)
         pause = 0.0
         unspoken: EngineError | None = None
+        if request.streamed:
+            # A text that is still written is hardly one that is cached; the model can be loaded meanwhile.
+            speaker.model.want()
         with speaker.model.in_use(voice):
             async with aclosing(self._sentences(request)) as sentences:
                 async for sentence in sentences:
@@ -190,7 +233,8 @@ class SpeechService:
             raise EngineFailed(str(unspoken)) from unspoken
         rest = encoder.flush()
         if rest:
-            yield Speech(rest, speaker.voice, speaker.fallback)
+            cached = metrics.cached == metrics.sentences
+            yield Speech(rest, speaker.voice, speaker.fallback, time.perf_counter(), cached)
 
     async def _speak_sentence(
         self,
@@ -202,7 +246,26 @@ class SpeechService:
         encoder: PCMEncoder,
         pause: float,
     ) -> AsyncGenerator[Speech, None]:
+        key = (
+            None
+            if speaker.fallback
+            else self.cache.key(text, speaker.voice, settings.generation, speaker.model.fingerprint)
+        )
+        if key is not None:
+            kept = await self.cache.get(key)
+            if kept is not None:
+                metrics.model, metrics.voice = speaker.model.name, speaker.voice.name
+                metrics.replay(kept.seconds)
+                for samples in kept.pieces():
+                    pcm = encoder.encode(silence(pause, kept.sample_rate), kept.sample_rate) if pause else b""
+                    pause = 0.0
+                    pcm += encoder.encode(louder(samples, settings.gain), kept.sample_rate)
+                    if pcm:
+                        yield Speech(pcm, speaker.voice, False, time.perf_counter(), cached=True)
+                return
+        recording = None if key is None else Recording(self.cache, key)
         while True:
+            speaker.model.want()
             await speaker.choose()
             metrics.model, metrics.voice, metrics.fallback = speaker.model.name, speaker.voice.name, speaker.fallback
             spoken = False
@@ -211,17 +274,21 @@ class SpeechService:
             stream = speaker.model.generate_stream(text, speaker.voice, settings.generation, Cancel(cancel))
             try:
                 async with aclosing(stream) as chunks:
-                    async for samples, current, sample_rate in chunks:
+                    async for samples, current, sample_rate, made in chunks:
                         metrics.update(current)
                         pcm = b""
                         if not spoken and pause:
                             pcm = encoder.encode(silence(pause, sample_rate), sample_rate)
                         spoken = True
+                        if recording is not None and not speaker.fallback:
+                            recording.add(samples, sample_rate)
                         if not speaker.fallback:  # whose loudness is another voice's
                             samples = louder(samples, settings.gain)
                         pcm += encoder.encode(samples, sample_rate)
                         if pcm:
-                            yield Speech(pcm, speaker.voice, speaker.fallback)
+                            yield Speech(pcm, speaker.voice, speaker.fallback, made)
+                if recording is not None and not speaker.fallback:
+                    recording.keep()
                 return
             except NothingToSay:
                 raise
@@ -235,18 +302,22 @@ class SpeechService:
                     raise EngineFailed(f"Model {speaker.model.name} failed: {error}") from error
                 _LOGGER.warning("Model %s failed, the embedded voice goes on: %s", metrics.model, error)
 
+    def _find_voice(self, name: str | None = None, language: str | None = None, speaker: str | None = None) -> Voice:
+        if name is None and language is None and self._settings.language is not None:
+            with contextlib.suppress(UnknownVoice):  # said at the start, and a voice for it may still come
+                return self._found(None, self._settings.language, speaker)
+        return self._found(name, language, speaker)
+
+    def _found(self, name: str | None, language: str | None, speaker: str | None) -> Voice:
+        default = self._settings.default_voice
+        return find_voice(self.voices, name=name, language=language, speaker=speaker, default=default)
+
     def _voice_and_settings(self, request: SpeechRequest) -> tuple[Voice, UtteranceSettings]:
         """The voice that is meant, and how it is spoken: an utterance's own settings win over its voice's, those over
         the server's. Where both its voice's name and the request itself have one, the name's counts."""
         try:
             name, in_name = split_name(request.voice)
-            voice = find_voice(
-                self.voices,
-                name=name,
-                language=request.language,
-                speaker=request.speaker,
-                default=self._settings.default_voice,
-            )
+            voice = self._find_voice(name, request.language, request.speaker)
             own = {**request.settings, **in_name}
             return voice, self._settings.utterance.changed(voice.settings).changed(own)
         except UnknownVoice as error:

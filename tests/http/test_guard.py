@@ -1,0 +1,212 @@
+"""Who may ask, how much, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from tests.engines import ToneEngine, model_of
+from tests.http.clients import TOKEN, asking, hear, raw, say, serving, socket_uri
+from wyoming_chatterbox.http.guard import MAX_BODY_BYTES
+from wyoming_chatterbox.http.tokens import Tokens
+from wyoming_chatterbox.settings import Settings, SettingsError
+
+HELLO = {"input": "Hello there.", "response_format": "pcm"}
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    path = tmp_path / "tokens"
+    path.write_text(f"\n{TOKEN}\n")
+    return path
+
+
+async def test_only_this_servers_names_are_answered() -> None:
+    async with serving(model_of(ToneEngine()), http_host=("tts.example.org",)) as server, asking(server) as client:
+        for host in ("localhost", "127.0.0.1:1", "[::1]", "192.168.1.5:10201", "TTS.example.org:80", "LOCALHOST:5"):
+            assert (await client.get("/health/live", headers={"host": host})).status_code == 200, host
+        for host in (
+            "evil.example",
+            "tts.example.org.evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+        ):
+            answer = await client.get("/v1/models", headers={"host": host})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (421, "host-not-allowed"), host
+        assert b"400 Bad Request" in await raw(server, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(socket_uri(server), additional_headers={"Host": "evil.example"}):
+                pass
+        assert refused.value.response.status_code in (400, 421)
+
+
+async def test_pages_of_others_are_refused_unless_they_are_named() -> None:
+    engine = ToneEngine()
+    async with serving(model_of(engine), http_cors_origin=("https://ha.example",)) as server, asking(server) as client:
+        port = server.http.rpartition(":")[2]
+        for origin in ("http://evil.example", "null", f"http://localhost:{port}", "http://127.0.0.1"):
+            answer = await client.post("/v1/audio/speech", json=HELLO, headers={"origin": origin})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (403, "origin-not-allowed"), origin
+            assert "access-control-allow-origin" not in answer.headers
+            with pytest.raises(InvalidStatus) as refused:
+                async with connect(socket_uri(server), origin=origin):  # type: ignore[arg-type]
+                    pass
+            assert refused.value.response.status_code == 403
+        assert not engine.texts
+        own = {"origin": server.http}
+        assert (await client.post("/v1/audio/speech", json=HELLO, headers=own)).status_code == 200
+        named = {"origin": "https://ha.example"}
+        answer = await client.post("/v1/audio/speech", json=HELLO, headers=named)
+        assert answer.headers["access-control-allow-origin"] == "https://ha.example"
+        assert "X-Voice" in answer.headers["access-control-expose-headers"]
+        preflight = {**named, "access-control-request-method": "POST"}
+        answer = await client.options("/v1/audio/speech", headers=preflight)
+        assert answer.status_code == 204 and "POST" in answer.headers["access-control-allow-methods"]
+        async with connect(socket_uri(server), origin="https://ha.example"):  # type: ignore[arg-type]
+            pass
+
+
+async def test_no_page_of_another_server_is_let_in_by_default() -> None:
+    async with serving(model_of(ToneEngine())) as server, asking(server) as client:
+        preflight = {"origin": "https://ha.example", "access-control-request-method": "POST"}
+        answer = await client.options("/v1/audio/speech", headers=preflight)
+        assert answer.status_code == 403 and "access-control-allow-origin" not in answer.headers
+
+
+async def test_a_token_is_needed_where_there_is_a_file_of_them(token_file: Path) -> None:
+    engine = ToneEngine()
+    async with serving(model_of(engine), http_token_file=token_file) as server, asking(server) as client:
+        for method, path in (
+            ("POST", "/v1/audio/speech"),
+            ("POST", "/audio/speech"),
+            ("POST", "/audio/speech/stream"),
+            ("GET", "/v1/models"),
+            ("GET", "/v1/audio/voices"),
+            ("POST", "/v1/audio/voices"),
+            ("DELETE", "/v1/audio/voices/x"),
+            ("GET", "/api/settings"),
+            ("GET", "/metrics"),
+        ):
+            for said in (None, "Bearer wrong-but-long-enough", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer"):
+                answer = await client.request(method, path, json=HELLO, headers={"authorization": said} if said else {})
+                assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthorized"), (path, said)
+                assert answer.headers["www-authenticate"] == "Bearer"
+        for path in ("/", "/health/live", "/health/ready", "/openapi.json"):
+            assert (await client.get(path)).status_code == 200, path
+        assert not engine.texts
+        right = {"authorization": f"Bearer {TOKEN}"}
+        assert (await client.post("/v1/audio/speech", json=HELLO, headers=right)).status_code == 200
+
+
+async def test_a_websocket_shows_its_token_in_a_header_or_as_a_subprotocol(token_file: Path) -> None:
+    async with serving(model_of(ToneEngine()), http_token_file=token_file) as server:
+        for options in ({}, {"subprotocols": ["chatterbox", "bearer.wrong-but-long-enough"]}):
+            with pytest.raises(InvalidStatus) as refused:
+                async with connect(socket_uri(server), **options):  # type: ignore[arg-type]
+                    pass
+            assert refused.value.response.status_code == 401
+            assert json.loads(refused.value.response.body)["error"]["code"] == "unauthorized"
+        for options in (
+            {"subprotocols": ["chatterbox", f"bearer.{TOKEN}"]},
+            {"additional_headers": {"Authorization": f"Bearer {TOKEN}"}},
+        ):
+            async with connect(socket_uri(server), **options) as socket:  # type: ignore[arg-type]
+                assert socket.subprotocol == ("chatterbox" if "subprotocols" in options else None)
+                await socket.recv()
+                await say(socket, type="start", text="Hello.")
+                assert (await hear(socket)).metrics["outcome"] == "finished"
+
+
+def test_tokens_are_read_again_when_their_file_changes(token_file: Path) -> None:
+    tokens = Tokens(token_file)
+    assert tokens.accept(TOKEN) and not tokens.accept("another-long-token")
+    token_file.write_text("another-long-token\n" + "one-more-long-token\n")
+    os.utime(token_file, ns=(1, 1))
+    assert not tokens.accept(TOKEN)
+    assert tokens.accept("another-long-token") and tokens.accept("one-more-long-token")
+    token_file.unlink()
+    assert tokens.accept("another-long-token"), "a file that is being replaced locks nobody out"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("", "has no token"), ("short", "less than 16"), ("x" * 70_000, "longer")]
+)
+def test_a_token_file_that_cannot_be_used_ends_the_start(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "tokens"
+    path.write_text(content)
+    with pytest.raises(SettingsError, match=said):
+        Tokens(path)
+    with pytest.raises(SettingsError, match="http_token_file"):
+        Settings(http_token_file=tmp_path / "none")
+
+
+async def test_bodies_are_bounded_in_size_and_time() -> None:
+    async with serving(model_of(ToneEngine()), event_timeout=0.3) as server, asking(server) as client:
+        answer = await client.post("/v1/audio/speech", content=b"x" * (MAX_BODY_BYTES + 1))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body-too-large")
+        head = b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        block = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+        assert b" 413 " in await raw(server, head + b"Transfer-Encoding: chunked\r\n\r\n" + block * 17)
+        began = time.monotonic()
+        assert b" 408 " in await raw(server, head + b'Content-Length: 100\r\n\r\n{"input":')
+        assert time.monotonic() - began < 3
+
+
+async def test_half_a_request_is_not_waited_for_for_ever() -> None:
+    async with serving(model_of(ToneEngine()), event_timeout=0.3) as server:
+        began = time.monotonic()
+        assert await raw(server, b"") == b""
+        assert await raw(server, b"GET / HTTP/1.1\r\nHost:") == b""
+        whole = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        assert server.server.http is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.server.http.port)
+        writer.write(whole)
+        assert b"200 OK" in await reader.read(1000)
+        writer.write(b"GET /health/li")
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+        assert time.monotonic() - began < 5
+
+
+async def test_heads_are_bounded() -> None:
+    async with serving(model_of(ToneEngine())) as server:
+        answer = await raw(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 50_000)
+        assert b"400 Bad Request" in answer
+
+
+async def test_connections_are_limited() -> None:
+    async with serving(model_of(ToneEngine()), max_connections=1) as server:
+        assert server.server.http is not None
+        port = server.server.http.port
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(17)]
+        await asyncio.sleep(0.05)
+        answer = await raw(server, b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"503 Service Unavailable" in answer and b'"server-busy"' in answer
+        for _, writer in held:
+            writer.close()
+        await asyncio.sleep(0.05)
+        answer = await raw(server, b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert b"200 OK" in answer
+
+
+async def test_the_page_comes_with_a_policy_that_forbids_what_it_does_not_need() -> None:
+    async with serving(model_of(ToneEngine())) as server, asking(server) as client:
+        answer = await client.get("/")
+        assert answer.headers["content-type"].startswith("text/html")
+        policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
+        assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+        assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        for path in ("/../pyproject.toml", "/%2e%2e/app.py", "/..%2fapp.py", "//etc/passwd"):
+            answer = await client.get(path)
+            assert answer.status_code == 404, path
+            assert answer.json()["error"]["code"] == "not-found"

@@ -1,0 +1,1 @@
+"""The optional HTTP edge: OpenAI-compatible REST, a WebSocket stream, health, metrics and the page."""

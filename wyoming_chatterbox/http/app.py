@@ -1,0 +1,90 @@
+"""The edge's application: routes, errors, the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+
+from .. import __version__
+from ..speech.errors import SpeechError
+from . import catalogue, health, speaking, stream, voices
+from .context import Context
+from .errors import InvalidRequest, MethodNotAllowed, NotFound, error_response
+from .explain import explained
+from .guard import Guard
+
+PAGE = Path(__file__).parent / "page"
+"""The files of the page, served as they are."""
+
+
+def create_app(context: Context) -> FastAPI:
+    """The application of one server."""
+    app = FastAPI(
+        title="wyoming-chatterbox",
+        version=__version__,
+        summary="Chatterbox speech while it is made",
+        docs_url=None,  # its page loads scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.context = context
+    health.watch(context)
+    for module in (speaking, catalogue, voices, health, stream):
+        app.include_router(module.router)
+    app.mount("/", StaticFiles(directory=PAGE, html=True))
+    app.add_exception_handler(SpeechError, _on_speech_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_fault)
+    app.add_middleware(Guard, context=context)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+async def _on_speech_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, SpeechError)
+    return error_response(error)
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
+    """Our message for the first thing that is wrong: which field, which value, what is allowed."""
+    assert isinstance(error, RequestValidationError)
+    said, param = explained(list(error.errors()))
+    return error_response(said, param)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if isinstance(error.__cause__, SpeechError):  # FastAPI's word for whatever goes wrong while it reads the body
+        return error_response(error.__cause__, headers={"Connection": "close"})
+    if error.status_code == 404:
+        return error_response(NotFound(f"There is nothing at {request.url.path!r}"))
+    if error.status_code == 405:
+        said = MethodNotAllowed(f"{request.url.path!r} does not take {request.method}")
+        return error_response(said, headers=headers)
+    return error_response(InvalidRequest(str(error.detail)), headers=headers)
+
+
+async def _on_fault(request: Request, error: Exception) -> Response:
+    return error_response(SpeechError("The server failed; its log says more"))
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's description without its own shape of errors, which nobody gets here."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        for path in schema["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            schema["components"]["schemas"].pop(name, None)
+        app.openapi_schema = schema
+    return app.openapi_schema

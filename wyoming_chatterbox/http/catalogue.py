@@ -1,0 +1,148 @@
+"""What can be asked for: models, voices, settings."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from ..speech.errors import VoiceNotFound
+from ..speech.service import SpeechService
+from ..voices.choosing import MalformedName, UnknownVoice, find_voice, split_name
+from ..voices.voice import Voice
+from .context import Here
+from .errors import ModelNotFound
+from .schemas import (
+    KNOBS,
+    MAX_NAME_CHARS,
+    ErrorBody,
+    ModelItem,
+    ModelList,
+    ModelVoice,
+    SettingItem,
+    VoiceItem,
+    VoiceList,
+)
+
+router = APIRouter()
+
+ALIASES = ("chatterbox", "tts-1", "tts-1-hd", "gpt-4o-mini-tts")
+"""Names that clients have built in: each is whatever this server speaks with."""
+
+OPENAI_VOICES = frozenset(
+    {
+        *("alloy", "ash", "ballad", "cedar", "coral", "echo", "fable"),
+        *("marin", "nova", "onyx", "sage", "shimmer", "verse"),
+    }
+)
+"""Voices that clients have built in: each is the default voice, unless there is one of that name here."""
+
+_OWNER = "wyoming-chatterbox"
+_STARTED = int(time.time())
+
+
+def chosen_voice(service: SpeechService, model: str, voice: str | None) -> str | None:
+    """The name of the voice that a request means; None is the default one, or that of the request's language.
+
+    Raises:
+        ModelNotFound: there is no such model.
+        VoiceNotFound: another model speaks that voice. (Whether there is such a voice, the service sees.)
+    """
+    voices = service.voices
+    names = {one.name.casefold() for one in voices}
+    if voice is not None and voice.casefold() in OPENAI_VOICES - names:
+        voice = None
+    if model.casefold() in ALIASES:
+        return voice
+    of_model = [one for one in voices if one.model == model.casefold()]
+    if not of_model:
+        offered = ", ".join(dict.fromkeys([*(one.model for one in voices), *ALIASES]))
+        raise ModelNotFound(f"There is no model {model!r}; there are: {offered}")
+    if voice is None:
+        return None if service.default_voice in of_model else of_model[0].name
+    try:
+        found = find_voice(voices, name=split_name(voice)[0])
+    except (UnknownVoice, MalformedName):
+        return voice
+    if found not in of_model:
+        raise VoiceNotFound(f"Voice {found.name!r} is spoken by model {found.model!r}, not by {model!r}")
+    return voice
+
+
+@router.get("/v1/models")
+async def models(here: Here) -> ModelList:
+    """The models, and the names by which OpenAI's clients ask for them."""
+    names = dict.fromkeys([*(voice.model for voice in here.service.voices), *ALIASES])
+    return ModelList(data=[_model(here.service, name) for name in names])
+
+
+@router.get("/v1/models/{model}", responses={400: {"model": ErrorBody}, 404: {"model": ErrorBody}})
+async def model(model: Annotated[str, Path(max_length=MAX_NAME_CHARS)], here: Here) -> ModelItem:
+    """One of them."""
+    chosen_voice(here.service, model, None)
+    return _model(here.service, model)
+
+
+@router.get("/v1/audio/voices")
+@router.get("/audio/voices", include_in_schema=False)
+async def voices(here: Here) -> VoiceList:
+    """The voices that a request can name."""
+    return voice_list(here.service)
+
+
+@router.get("/api/settings")
+async def settings(here: Here) -> list[SettingItem]:
+    """What one utterance may set, with bounds and this server's defaults."""
+    own = here.settings.utterance
+    return [
+        SettingItem(
+            name=one.name,
+            help=one.help,
+            kind="bool" if one.kind is bool else "int" if one.kind is int else "float",
+            unit=one.unit,
+            minimum=one.minimum,
+            maximum=one.maximum,
+            default=getattr(own if hasattr(own, one.name) else own.generation, one.name),
+            allowed=one.allowed,
+        )
+        for one in KNOBS.values()
+    ]
+
+
+def voice_list(service: SpeechService) -> VoiceList:
+    """All voices as they are sent: each once, with its speakers; hidden ones are left out."""
+    default = service.default_voice
+    items: dict[str, VoiceItem] = {}
+    for voice in service.voices:
+        if voice.hidden:
+            continue
+        item = items.setdefault(voice.name, voice_item(voice))
+        item.default = item.default or voice is default
+        if voice.speaker is not None:
+            item.speakers.append(voice.speaker)
+    return VoiceList(voices=list(items.values()))
+
+
+def voice_item(voice: Voice) -> VoiceItem:
+    """One voice as it is sent, without its speakers."""
+    return VoiceItem(
+        id=voice.name,
+        name=voice.name,
+        description=voice.description,
+        languages=list(voice.languages),
+        model=voice.model,
+        default=False,
+        speakers=[],
+        attribution=voice.attribution,
+        licence=voice.licence,
+    )
+
+
+def _model(service: SpeechService, name: str) -> ModelItem:
+    voices = {
+        voice.name: ModelVoice(name=voice.name, language=voice.languages[0] if voice.languages else "")
+        for voice in service.voices
+        if not voice.hidden and name.casefold() in (*ALIASES, voice.model)
+    }
+    return ModelItem(id=name, created=_STARTED, owned_by=_OWNER, voices=list(voices.values()))

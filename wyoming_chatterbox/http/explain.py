@@ -1,0 +1,37 @@
+"""What pydantic finds wrong, in the words of the settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..settings import Settings, SettingsError
+from ..speech.errors import InvalidSetting, SpeechError
+from .errors import InvalidRequest
+from .schemas import KNOBS
+
+_MAX_VALUE_CHARS = 80
+_DEFAULTS = Settings().utterance
+
+
+def explained(errors: list[Any]) -> tuple[SpeechError, str | None]:
+    """The error for the first thing that is wrong, which names field, value and what is allowed; and the field."""
+    first = errors[0]
+    if first["type"] == "json_invalid":
+        return InvalidRequest(f"The body is not JSON: {first['ctx']['error']}"), None
+    where, path = first["loc"][:1], [str(part) for part in first["loc"][1:]]  # where: the body, or a message's type
+    field = path[0] if path else None
+    if field is None:
+        remedy = "; send a JSON object with Content-Type: application/json" if where == ("body",) else ""
+        return InvalidRequest(first["msg"] + remedy), None
+    if field in KNOBS or (first["type"] == "extra_forbidden" and len(path) == 1):
+        try:
+            _DEFAULTS.changed({field: first["input"]})
+        except SettingsError as error:
+            return InvalidSetting(str(error)), field
+        return InvalidSetting(f"{field}: {_shortened(first['input'])} is not of the right type"), field
+    return InvalidRequest(f"{'.'.join(path)}: {first['msg']}, not {_shortened(first['input'])}"), field
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_VALUE_CHARS else text[: _MAX_VALUE_CHARS - 3] + "..."

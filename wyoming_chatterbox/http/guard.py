@@ -1,0 +1,262 @@
+"""Who may ask: host names, origins, tokens; and how much, and for how long.
+
+A web page in a browser of this network can reach this server too. Two things tell it apart: its Origin, and, where its
+owner lets a name of their own resolve to this server's address ("DNS rebinding"), the Host it asks for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import socket
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..speech.errors import SpeechError
+from ..voices.files import MAX_CLIP_BYTES
+from ..waiting import within
+from .context import Context
+from .errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    HostNotAllowed,
+    OriginNotAllowed,
+    TokenNeeded,
+    Unauthorized,
+    error_response,
+)
+
+_LOGGER = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 1024 * 1024
+"""A request's JSON. 20,000 characters of text, each escaped as \\ud83d\\ude00, are 240 kB."""
+
+MAX_UPLOAD_BYTES = MAX_CLIP_BYTES + 64 * 1024
+"""A reference clip and the form around it."""
+
+UPLOAD_SECONDS = 300.0
+"""How long one may take; 64 MiB over a slow network's 2 Mbit/s."""
+
+_DISCARD_BYTES, _DISCARD_SECONDS = 8 * 1024 * 1024, 5.0
+"""What is taken of a body that is refused: a minute of speech as WAV. Of more the client is cut off."""
+
+_GUARDED = ("/v1/", "/audio/", "/ws/", "/api/", "/metrics")
+"""Paths for which a token is needed, where there are some. The others, the page's files and whether the server is
+healthy, tell nothing that is said or by whom."""
+
+_CORS_METHODS = "GET, POST, DELETE"
+_CORS_HEADERS = "Authorization, Content-Type"
+_CORS_EXPOSED = "X-Model, X-Voice, X-Fallback, X-Utterance"
+_CORS_SECONDS = "600"
+
+_SECURITY = {
+    # The page brings all it needs; audio it plays from memory, and its worklet is a file of its own.
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "media-src 'self' blob:; connect-src 'self'; font-src 'self'; worker-src 'self'; manifest-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "permissions-policy": "microphone=(self), camera=(), geolocation=()",
+    "cross-origin-opener-policy": "same-origin",
+}
+
+
+class Guard:
+    """Stands before the application: what it refuses, no route sees."""
+
+    def __init__(self, app: ASGIApp, context: Context) -> None:
+        self._app = app
+        self._context = context
+        self._names = _allowed_names(context.settings.http_host)
+        self._origins = frozenset(context.settings.http_cors_origin)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if scope["type"] == "http":
+            send = self._counted(scope, self._with_headers(headers.get("origin"), send))
+        try:
+            self._check_host(headers)
+            self._check_origin(headers)
+            if scope["type"] == "http" and scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+                await _answer_preflight(send)
+                return
+            self._check_token(scope, headers)
+        except SpeechError as error:
+            _LOGGER.warning("Refused %s: %s", scope["path"], error)
+            await _refuse(error, scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+            return
+        limit, seconds = MAX_BODY_BYTES, self._context.settings.event_timeout
+        if _changes_voices(scope):
+            limit, seconds = MAX_UPLOAD_BYTES, max(UPLOAD_SECONDS, seconds)
+        body = _Body(receive, limit, seconds)
+        try:
+            body.check_length(headers)
+            await self._app(scope, body.receive, send)
+        except (BodyTooLarge, BodyTimeout) as error:
+            await error_response(error, headers={"Connection": "close"})(scope, receive, send)
+
+    def _check_host(self, headers: Headers) -> None:
+        host = headers.get("host", "")
+        name = _host_name(host)
+        if name is None or not (name in self._names or _is_address(name)):
+            raise HostNotAllowed(f"Host {host[:100]!r} is not a name of this server; add it with --http-host")
+
+    def _check_origin(self, headers: Headers) -> None:
+        origin = headers.get("origin")
+        if origin is None or origin in self._origins:
+            return
+        # The scheme is not compared: a reverse proxy may have taken TLS off.
+        if origin != "null" and urlsplit(origin).netloc.casefold() == headers.get("host", "").casefold():
+            return
+        raise OriginNotAllowed(f"Web pages of {origin[:100]!r} may not use this server; see --http-cors-origin")
+
+    def _check_token(self, scope: Scope, headers: Headers) -> None:
+        tokens = self._context.tokens
+        if tokens is None and _changes_voices(scope):
+            raise TokenNeeded("Voices are added and deleted only by clients with a token; see --http-token-file")
+        if tokens is None or not scope["path"].startswith(_GUARDED):
+            return
+        given = _bearer(headers)
+        if given is None and scope["type"] == "websocket":
+            given = next((one[7:] for one in scope["subprotocols"] if one.startswith("bearer.")), None)
+        if given is None:
+            raise Unauthorized("A token is needed: Authorization: Bearer TOKEN (see --http-token-file)")
+        if not tokens.accept(given):
+            raise Unauthorized("That is not a token of this server (see --http-token-file)")
+
+    def _counted(self, scope: Scope, send: Send) -> Send:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._context.series.count_request(_route(scope), message["status"])
+            await send(message)
+
+        return sending
+
+    def _with_headers(self, origin: str | None, send: Send) -> Send:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _SECURITY.items():
+                    headers.setdefault(name, value)
+                if origin is not None and origin in self._origins:
+                    headers["access-control-allow-origin"] = origin
+                    headers["access-control-expose-headers"] = _CORS_EXPOSED
+                    headers.add_vary_header("Origin")
+            await send(message)
+
+        return sending
+
+
+class _Body:
+    """A request's body on its way in, bounded in size and time."""
+
+    def __init__(self, receive: Receive, limit: int, timeout: float) -> None:
+        self._receive = receive
+        self._left = float(timeout)
+        self._size = 0
+        self._complete = False
+        self.limit = limit
+
+    def check_length(self, headers: Headers) -> None:
+        """Refuse at once what says that it is too long."""
+        length = headers.get("content-length", "0")
+        if length.isdigit() and int(length[:20]) > self.limit:
+            raise self._too_large()
+
+    async def receive(self) -> Message:
+        if self._complete:
+            return await self._receive()  # waits for the client's leaving
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            message = await within(max(self._left, 0.001), self._receive())
+        except asyncio.TimeoutError:
+            raise BodyTimeout("The body was not complete in time") from None
+        self._left -= loop.time() - began
+        if message["type"] == "http.request":
+            self._size += len(message.get("body", b""))
+            self._complete = not message.get("more_body", False)
+            if self._size > self.limit:
+                raise self._too_large()
+        return message
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"The body is longer than {self.limit} bytes")
+
+
+def _allowed_names(named: Iterable[str]) -> frozenset[str]:
+    """Host names that are this server's: what is resolved on this machine or by mDNS no stranger can hand out."""
+    own = socket.gethostname().casefold()
+    return frozenset({"localhost", own, f"{own.partition('.')[0]}.local", *(name.casefold() for name in named)})
+
+
+def _host_name(host: str) -> str | None:
+    """The name in a Host header, without its port; None where there is none."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+def _is_address(name: str) -> bool:
+    """Whether it is an IP address: who asks for that was not sent here by a name of somebody else."""
+    try:
+        ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _bearer(headers: Headers) -> str | None:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.casefold() == "bearer" and token.strip() else None
+
+
+async def _discard(receive: Receive) -> None:
+    """Take in what the client is sending: one that is cut off meanwhile does not read why."""
+    taken = 0
+    while taken < _DISCARD_BYTES:
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return
+
+
+def _changes_voices(scope: Scope) -> bool:
+    return scope["type"] == "http" and scope["method"] != "GET" and str(scope["path"]).startswith("/v1/audio/voices")
+
+
+def _route(scope: Scope) -> str:
+    """The route that was found for a request, as it is declared; files of the page and what is not there are one."""
+    route = scope.get("route")
+    return str(getattr(route, "path", "")) or "other"
+
+
+async def _answer_preflight(send: Send) -> None:
+    """A browser asks whether a page of an allowed origin (it was looked at) may send what it wants to send."""
+    headers = [
+        (b"access-control-allow-methods", _CORS_METHODS.encode()),
+        (b"access-control-allow-headers", _CORS_HEADERS.encode()),
+        (b"access-control-max-age", _CORS_SECONDS.encode()),
+    ]
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _refuse(error: SpeechError, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http" and "expect" not in Headers(scope=scope):
+        with contextlib.suppress(asyncio.TimeoutError):
+            await within(_DISCARD_SECONDS, _discard(receive))
+    response = error_response(error, headers={"Connection": "close"})
+    await response(scope, receive, send)  # of a WebSocket too: Starlette answers its handshake with it

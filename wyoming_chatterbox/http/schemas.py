@@ -1,0 +1,226 @@
+"""What clients send and get, as pydantic models: the OpenAPI and the JSON schema of the messages are made of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from ..settings import Knob, utterance_knobs
+
+MAX_NAME_CHARS = 200
+"""Of voices, languages and ids; looking for near names costs more than a millisecond beyond."""
+
+MAX_INSTRUCTIONS_CHARS = 4096
+"""What OpenAI takes."""
+
+ResponseFormat = Literal["wav", "pcm", "mp3", "opus", "flac", "aac"]
+
+KNOBS = {one.name: one for one in utterance_knobs()}
+"""What one utterance may set."""
+
+_ZERO_OR = {"chunk_size": 5, "chunk_growth": 1}
+"""Settings for which 0 means "what suits", and the least of the other values."""
+
+
+def _schema(one: Knob) -> dict[str, Any]:
+    """Bounds for the JSON schema. They are checked by the settings alone, whose errors name what is allowed."""
+    if one.minimum is None or one.maximum is None:
+        return {}
+    if one.name in _ZERO_OR:
+        return {"anyOf": [{"const": 0}, {"minimum": _ZERO_OR[one.name], "maximum": one.maximum}, {"type": "null"}]}
+    return {"minimum": one.minimum, "maximum": one.maximum}
+
+
+def _knob(name: str) -> Any:
+    one = KNOBS[name]
+    unit = f", in {one.unit}" if one.unit else ""
+    return Field(None, description=f"{one.help}{unit}. Default: the voice's, else the server's", title=name)
+
+
+def _whole(value: object) -> object:
+    """30.0 is an integer in JSON."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _narrowed(schema: dict[str, Any]) -> None:
+    """Add every setting's bounds to a model's JSON schema."""
+    for name, one in KNOBS.items():
+        if name in schema.get("properties", {}):
+            schema["properties"][name].update(_bounded(schema["properties"][name], _schema(one)))
+
+
+def _bounded(declared: dict[str, Any], bounds: dict[str, Any]) -> dict[str, Any]:
+    kind = next(each["type"] for each in declared["anyOf"] if each["type"] != "null")
+    if "anyOf" in bounds:
+        return {"anyOf": [{"type": kind, **each} if "type" not in each else each for each in bounds["anyOf"]]}
+    return {"anyOf": [{"type": kind, **bounds}, {"type": "null"}]}
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+
+
+class Strict(BaseModel):
+    """Of what clients send: no guessing, nothing unknown."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra=_narrowed)
+
+
+class Manner(Strict):
+    """What one utterance may set of its manner."""
+
+    exaggeration: float | None = _knob("exaggeration")
+    cfg_weight: float | None = _knob("cfg_weight")
+    temperature: float | None = _knob("temperature")
+    chunk_size: Whole | None = _knob("chunk_size")
+    chunk_growth: float | None = _knob("chunk_growth")
+    context_window: Whole | None = _knob("context_window")
+    fade_duration: float | None = _knob("fade_duration")
+    print_metrics: bool | None = _knob("print_metrics")
+    seed: Whole | None = _knob("seed")
+    gain: float | None = _knob("gain")
+    sentence_silence: float | None = _knob("sentence_silence")
+
+    def given(self) -> dict[str, object]:
+        """Those that are set, by the name of the knob."""
+        return {name: value for name in KNOBS if (value := getattr(self, name)) is not None}
+
+
+class VoiceReference(BaseModel):
+    """A voice by its id, as OpenAI's clients may name one; ids are names here."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    id: str = Field(max_length=MAX_NAME_CHARS)
+
+
+class SpeechBody(Manner):
+    """OpenAI's "create speech", and what Chatterbox has beside it."""
+
+    input: str = Field(min_length=1, description="The text to speak")
+    model: str = Field(
+        "chatterbox",
+        max_length=MAX_NAME_CHARS,
+        description="The server's model, by any of the names of GET /v1/models",
+    )
+    voice: Annotated[str, Field(max_length=MAX_NAME_CHARS)] | VoiceReference | None = Field(
+        None,
+        description="A voice of GET /v1/audio/voices. OpenAI's names (alloy, nova, …) and none are the default voice",
+    )
+    language: str | None = Field(
+        None, max_length=MAX_NAME_CHARS, description="Where no voice is named: the first one that speaks it, as en-US"
+    )
+    speaker: str | None = Field(None, max_length=MAX_NAME_CHARS, description="Of a voice that has several")
+    response_format: ResponseFormat | None = Field(
+        None, description="Default: mp3, as OpenAI's; wav for /audio/speech/stream"
+    )
+    stream_format: Literal["audio", "sse"] = Field(
+        "audio", description="The audio itself, or server-sent events with pieces of it in base64"
+    )
+    speed: float = Field(
+        1.0,
+        ge=0.25,
+        le=4.0,
+        description="Tempo of what was spoken, at the same pitch; the model has no rate of its own",
+    )
+    instructions: str | None = Field(
+        None,
+        max_length=MAX_INSTRUCTIONS_CHARS,
+        description="Accepted for OpenAI's clients, without effect: Chatterbox takes none. See exaggeration",
+    )
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str = Field(description="One of the codes of docs/http.md")
+
+
+class ErrorBody(BaseModel):
+    """Every answer with a status of 400 or more."""
+
+    error: ErrorDetail
+
+
+class VoiceItem(BaseModel):
+    """One voice."""
+
+    id: str
+    name: str
+    description: str
+    languages: list[str]
+    model: str
+    default: bool
+    speakers: list[str]
+    attribution: str
+    licence: str
+
+
+class VoiceList(BaseModel):
+    """All voices, the model's first."""
+
+    voices: list[VoiceItem]
+
+
+class VoiceAdded(BaseModel):
+    """A voice that was added, and what could be better about its clip."""
+
+    voice: VoiceItem
+    warnings: list[str]
+
+
+class VoiceRemoved(BaseModel):
+    """The files that were deleted."""
+
+    deleted: list[str]
+
+
+class ModelVoice(BaseModel):
+    """A voice as some clients read it from a model."""
+
+    name: str
+    language: str
+
+
+class ModelItem(BaseModel):
+    """A model in OpenAI's shape; its voices are ours."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    voices: list[ModelVoice]
+
+
+class ModelList(BaseModel):
+    """All models, and the names under which OpenAI's clients ask for them."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelItem]
+
+
+class SettingItem(BaseModel):
+    """One setting that an utterance may bring."""
+
+    name: str
+    help: str
+    kind: Literal["float", "int", "bool"]
+    unit: str
+    minimum: float | None
+    maximum: float | None
+    default: float | bool
+    allowed: str
+
+
+class Health(BaseModel):
+    """Whether a request would be spoken now."""
+
+    model: str
+    state: Literal["waiting", "downloading", "loading", "warming", "ready", "unloaded", "failed"]
+    progress: float | None = Field(description="Share of the download that is done, 0 to 1")
+    speaks: str | None = Field(description="The model that would answer; null: none can")
+    status: str = Field(description="The same in words")
+    stopping: bool

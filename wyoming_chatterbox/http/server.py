@@ -1,0 +1,209 @@
+"""The life of the HTTP edge: uvicorn inside the server's own event loop, between its sockets and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from ..settings import Settings, http_address
+from ..sockets import bind_sockets
+from ..speech.errors import ServerBusy
+from ..speech.service import SpeechService
+from ..voices.library import VoiceLibrary
+from .app import create_app
+from .context import Context
+from .errors import error_body
+from .tokens import Tokens
+
+_LOGGER = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES = 1024 * 1024
+"""One WebSocket message from a client. 20,000 characters of text, each escaped as \\ud83d\\ude00, are 240 kB."""
+
+MAX_HEAD_BYTES = 32 * 1024
+"""A request's line and headers; browsers send one to four kilobytes, and some thousand of cookies for other ports."""
+
+_KEEP_ALIVE_SECONDS = 30
+"""A connection without a request is kept so long; health checks and pages come back within it."""
+
+_PING_SECONDS = 20.0
+"""A WebSocket whose client vanished is noticed after twice this."""
+
+_SPARE_CONNECTIONS = 16
+"""Beside those that may be served: health checks, and clients that are told that there is no room."""
+
+_CLOSE_SECONDS = 1.0
+"""How long uvicorn may take to close connections that have nothing more to say."""
+
+
+class HttpEdge:
+    """Serves HTTP and WebSocket clients at one URI.
+
+    edge = await HttpEdge.bind(settings, service, library)
+    await edge.serve()
+    edge.close()
+    await edge.drain(timeout, last_words)
+    """
+
+    def __init__(
+        self, settings: Settings, service: SpeechService, library: VoiceLibrary | None, sockets: list[socket.socket]
+    ) -> None:
+        tokens = Tokens(settings.http_token_file) if settings.http_token_file is not None else None
+        self.context = Context(settings, service, tokens, library)
+        self.hosts: list[str] = [one.getsockname()[0] for one in sockets]
+        self.port: int = sockets[0].getsockname()[1]
+        self._sockets = sockets
+        self._uvicorn = _Uvicorn(_config(self.context))
+        self._serving: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def bind(cls, settings: Settings, service: SpeechService, library: VoiceLibrary | None) -> HttpEdge:
+        """Take the address of --http-uri; `serve()` takes clients there.
+
+        Raises:
+            ListenError: the address is in use, not of this machine, or not allowed.
+            SettingsError: the token file has no token that can be used.
+        """
+        assert settings.http_uri is not None
+        host, port = http_address(settings.http_uri)
+        sockets = await bind_sockets(host, port, settings.http_uri)
+        try:
+            return cls(settings, service, library, sockets)
+        except BaseException:
+            for one in sockets:
+                one.close()
+            raise
+
+    @property
+    def uri(self) -> str:
+        """Where it is, with the port that was chosen where port 0 was asked for."""
+        host = self.hosts[0]
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    async def serve(self) -> None:
+        """Take clients."""
+        self._serving = asyncio.create_task(self._uvicorn.serve(self._sockets), name="http")
+        while not self._uvicorn.started and not self._serving.done():
+            await asyncio.sleep(0.001)
+        if self._serving.done():
+            self._serving.result()
+
+    def close(self) -> None:
+        """Take no further clients; those that are here stay."""
+        for server in getattr(self._uvicorn, "servers", []):
+            server.close()
+        for one in self._sockets:
+            one.close()
+
+    async def drain(self, timeout: float, last_words: float) -> None:
+        """Let what is spoken finish within `timeout`, then end the rest and every connection."""
+        late = await self.context.drain(timeout, last_words)
+        if late:
+            _LOGGER.warning("%d HTTP clients did not finish within %g s; ended them", late, timeout)
+        if self._serving is None:
+            return
+        self._uvicorn.should_exit = True
+        await asyncio.wait((self._serving,), timeout=_CLOSE_SECONDS)
+        for connection in list(self._uvicorn.server_state.connections):
+            connection.transport.abort()
+        self._uvicorn.force_exit = True
+        await asyncio.wait((self._serving,), timeout=_CLOSE_SECONDS)
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without its hands on the process: signals are the server's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _config(context: Context) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(context),
+        http=_protocol(context.settings),
+        ws=WebSocketsSansIOProtocol,
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_ping_interval=_PING_SECONDS,
+        ws_ping_timeout=_PING_SECONDS,
+        ws_per_message_deflate=False,  # audio does not become smaller
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+    )
+
+
+def _protocol(settings: Settings) -> type[H11Protocol]:
+    """uvicorn's protocol with what it lacks: an end to half a request, and to the number of connections.
+
+    It hands its transport on in the scope's state: who is sent audio and takes none has to be cut off.
+    """
+    most = settings.max_connections + _SPARE_CONNECTIONS
+
+    class Protocol(H11Protocol):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            self.app_state = dict(self.app_state)
+            self._head_deadline: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.app_state["transport"] = transport
+            if len(self.connections) > most:
+                _LOGGER.warning("Refusing an HTTP client: %d are connected (--max-connections)", most)
+                transport.write(_REFUSAL)
+                transport.close()
+                return
+            self._expect_head()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.conn.their_state is h11.IDLE:
+                self._expect_head()
+            else:
+                self._head_is_here()
+
+        def handle_websocket_upgrade(self, event: h11.Request) -> None:
+            self._head_is_here()
+            super().handle_websocket_upgrade(event)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._head_is_here()
+            super().connection_lost(exc)
+
+        def _expect_head(self) -> None:
+            if self._head_deadline is None:
+                self._head_deadline = self.loop.call_later(settings.event_timeout, self.transport.abort)
+
+        def _head_is_here(self) -> None:
+            if self._head_deadline is not None:
+                self._head_deadline.cancel()
+                self._head_deadline = None
+
+    return Protocol
+
+
+def _refusal() -> bytes:
+    body = json.dumps(error_body(ServerBusy("Too many clients are connected; try again later"))).encode()
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 2\r\n"
+        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+_REFUSAL = _refusal()

@@ -1,0 +1,486 @@
+"""WS /ws/stream/audio: utterances in, audio out while it is made, several on one connection.
+
+A task reads and a task speaks, as in the Wyoming edge: a client that leaves or cancels is noticed at once. What waits
+for a slow client is one frame and the socket's buffer; behind it the engine stops at the end of its sentence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import secrets
+import time
+from collections import deque
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ValidationError
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from ..audio import CHANNELS, SAMPLE_WIDTH
+from ..speech.errors import EmptyText, InvalidEvent, ServerBusy, ShuttingDown, SpeechError
+from ..speech.request import SpeechRequest
+from ..speech.service import Speech
+from ..waiting import within
+from .catalogue import voice_list
+from .containers import Encoder, encoder_for
+from .context import Context, Here
+from .explain import explained
+from .messages import (
+    CLIENT,
+    CancelUtterance,
+    Chunk,
+    Connected,
+    End,
+    Failed,
+    Format,
+    Metrics,
+    Ping,
+    Pong,
+    Start,
+    Started,
+    Text,
+)
+
+_LOGGER = logging.getLogger(__name__)
+
+router = APIRouter()
+
+SUBPROTOCOL = "chatterbox"
+
+MAX_PENDING = 16
+"""Utterances that one connection may have waiting; the page has one."""
+
+MAX_FAULTS = 16
+"""Messages that make no sense, one after the other, after which the connection is closed."""
+
+MAX_FRAME_SECONDS = 5.0
+"""Longest audio in one frame: 480 kB at 48 kHz, half of what clients take by default (1 MiB)."""
+
+GOING_AWAY, POLICY, INTERNAL, TRY_LATER, RESTART = 1001, 1008, 1011, 1013, 1012
+
+
+@router.websocket("/ws/stream/audio")
+async def stream_audio(websocket: WebSocket, here: Here) -> None:
+    """Serve one connection."""
+    session = Session(websocket, here)
+    await session.run()
+
+
+class _Turn:
+    """One utterance of a connection, from its start to its metrics."""
+
+    def __init__(self, request: SpeechRequest, name: str | None, response_format: str) -> None:
+        self.request = request
+        self.name = name
+        self.response_format = response_format
+        self.cancelled = asyncio.Event()
+        self.error: SpeechError | None = None
+        """It is refused; it is answered in its turn all the same."""
+
+        self.frames = 0
+        self.samples = 0
+        self.first_audio: float | None = None
+        self.all_cached = True
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since its start message was read."""
+        return time.perf_counter() - self.request.received
+
+
+class Session:
+    """One client's connection."""
+
+    def __init__(self, websocket: WebSocket, here: Context) -> None:
+        self.id = secrets.token_hex(8)
+        self._socket = websocket
+        self._here = here
+        self._service = here.service
+        self._transport: asyncio.Transport = websocket.scope["state"]["transport"]
+        self._writing = asyncio.Lock()
+        self._turns: deque[_Turn] = deque()
+        self._work = asyncio.Event()
+        self._open: _Turn | None = None  # the one whose text is arriving
+        self._faults = 0
+        self._stopping = False
+        self._must_end = asyncio.Event()
+        self._ended = asyncio.Event()
+
+    # As a Talk of the context
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._work.set()
+
+    def end(self) -> None:
+        self._must_end.set()
+
+    async def ended(self) -> None:
+        await self._ended.wait()
+
+    async def run(self) -> None:
+        """Serve until the client leaves, is cut off or has been idle for too long."""
+        offered = self._socket.scope["subprotocols"]
+        await self._socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        refusal = self._refusal()
+        if refusal is not None:
+            await self._close_with(refusal, RESTART if isinstance(refusal, ShuttingDown) else TRY_LATER)
+            return
+        self._here.talks.add(self)
+        self._here.sockets += 1
+        tasks = [
+            asyncio.create_task(self._read(), name="reading"),
+            asyncio.create_task(self._speak_turns(), name="speaking"),
+            asyncio.create_task(self._must_end.wait()),
+        ]
+        reading, speaking, _ = tasks
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in (speaking, reading):
+                task.cancel()
+            results = await asyncio.gather(reading, speaking, return_exceptions=True)
+            await self._say_goodbye([one for one in results if isinstance(one, Exception)])
+        finally:
+            for task in tasks:
+                task.cancel()
+            self._here.sockets -= 1
+            self._here.talks.discard(self)
+            self._ended.set()
+            _LOGGER.debug("WebSocket %s ended", self.id)
+
+    def _refusal(self) -> SpeechError | None:
+        if self._here.stopping:
+            return ShuttingDown("The server is stopping")
+        if self._here.sockets >= self._here.settings.max_connections:
+            _LOGGER.warning("Refusing a WebSocket: %d are open (--max-connections)", self._here.sockets)
+            return ServerBusy(f"{self._here.sockets} WebSockets are open already; try again later")
+        return None
+
+    async def _say_goodbye(self, faults: list[Exception]) -> None:
+        """Close the connection with the reason why it ends."""
+        fault = next((one for one in faults if not isinstance(one, _Gone)), None)
+        if isinstance(fault, _Abuse):
+            await self._close_with(InvalidEvent(str(fault)), fault.code)
+        elif isinstance(fault, _TooSlow):
+            _LOGGER.warning("WebSocket %s: cut off, %s", self.id, fault)
+            self._transport.abort()
+        elif fault is not None:
+            _LOGGER.error("WebSocket %s ended with an error of the server", self.id, exc_info=fault)
+            await self._close_with(SpeechError("The server failed; its log says more"), INTERNAL)
+        elif self._stopping and not any(isinstance(one, _Gone) for one in faults):
+            if self._turns:
+                await self._close_with(ShuttingDown("The server stops before the utterance was finished"), RESTART)
+            else:
+                await self._close(RESTART, "the server is stopping")
+
+    async def _close_with(self, error: SpeechError, code: int) -> None:
+        with contextlib.suppress(_Gone, _TooSlow):
+            name = self._turns[0].name if self._turns else None
+            await self._send(Failed(code=error.code, message=str(error), id=name))
+        await self._close(code, str(error))
+
+    async def _close(self, code: int, reason: str) -> None:
+        with contextlib.suppress(Exception):
+            # A reason has 123 bytes at most.
+            await within(
+                self._here.settings.write_timeout,
+                self._socket.close(code, reason.encode()[:120].decode("utf-8", "ignore")),
+            )
+
+    # Reading
+
+    async def _read(self) -> None:
+        await self._send(
+            Connected(
+                connection_id=self.id,
+                model=self._service.readiness().model,
+                status=self._service.describe(),
+                voices=voice_list(self._service).voices,
+                sample_rate=self._service.sample_rate,
+            )
+        )
+        while True:
+            message = await self._next_message()
+            try:
+                await self._handle(message)
+                self._faults = 0
+            except SpeechError as error:
+                _LOGGER.warning("WebSocket %s: %s", self.id, error)
+                await self._send(Failed(code=error.code, message=str(error)))
+                self._faults += 1
+                if self._faults >= MAX_FAULTS:
+                    raise _Abuse(f"{MAX_FAULTS} messages one after the other made no sense", POLICY) from None
+
+    async def _next_message(self) -> dict[str, Any]:
+        """The next one. Raises _Gone where there is none, _Abuse where the client was idle for too long."""
+        receiving = asyncio.ensure_future(self._socket.receive())
+        try:
+            while True:
+                done, _ = await asyncio.wait((receiving,), timeout=self._here.settings.idle_timeout)
+                if done:
+                    message = dict(receiving.result())
+                    if message["type"] == "websocket.disconnect":
+                        raise _Gone
+                    return message
+                if not self._turns:
+                    raise _Abuse(f"the connection was idle for {self._here.settings.idle_timeout:g} s", GOING_AWAY)
+        finally:
+            receiving.cancel()
+
+    async def _handle(self, message: dict[str, Any]) -> None:
+        text = message.get("text")
+        if text is None:
+            raise InvalidEvent("Messages to the server are JSON in text frames; this one is binary")
+        raw = _json_object(text)
+        if raw.get("type") == "start":
+            self._start(raw)
+            return
+        try:
+            said = CLIENT.validate_python(raw)
+        except ValidationError as error:
+            raise InvalidEvent(str(explained(list(error.errors()))[0])) from None
+        if isinstance(said, Text):
+            if self._open is None:
+                raise InvalidEvent("text came without a start whose text is open")
+            self._open.request.text.feed(said.text)
+        elif isinstance(said, End):
+            if self._open is None:
+                raise InvalidEvent("end came without a start whose text is open")
+            self._open.request.text.close()
+            self._open = None
+        elif isinstance(said, CancelUtterance):
+            self._cancel(said.id)
+        elif isinstance(said, Ping):
+            await self._send(Pong())
+
+    def _start(self, raw: dict[str, Any]) -> None:
+        if self._open is not None:
+            # Two texts in one answer would be worse than none.
+            self._open.request.text.fail(InvalidEvent("start came before the end of the text before it"))
+            self._open = None
+        turn = self._turn_for(raw)
+        if len(self._turns) >= 2 * MAX_PENDING:  # the refused ones are answered too, and kept until then
+            raise _Abuse(f"{len(self._turns)} utterances of this connection are not answered", POLICY)
+        if turn.error is None and len(self._turns) >= MAX_PENDING:
+            turn.error = ServerBusy(f"{len(self._turns)} utterances of this connection are waiting already")
+        if self._stopping:
+            turn.error = ShuttingDown("The server is stopping")
+        if turn.error is not None:
+            turn.request.text.drop()
+        self._turns.append(turn)
+        self._work.set()
+
+    def _turn_for(self, raw: dict[str, Any]) -> _Turn:
+        """The turn that a start message asks for, with an error where it asks for what is not allowed."""
+        name = raw.get("id") if isinstance(raw.get("id"), str) else None
+        try:
+            start = CLIENT.validate_python(raw)
+            assert isinstance(start, Start)
+        except ValidationError as error:
+            turn = _Turn(SpeechRequest(self._service.new_text(), edge="ws"), name and name[:200], "pcm")
+            turn.error = explained(list(error.errors()))[0]
+            if "text" not in raw:
+                self._open = turn
+            return turn
+        whole = start.text is not None
+        text = self._service.new_text() if start.text is None else self._service.whole_text(start.text)
+        request = SpeechRequest(
+            text,
+            voice=start.voice or None,
+            language=start.language or None,
+            speaker=start.speaker or None,
+            settings=start.given(),
+            streamed=not whole,
+            edge="ws",
+        )
+        turn = _Turn(request, start.id, start.response_format)
+        if start.text == "":
+            turn.error = EmptyText("The start message has an empty text; leave it out where the text follows")
+        if not whole:
+            self._open = turn
+        return turn
+
+    def _cancel(self, name: str | None) -> None:
+        for turn in self._turns:
+            if name is None or turn.name == name:
+                turn.cancelled.set()
+                if turn is self._open:
+                    turn.request.text.drop()
+                return
+
+    # Speaking
+
+    async def _speak_turns(self) -> None:
+        while True:
+            while not self._turns:
+                if self._stopping:
+                    return
+                self._work.clear()
+                await self._work.wait()
+            await self._answer(self._turns[0])
+            self._turns.popleft()
+
+    async def _answer(self, turn: _Turn) -> None:
+        """Speak one utterance, unless it is cancelled; in any case send the metrics that end it."""
+        outcome = "finished"
+        speaking = asyncio.create_task(self._speak(turn))
+        cancelling = asyncio.create_task(turn.cancelled.wait())
+        try:
+            if not turn.cancelled.is_set():
+                await asyncio.wait((speaking, cancelling), return_when=asyncio.FIRST_COMPLETED)
+            if not speaking.done():
+                outcome = "cancelled"
+                speaking.cancel()
+            await speaking
+        except asyncio.CancelledError:
+            if outcome != "cancelled":
+                raise  # this task was told to end
+        except SpeechError as error:
+            outcome = error.code
+            await self._send(Failed(code=error.code, message=str(error), id=turn.name))
+        except (_Gone, _TooSlow):
+            raise
+        except Exception as error:
+            outcome = SpeechError.code
+            _LOGGER.exception("Utterance %d ended with an error of the server", turn.request.id)
+            await self._send(Failed(code=outcome, message=f"The server failed: {error}", id=turn.name))
+        finally:
+            speaking.cancel()
+            cancelling.cancel()
+            await asyncio.gather(speaking, return_exceptions=True)
+        turn.request.text.drop()
+        await self._send(self._metrics(turn, outcome))
+
+    async def _speak(self, turn: _Turn) -> None:
+        if turn.error is not None:
+            raise turn.error
+        rate = self._service.sample_rate
+        encoder = encoder_for(turn.response_format, rate)
+        frame = CHANNELS * SAMPLE_WIDTH
+        size = round(MAX_FRAME_SECONDS * rate) * frame
+        held, last = 0, None  # samples that the encoder has not given out yet
+        async with aclosing(self._service.speak(turn.request)) as pieces:
+            async for piece in pieces:
+                if last is None:
+                    await self._send(self._started(turn, piece))
+                last = piece
+                for start in range(0, len(piece.pcm), size):
+                    pcm = piece.pcm[start : start + size]
+                    data = await _run(encoder, pcm)
+                    held += len(pcm) // frame
+                    if data:
+                        await self._send_chunk(turn, data, held, piece)
+                        held = 0
+        data = await _run(encoder, None)
+        if data and last is not None:
+            await self._send_chunk(turn, data, held, last)
+
+    def _started(self, turn: _Turn, piece: Speech) -> Started:
+        encoding = "pcm_s16le" if turn.response_format == "pcm" else turn.response_format
+        return Started(
+            utterance=turn.request.id,
+            id=turn.name,
+            model=piece.voice.model,
+            voice=piece.voice.name,
+            fallback=piece.fallback,
+            format=Format(encoding=encoding, sample_rate=self._service.sample_rate),  # type: ignore[arg-type]
+        )
+
+    async def _send_chunk(self, turn: _Turn, data: bytes, samples: int, piece: Speech) -> None:
+        sent = turn.elapsed
+        chunk = Chunk(
+            index=turn.frames,
+            bytes=len(data),
+            samples=samples,
+            offset=turn.samples / self._service.sample_rate,
+            made=max(0.0, piece.made - turn.request.received),
+            sent=sent,
+            voice=piece.voice.name,
+            fallback=piece.fallback,
+            cached=piece.cached,
+        )
+        async with self._writing:  # nothing comes between a chunk and its frame
+            await self._write(chunk.model_dump_json())
+            await self._write(data)
+        if turn.first_audio is None:
+            turn.first_audio = sent
+        turn.frames += 1
+        turn.samples += samples
+        turn.all_cached = turn.all_cached and piece.cached
+
+    def _metrics(self, turn: _Turn, outcome: str) -> Metrics:
+        cost = turn.request.metrics
+        return Metrics(
+            utterance=turn.request.id,
+            id=turn.name,
+            outcome=outcome,
+            first_audio=turn.first_audio,
+            first_chunk=cost.first_chunk if cost else None,
+            rtf=cost.rtf if cost else None,
+            chunks=turn.frames,
+            sentences=cost.sentences if cost else 0,
+            chars=cost.chars if cost else 0,
+            audio_duration=turn.samples / self._service.sample_rate,
+            generation_time=cost.generation if cost else 0.0,
+            total_time=turn.elapsed,
+            model=cost.model if cost else "-",
+            voice=cost.voice if cost else "-",
+            fallback=cost.fallback if cost else False,
+            cached=turn.frames > 0 and turn.all_cached,
+        )
+
+    # Writing
+
+    async def _send(self, message: BaseModel) -> None:
+        async with self._writing:
+            await self._write(message.model_dump_json())
+
+    async def _write(self, data: str | bytes) -> None:
+        """Raises _Gone where the client left, _TooSlow where it takes nothing."""
+        limit = self._here.settings.write_timeout
+        sending = self._socket.send_text(data) if isinstance(data, str) else self._socket.send_bytes(data)
+        try:
+            await within(limit, sending)
+        except asyncio.TimeoutError:
+            raise _TooSlow(f"the client took no audio for {limit:g} s") from None
+        except (WebSocketDisconnect, RuntimeError, OSError):
+            raise _Gone from None
+
+
+class _Gone(Exception):
+    """The client left."""
+
+
+class _TooSlow(Exception):
+    """The client does not take what it asked for."""
+
+
+class _Abuse(Exception):
+    """The connection is closed for what the client did, or did not do."""
+
+    def __init__(self, reason: str, code: int) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+async def _run(encoder: Encoder, pcm: bytes | None) -> bytes:
+    """An encoder's work on a piece, or (None) its end; off the event loop where it takes long."""
+
+    def work() -> bytes:
+        return encoder.finish() if pcm is None else encoder.encode(pcm)
+
+    return await asyncio.to_thread(work) if encoder.blocking else work()
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidEvent(f"A message is not JSON: {str(error)[:100]}") from None
+    if not isinstance(value, dict):
+        raise InvalidEvent("A message is not a JSON object")
+    return value

@@ -1,0 +1,72 @@
+"""Putting reference clips among the voices, and taking them away: only with a token."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Form, Path, UploadFile
+
+from ..speech.errors import VoiceNotFound
+from ..voices.errors import VoiceError
+from ..voices.files import MAX_CLIP_BYTES
+from ..voices.library import VoiceLibrary
+from .catalogue import voice_item
+from .context import Context, Here
+from .errors import BodyTooLarge, CannotClone, InvalidVoice
+from .schemas import MAX_NAME_CHARS, ErrorBody, VoiceAdded, VoiceRemoved
+
+_LOGGER = logging.getLogger(__name__)
+
+router = APIRouter()
+
+MAX_MANNER_CHARS = 4096
+"""A voice's settings as YAML: a dozen short lines."""
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody} for status in (400, 401, 403, 404, 408, 409, 413)
+}
+_Name = Annotated[str, Form(min_length=1, max_length=MAX_NAME_CHARS, description="Of the voice; its file is named so")]
+_Clip = Annotated[UploadFile, File(description="5 to 15 seconds of clear speech; WAV, FLAC, MP3, Ogg, Opus or M4A")]
+_Manner = Annotated[str, Form(max_length=MAX_MANNER_CHARS, description="The voice's settings, as in NAME.yaml")]
+_Replace = Annotated[bool, Form(description="Whether a voice of that name may be replaced")]
+
+
+@router.post("/v1/audio/voices", status_code=201, responses=_ERRORS)
+async def add_voice(
+    here: Here, name: _Name, file: _Clip, manner: _Manner = "", replace: _Replace = False
+) -> VoiceAdded:
+    """A voice of its own from a reference clip. It can be asked for when this is answered."""
+    library = _library(here)
+    if file.size is not None and file.size > MAX_CLIP_BYTES:
+        raise BodyTooLarge(f"The clip is longer than {MAX_CLIP_BYTES} bytes")
+    suffix = os.path.splitext(file.filename or "")[1].lower() or ".wav"
+    clip = await file.read()
+    try:
+        voice, warnings = await asyncio.to_thread(library.add, name, clip, suffix, manner=manner, replace=replace)
+    except VoiceError as error:
+        raise InvalidVoice(str(error)) from None
+    _LOGGER.info("Voice %r was added by a client", voice.name)
+    return VoiceAdded(voice=voice_item(voice), warnings=list(warnings))
+
+
+@router.delete("/v1/audio/voices/{name}", responses=_ERRORS)
+async def remove_voice(here: Here, name: Annotated[str, Path(max_length=MAX_NAME_CHARS)]) -> VoiceRemoved:
+    """Delete a voice's files."""
+    library = _library(here)
+    if not any(voice.name.casefold() == name.casefold() for voice in library.voices):
+        raise VoiceNotFound(f"There is no cloned voice {name!r}")
+    try:
+        removed = await asyncio.to_thread(library.remove, name)
+    except VoiceError as error:
+        raise InvalidVoice(str(error)) from None
+    _LOGGER.info("Voice %r was deleted by a client", name)
+    return VoiceRemoved(deleted=[path.name for path in removed])
+
+
+def _library(here: Context) -> VoiceLibrary:
+    if here.library is None:
+        raise CannotClone("The model of this server clones no voices; start it with --model original")
+    return here.library
