@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from script.benchmarks import checkpoint, child, command, decoders, gpu, machine, plot, report, seams, sockets
+from script.benchmarks import checkpoint, child, command, decoders, gpu, http, machine, plot, report, seams, sockets
 from script.benchmarks.concurrency import take_turns
 from script.benchmarks.errors import BenchError
 from script.benchmarks.job import Job, Utterance
@@ -562,16 +562,16 @@ def test_the_script_installs_what_its_parts_need(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "path", sys.path.copy())
     script = runpy.run_path(str(ROOT / "script" / "bench"))
     assert script["main"](["--only", "sockets", "--rounds", "0"]) == 1
-    assert installed == [("dev",)]
+    assert installed == [("http", "dev")]
     installed.clear()
     assert script["main"](["--rounds", "0"]) == 1
-    assert installed == [("dev",), ("chatterbox", "dev")]
+    assert installed == [("http", "dev"), ("chatterbox", "http", "dev")]
 
 
 def test_latencies_through_the_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sockets, "_DESCRIBING", 0.2)
     rows = sockets.measure(2, Progress())
-    assert len(rows) == 5
+    assert len(rows) == 5 + len(http.ROUTES) + 1 + 3
     for row in rows:
         assert 0 < row["median_ms"] <= row["p99_ms"] <= row["max_ms"] < 10_000
         assert row["n"] >= 2

@@ -31,7 +31,8 @@ ORIGINALS = {
 }
 """And the voice that each of them offers."""
 
-SERVERS = ["script/run", *ORIGINALS, "wyoming-chatterbox --model embedded"]
+WITH_HTTP = "script/run --http-uri http://127.0.0.1:10201"
+SERVERS = ["script/run", WITH_HTTP, *ORIGINALS, "wyoming-chatterbox --model embedded"]
 INSTALLATIONS = [
     "pip install .",
     "pip install -c constraints.txt '.[chatterbox]'",
@@ -131,6 +132,24 @@ def test_the_original_model_is_answered_for_by_the_embedded_voice_where_there_is
         wait_for(log, "Model original cannot be loaded yet")
         said = run(f'script/say "Hello." --voice {voice} -o a.wav', checkout, "ip", "netns", "exec", machine.name)
     assert "model embedded, voice embedded, in the place of the model that cannot speak yet" in said
+
+
+def test_the_server_with_http_serves_the_page_and_speaks(machine: Namespace, checkout: Path) -> None:
+    if sys.prefix != str(ROOT / ".venv"):
+        pytest.skip("needs the .venv that script/test makes")
+    program = (
+        "from urllib.request import Request, urlopen\n"
+        "page = urlopen('http://127.0.0.1:10201').read().decode()\n"
+        "assert '<title>' in page\n"
+        "asked = Request('http://127.0.0.1:10201/v1/audio/speech', b'{\"input\": \"Hello.\"}')\n"
+        "asked.add_header('Content-Type', 'application/json')\n"
+        "print(len(urlopen(asked).read()))"
+    )
+    with started(WITH_HTTP, machine, checkout) as log:
+        wait_for(log, ", http://127.0.0.1:10201")
+        (checkout / "ask.py").write_text(program)
+        said = run(f"{sys.executable} ask.py", checkout, "ip", "netns", "exec", machine.name)
+    assert int(said) > 1000
 
 
 def test_pip_alone_installs_a_light_server_that_speaks(machine: Namespace, checkout: Path) -> None:

@@ -311,9 +311,9 @@ class ComputeSettings:
     )
     dtype: str = knob(
         "auto",
-        "Precision of the weights; auto is bfloat16 for the language model on an NVIDIA GPU and float32 for the rest, "
-        "on a CPU float32 with exact, else what a timed test of this CPU finds fastest; float16 is for CPUs "
-        "and computes in float32",
+        "Precision of the weights; auto is on an NVIDIA GPU bfloat16 for the language model, and for the flow decoder "
+        "float32 with exact, else bfloat16; on a CPU float32 with exact, else what a timed test finds fastest; float16 "
+        "is for CPUs and computes in float32",
         choices=("auto", "float32", "float16", "bfloat16"),
         group="Speed",
     )
@@ -348,8 +348,8 @@ class ComputeSettings:
     )
     cuda_graphs: bool = knob(
         True,
-        "Let an NVIDIA GPU get the language model's work piece by piece, not as CUDA graphs: slower, for a driver or "
-        "a build of torch that has trouble with them",
+        "Let an NVIDIA GPU get its work piece by piece, not as CUDA graphs: slower, for a driver or a build of torch "
+        "that has trouble with them",
         group="Speed",
     )
     threads: int = knob(

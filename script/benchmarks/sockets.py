@@ -1,7 +1,7 @@
 """The server from outside, through its socket.
 
 First-audio latency of the embedded voice and of an engine that costs nothing (the server's own overhead), and how long
-`describe` takes while speech is made.
+`describe` takes while speech is made. The HTTP edge's own are in http.py.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from wyoming.client import AsyncTcpClient
 
 from tests.serving import describe, spawned, stream, synthesize
 
+from . import http
 from .progress import Progress
 
 TEXT = "The kitchen light is on, and the front door is locked."
@@ -55,6 +56,8 @@ def measure(rounds: int, progress: Progress) -> list[dict[str, Any]]:
             rows.append(_row("embedded voice, stream", asyncio.run(_first_audio(port, rounds, True))))
             progress.say(f"sockets: describe while the embedded voice speaks, {_DESCRIBING:.0f} s")
             rows.append(_row("describe while speaking", asyncio.run(_describe_while_speaking(port, _DESCRIBING))))
+    rows += [_row(name, values) for name, values in http.first_bytes(rounds, progress)]
+    rows += [_row(name, values) for name, values in http.cancellations(rounds, progress)]
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 import pytest
@@ -47,6 +48,21 @@ def test_on_a_cpu_single_precision_needs_no_second_copy() -> None:
         layers[1].weight.mul_(2)
         after = fused(torch.ones(1, 64))
     assert torch.allclose(after[:, 48:112], 2 * before[:, 48:112]) and torch.equal(after[:, :48], before[:, :48])
+
+
+class _OnGPU(torch.Tensor):
+    """A tensor that says so."""
+
+    device = property(lambda self: torch.device("cuda"))  # type: ignore[assignment]
+
+
+def test_on_a_gpu_it_is_one_product_in_single_precision_too() -> None:
+    layers = [types.SimpleNamespace(weight=each.weight.data.as_subclass(_OnGPU), bias=None) for each in _layers(False)]
+    fused = linear.fused(layers, "float32")
+    assert isinstance(fused, linear.Linear)
+    x = torch.randn(2, 64, generator=torch.Generator().manual_seed(1))
+    expected = torch.cat([x @ each.weight.as_subclass(torch.Tensor).T for each in layers], dim=-1)
+    assert torch.allclose(fused(x), expected, atol=1e-6)
 
 
 def test_a_row_of_zeros_is_no_trouble() -> None:

@@ -53,7 +53,8 @@ def test_fast_takes_what_it_gets(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_gpu_attends_to_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     for profile in ("exact", "balanced", "fast"):
         plan = _plan(monkeypatch, GPU, profile=profile)
-        assert (plan.token_precision, plan.flow_precision, plan.flow_attention) == ("bfloat16", "float32", "full")
+        flow = "float32" if profile == "exact" else "bfloat16"
+        assert (plan.token_precision, plan.flow_precision, plan.flow_attention) == ("bfloat16", flow, "full")
         assert plan.parallel and plan.graphs and plan.chunk_growth == 1.5
     assert not _plan(monkeypatch, GPU, cuda_graphs=False).graphs
     assert _plan(monkeypatch, GPU, dtype="float32").token_precision == "float32"

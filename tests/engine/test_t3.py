@@ -226,6 +226,25 @@ def test_a_step_for_graphs_says_what_the_other_says(
     assert len(set(ends)) > 1 and len(ends) == 2 * TOKENS
 
 
+def test_a_step_for_graphs_makes_its_mask_once(
+    generator: TokenGenerator, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed, masks = TokenGenerator(model.t3, graphs=True), []
+    real = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(*arguments: Any, attn_mask: Any = None) -> Any:
+        masks.append(attn_mask)
+        return real(*arguments, attn_mask=attn_mask)
+
+    with fixed._cache(32) as cache:
+        cache.position.fill_(20)
+        monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+        fixed._static_step(cache, 256)
+    assert len(masks) == len(fixed._layers) and all(mask is masks[0] for mask in masks)
+    assert masks[0].dtype == fixed.dtype, "added as it is"
+    assert masks[0][0].tolist() == [0.0] * 21 + [float("-inf")] * 235
+
+
 def test_the_voices_part_of_the_prompt_is_computed_once_and_changes_nothing(
     generator: TokenGenerator, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,6 +362,24 @@ def test_threads_that_read_a_voice_for_the_first_time_at_once_keep_it_right(mode
     assert [said.get(1), said.get(2)] == alone[:2]
     speak(3)
     assert said[3] == alone[2], "what was kept is right, too"
+
+
+def test_what_is_kept_of_prompts_is_bounded_whatever_is_asked_for(generator: TokenGenerator, model: Any) -> None:
+    def positions() -> int:
+        kept = generator._prompts.values()
+        return sum(layer[0].shape[2] for each in kept for layer in (each.voice, *each.blank))
+
+    most = 0
+    for number in range(4):
+        _tokens(generator, model, text="a" * 1000, prompt_key=("a", number), limit=1)
+        most = max(most, positions())
+    assert 1000 < most <= 2304
+    assert ("a", 3) in generator._prompts
+    _tokens(generator, model, text="a" * 2046, prompt_key=("a", 0), limit=1)
+    assert [*generator._prompts] == [("a", 0)] and positions() <= 2304, "the longest there is has room"
+    for number in range(20):
+        _tokens(generator, model, prompt_key=("a", number), limit=1)
+    assert [*generator._prompts] == [("a", number) for number in range(4, 20)]
 
 
 def test_an_abandoned_utterance_gives_its_cache_back(generator: TokenGenerator, model: Any) -> None:

@@ -120,3 +120,16 @@ async def until(condition: Any, complaint: str, seconds: float = 5.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, complaint
         await asyncio.sleep(0.002)
+
+
+async def raw(server: Running, sent: bytes, *, timeout: float = 10) -> bytes:
+    """What comes back for bytes, to the end of the connection."""
+    assert server.server.http is not None
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.server.http.port)
+    writer.write(sent)
+    try:
+        return await asyncio.wait_for(reader.read(), timeout)
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()

@@ -14,8 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from tests.engines import ToneEngine, model_of
-from tests.http.clients import TOKEN, asking, hear, say, serving, socket_uri
-from tests.serving import Running
+from tests.http.clients import TOKEN, asking, hear, raw, say, serving, socket_uri
 from wyoming_chatterbox.http.guard import MAX_BODY_BYTES
 from wyoming_chatterbox.http.tokens import Tokens
 from wyoming_chatterbox.settings import Settings, SettingsError
@@ -28,19 +27,6 @@ def token_file(tmp_path: Path) -> Path:
     path = tmp_path / "tokens"
     path.write_text(f"\n{TOKEN}\n")
     return path
-
-
-async def raw(server: Running, sent: bytes, *, timeout: float = 10) -> bytes:
-    """What comes back for bytes, to the end of the connection."""
-    assert server.server.http is not None
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.server.http.port)
-    writer.write(sent)
-    try:
-        return await asyncio.wait_for(reader.read(), timeout)
-    except ConnectionResetError:
-        return b""
-    finally:
-        writer.close()
 
 
 async def test_only_this_servers_names_are_answered() -> None:

@@ -155,7 +155,7 @@ async def test_a_client_that_takes_no_audio_is_cut_off_and_the_engine_does_not_r
     engine = SlowEngine(seconds=0.0, chunks=3)
     engine.samples = 24000 * 4
     async with serving(model_of(engine), write_timeout=0.4) as server:
-        async with connect(socket_uri(server), max_queue=1) as socket:
+        async with connect(socket_uri(server), max_queue=1, close_timeout=0.1) as socket:
             await socket.recv()
             for _ in range(12):
                 await say(socket, type="start", text="One is here. Two is here. Three is here.")

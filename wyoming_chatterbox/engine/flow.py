@@ -23,6 +23,7 @@ from . import estimator, flow_encoder, upstream
 from .base import Cancel
 from .estimator import Estimator
 from .flow_encoder import FlowEncoder
+from .flow_graphs import FlowGraphs
 
 FRAMES_PER_TOKEN = 2
 TOKENS_PER_SECOND = 25
@@ -97,6 +98,7 @@ class StreamingFlow:
         steps: int = STEPS,
         prompt_seconds: float = 10.0,
         precision: str = "float32",
+        graphs: bool = False,
     ) -> None:
         """
         Args:
@@ -105,6 +107,7 @@ class StreamingFlow:
             steps: Euler steps; 10 is upstream's.
             prompt_seconds: of the voice's prompt, its end is used; 10 is all that upstream takes of a clip.
             precision: of the linear layers, see linear.py.
+            graphs: whether `capture` makes CUDA graphs of the steps; with attention "full" only.
         """
         torch = upstream.load_torch()
         self._torch = torch
@@ -117,6 +120,9 @@ class StreamingFlow:
             times = 1 - torch.cos(times * 0.5 * torch.pi)
         self._times = times.tolist()
         self._estimator = Estimator(flow.decoder.estimator, times[:-1], precision)
+        self._graphs: FlowGraphs | None = None
+        if graphs and not self._causal:
+            self._graphs = FlowGraphs(self._estimator, self._times, flow.decoder.inference_cfg_rate)
         self._voices: OrderedDict[Any, _Kept] = OrderedDict()
         self.lookahead: int = flow.pre_lookahead_len
         """Tokens that must follow before a token is decoded."""
@@ -124,6 +130,11 @@ class StreamingFlow:
         # Pieces are attended to in the same places as earlier speech: half of these stay for it.
         self.longest = WINDOW_FRAMES // FRAMES_PER_TOKEN // 2 - self.lookahead - 1 if self._causal else None
         """Most tokens that `push` takes at once; None: any number."""
+
+    def capture(self) -> None:
+        """Capture the CUDA graphs that were asked for."""
+        if self._graphs is not None:
+            self._graphs.capture()
 
     def start(self, conditionals: dict[str, Any], seed: int, voice_key: Any = None) -> FlowState:
         """A new utterance in a voice.
@@ -237,6 +248,9 @@ class StreamingFlow:
         given = torch.cat((given, torch.zeros_like(given)))  # the second row is the unconditional one
         rate = self._flow.decoder.inference_cfg_rate
         x = self._noise(state, first + count)[:, first:].to(mu.device)
+        solved = self._graphs.solve(x, given, cancel) if self._graphs is not None else None
+        if solved is not None:
+            return solved
         for step, (now, then) in enumerate(itertools.pairwise(self._times)):
             cancel.raise_if_set()
             both = self._estimator(torch.cat((x.expand(2, -1, -1), given), dim=2), step, memory)

@@ -55,10 +55,10 @@ def fused(layers: Sequence[Any], precision: str) -> Layer:
     """One layer that gives the outputs of several torch.nn.Linear with the same input, side by side.
 
     In float32 the layers stay apart: on a CPU it is as fast, and their weights, which may be a file's own pages, need
-    no second copy.
+    no second copy. Not on an NVIDIA GPU, where every kernel has its price.
     """
     torch = upstream.load_torch()
-    if len(layers) > 1 and precision == "float32":
+    if len(layers) > 1 and precision == "float32" and layers[0].weight.device.type != "cuda":
         apart = [fused((layer,), precision) for layer in layers]
         return lambda x: torch.cat([layer(x) for layer in apart], dim=-1)
     weight = layers[0].weight if len(layers) == 1 else torch.cat([layer.weight for layer in layers])

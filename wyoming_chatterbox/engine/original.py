@@ -104,6 +104,8 @@ class OriginalEngine:
             # Streams and graphs belong to the thread's current device; this is the thread that speaks, too.
             torch = upstream.load_torch()
             torch.cuda.set_device(torch.device(device).index or 0)
+            # Convolutions would round their input to 10 bits, and the vocoder's joins would not be exact.
+            torch.backends.cudnn.allow_tf32 = False
         model = checkpoint.load_model(files, device, max(seed, 0))
         own = (CHATTERBOX_DEFAULT,) if model.conds is not None else ()
         voices = (*(voices or ()), *built_in(own, voices or ()))

@@ -3,8 +3,8 @@
 | profile | language model | flow decoder | attention | steps | prompt |
 |---|---|---|---|---|---|
 | exact | float32 (GPU: bfloat16) | float32 | full | 10 | 10 s |
-| balanced | float16 or bfloat16 where that is faster | the same | causal (GPU: full) | 10 | 10 s |
-| fast | int8 where that is faster | the same | causal (GPU: full) | 4 | 3 s |
+| balanced | float16 or bfloat16 where that is faster (GPU: bfloat16) | the same | causal (GPU: full) | 10 | 10 s |
+| fast | int8 where that is faster (GPU: bfloat16) | the same | causal (GPU: full) | 4 | 3 s |
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Plan:
     """Whether tokens are made in a thread of their own while others are decoded."""
 
     graphs: bool
-    """Whether a step of the language model is a CUDA graph."""
+    """Whether steps of the language model and of the flow decoder are CUDA graphs."""
 
     @property
     def keeps_original(self) -> bool:
@@ -95,7 +95,7 @@ def choose_plan(settings: ComputeSettings, device: Any) -> Plan:
     Raises:
         EngineError: the settings ask for what this device cannot do.
     """
-    cpu, profile = device.type == "cpu", settings.profile
+    cpu, on_cuda, profile = device.type == "cpu", device.type == "cuda", settings.profile
     if settings.quantize == "int8" and not cpu:
         raise EngineError(f"--quantize int8 is for CPUs, not for {device}; leave it away, or use --dtype bfloat16")
     if settings.quantize == "int8" and settings.dtype not in ("auto", "float32"):
@@ -107,8 +107,10 @@ def choose_plan(settings: ComputeSettings, device: Any) -> Plan:
         attention = "causal" if cpu and profile != "exact" else "full"
     dear_chunks = cpu and attention == "full"
     return Plan(
-        token_precision=_precision(settings, cpu, _ONE_TOKEN, gpu="bfloat16" if device.type == "cuda" else "float32"),
-        flow_precision=_precision(settings, cpu, _ONE_CHUNK, gpu="float32"),
+        token_precision=_precision(settings, cpu, _ONE_TOKEN, gpu="bfloat16" if on_cuda else "float32"),
+        flow_precision=_precision(
+            settings, cpu, _ONE_CHUNK, gpu="bfloat16" if on_cuda and profile != "exact" else "float32"
+        ),
         flow_attention=attention,
         flow_steps=settings.flow_steps or _STEPS[profile],
         flow_prompt=settings.flow_prompt or _PROMPT_SECONDS[profile],
@@ -116,8 +118,8 @@ def choose_plan(settings: ComputeSettings, device: Any) -> Plan:
         chunk_size=12 if cpu and profile != "fast" else 16,
         chunk_growth=(4.0 if dear_chunks else _GROWTH[profile]) if cpu else 1.5,
         short_at_once=dear_chunks,
-        parallel=device.type == "cuda",
-        graphs=device.type == "cuda" and settings.cuda_graphs,
+        parallel=on_cuda,
+        graphs=on_cuda and settings.cuda_graphs,
     )
 
 

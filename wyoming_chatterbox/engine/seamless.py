@@ -64,6 +64,7 @@ class SeamlessDecoder:
             steps=plan.flow_steps,
             prompt_seconds=plan.flow_prompt,
             precision=plan.flow_precision,
+            graphs=plan.graphs,
         )
         self._vocoder = StreamingVocoder(model.s3gen.mel2wav)
         # One for all utterances: torch keeps memory for every stream that was ever used.
@@ -148,6 +149,7 @@ class SeamlessDecoder:
         """Capture the CUDA graphs that utterances of usual length need; elsewhere, do nothing."""
         with self._torch.inference_mode():
             self._tokens.capture()
+            self._flow.capture()
 
     def forget(self, voice_key: Any) -> None:
         """Drop what is kept of a voice."""

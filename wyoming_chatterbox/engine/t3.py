@@ -11,33 +11,35 @@ On a GPU a step is one CUDA graph, and the next one begins before the host has r
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import upstream
+from . import graphs, upstream
 from .base import Cancel
 from .linear import Layer, activations, fused
 from .timeline import Timeline
-
-_LOGGER = logging.getLogger(__name__)
 
 TOP_P = 0.8
 REPETITION_PENALTY = 2.0
 """Fixed in upstream's `inference_stream`."""
 
 _CACHED_PROMPTS = 16
-"""Prompts whose keys and values are kept: one per voice and exaggeration in use, 0.25 MB per position in float32."""
+"""Prompts whose keys and values are kept: one per voice and exaggeration in use."""
+
+_CACHED_POSITIONS = 2304
+"""Of all of them together, 0.25 MB each in float32: the longest prompt there is has 2146. Requests say how long their
+texts are, and may ask for another exaggeration every time."""
 
 _CACHE_STEP = 256
 """Caches have a multiple of this many positions, so that an utterance mostly fits into the cache of the last one; a
 graph attends to a multiple of it."""
 
-_USUAL_POSITIONS = 1280
-"""Of the longest usual utterance: a voice, a sentence of 240 characters, and the 1000 tokens it may take."""
+_USUAL_POSITIONS = 1536
+"""Of the longest usual utterance: a voice, a sentence of 240 characters (a token each at most), and the 1000 tokens it
+may take."""
 
 _BLANK_BLOCK = 64
 """Positions. What is computed at once must not depend on earlier texts: neither sums nor 8-bit scales would be the same
@@ -82,6 +84,10 @@ class _Prompt:
     @property
     def length(self) -> int:
         return int(self.voice[0].shape[2])
+
+    @property
+    def positions(self) -> int:
+        return self.length + _BLANK_BLOCK * len(self.blank)
 
 
 class _Cache:
@@ -219,8 +225,8 @@ class TokenGenerator:
                 for end in range(_CACHE_STEP, _USUAL_POSITIONS + 1, _CACHE_STEP):
                     self._graph(cache, end)
         except Exception as error:  # a driver, a version of torch, too little memory
-            _LOGGER.warning("CUDA graphs cannot be captured here, steps run without (%s)", error)
-            self._graphs, self._free = False, None
+            self._do_without_graphs(error)
+            self._free = None
 
     def forget(self, voice_key: Any) -> None:
         """Drop what is kept of a voice, whose prompts' keys are (voice, …)."""
@@ -236,9 +242,14 @@ class TokenGenerator:
             end = -(-(position + 1) // _CACHE_STEP) * _CACHE_STEP
             self._draw_noise(cache, random)
             if self.device.type == "cuda":
-                self._graph(cache, end).replay()
-            else:
-                self._static_step(cache, end)
+                try:
+                    graph = self._graph(cache, end)
+                except Exception as error:  # an unusually long utterance, and too little memory for its graphs
+                    self._do_without_graphs(error)
+                else:
+                    graph.replay()
+                    return
+            self._static_step(cache, end)
             return
         hidden = self._speech_embedding(cache.token, cache.index)
         cos, sin = cache.cos[position : position + 1], cache.sin[position : position + 1]
@@ -255,7 +266,9 @@ class TokenGenerator:
         torch = self._torch
         hidden = self._speech_embedding(cache.token, cache.index)
         cos, sin = cache.cos[cache.position], cache.sin[cache.position]
-        mask = (cache.places[:end] <= cache.position)[None]
+        # Added to the scores: of a mask of yes and no, a GPU would make this in every layer, in three steps.
+        mask = torch.zeros(1, end, dtype=self.dtype, device=self.device)
+        mask = mask.masked_fill(cache.places[:end] > cache.position, float("-inf"))
         for layer, kept in zip(self._layers, cache.layers, strict=True):
             query, new = self._projected(layer, hidden, cos, sin)
             kept.index_copy_(3, cache.position, new)
@@ -267,28 +280,14 @@ class TokenGenerator:
 
     def _graph(self, cache: _Cache, end: int) -> Any:
         """The captured step that attends to the first `end` positions."""
-        torch = self._torch
-        graph = cache.graphs.get(end)
-        if graph is None:
+        if end not in cache.graphs:
             state = (cache.position, cache.index, cache.token, cache.seen)
-            before = [tensor.clone() for tensor in state]
-            # Capturing wants everything to have run before, in another stream than the default one.
-            stream = torch.cuda.Stream(self.device)
-            stream.wait_stream(torch.cuda.current_stream(self.device))
-            with torch.cuda.stream(stream):
-                for _ in range(2):
-                    self._static_step(cache, end)
-                    cache.position.copy_(before[0])
-                    cache.index.copy_(before[1])
-            torch.cuda.current_stream(self.device).wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
-            # Other utterances' threads may go on with theirs meanwhile.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                self._static_step(cache, end)
-            for tensor, was in zip(state, before, strict=True):
-                tensor.copy_(was)
-            cache.graphs[end] = graph
-        return graph
+            cache.graphs[end] = graphs.capture(self._torch, self.device, lambda: self._static_step(cache, end), state)
+        return cache.graphs[end]
+
+    def _do_without_graphs(self, error: Exception) -> None:
+        graphs.say_without("language model", error)
+        self._graphs = False
 
     def _sample(self, logits: Any, cache: _Cache, random: Any) -> None:
         self._draw_noise(cache, random)
@@ -335,9 +334,15 @@ class TokenGenerator:
         with self._lock:
             if key is not None:
                 self._prompts[key] = prompt
-            while len(self._prompts) > _CACHED_PROMPTS:
-                self._prompts.popitem(last=False)
+            self._drop_old_prompts()
         return prompt
+
+    def _drop_old_prompts(self) -> None:
+        """Keep no more than may be kept, but always the last one."""
+        kept = sum(prompt.positions for prompt in self._prompts.values())
+        while len(self._prompts) > 1 and (len(self._prompts) > _CACHED_PROMPTS or kept > _CACHED_POSITIONS):
+            _, oldest = self._prompts.popitem(last=False)
+            kept -= oldest.positions
 
     def _prefilled(self, prompt: _Prompt, words: Any, cache: _Cache) -> Any:
         """Fill the cache with the prompt and the start token, twice; the logits behind it, shape (2, vocabulary)."""
@@ -371,6 +376,7 @@ class TokenGenerator:
                 with self._lock:
                     if block == len(prompt.blank):  # another utterance's thread may have been faster
                         prompt.blank.append(computed)
+                        self._drop_old_prompts()
             else:
                 for kept, known in zip(cache.layers, prompt.blank[block], strict=True):
                     kept[:, 1, :, place.start : place.start + known.shape[2]] = known
@@ -447,6 +453,9 @@ class TokenGenerator:
         with self._lock:
             cache, self._free = self._free, None
         if cache is None or cache.positions < positions:
+            if self.device.type == "cuda" and cache is not None:
+                # The stream that used it last need not be the one that it was made in, and that may reuse its memory.
+                self._torch.cuda.current_stream(self.device).synchronize()
             del cache  # not beside the new one
             cache = _Cache(self, -(-positions // _CACHE_STEP) * _CACHE_STEP)
         try:

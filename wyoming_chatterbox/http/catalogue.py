@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 
 from ..speech.errors import VoiceNotFound
 from ..speech.service import SpeechService
@@ -14,6 +15,7 @@ from .context import Here
 from .errors import ModelNotFound
 from .schemas import (
     KNOBS,
+    MAX_NAME_CHARS,
     ErrorBody,
     ModelItem,
     ModelList,
@@ -75,8 +77,8 @@ async def models(here: Here) -> ModelList:
     return ModelList(data=[_model(here.service, name) for name in names])
 
 
-@router.get("/v1/models/{model}", responses={404: {"model": ErrorBody}})
-async def model(model: str, here: Here) -> ModelItem:
+@router.get("/v1/models/{model}", responses={400: {"model": ErrorBody}, 404: {"model": ErrorBody}})
+async def model(model: Annotated[str, Path(max_length=MAX_NAME_CHARS)], here: Here) -> ModelItem:
     """One of them."""
     chosen_voice(here.service, model, None)
     return _model(here.service, model)

@@ -7,6 +7,7 @@ owner lets a name of their own resolve to this server's address ("DNS rebinding"
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import socket
@@ -40,6 +41,9 @@ MAX_UPLOAD_BYTES = MAX_CLIP_BYTES + 64 * 1024
 
 UPLOAD_SECONDS = 300.0
 """How long one may take; 64 MiB over a slow network's 2 Mbit/s."""
+
+_DISCARD_BYTES, _DISCARD_SECONDS = 8 * 1024 * 1024, 5.0
+"""What is taken of a body that is refused: a minute of speech as WAV. Of more the client is cut off."""
 
 _GUARDED = ("/v1/", "/audio/", "/ws/", "/api/", "/metrics")
 """Paths for which a token is needed, where there are some. The others, the page's files and whether the server is
@@ -219,6 +223,16 @@ def _bearer(headers: Headers) -> str | None:
     return token.strip() if scheme.casefold() == "bearer" and token.strip() else None
 
 
+async def _discard(receive: Receive) -> None:
+    """Take in what the client is sending: one that is cut off meanwhile does not read why."""
+    taken = 0
+    while taken < _DISCARD_BYTES:
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return
+
+
 def _changes_voices(scope: Scope) -> bool:
     return scope["type"] == "http" and scope["method"] != "GET" and str(scope["path"]).startswith("/v1/audio/voices")
 
@@ -241,5 +255,8 @@ async def _answer_preflight(send: Send) -> None:
 
 
 async def _refuse(error: SpeechError, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http" and "expect" not in Headers(scope=scope):
+        with contextlib.suppress(asyncio.TimeoutError):
+            await within(_DISCARD_SECONDS, _discard(receive))
     response = error_response(error, headers={"Connection": "close"})
     await response(scope, receive, send)  # of a WebSocket too: Starlette answers its handshake with it

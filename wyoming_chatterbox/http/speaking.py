@@ -37,8 +37,9 @@ _AUDIO: dict[str, Any] = {media: {"schema": {"type": "string", "format": "binary
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Audio in the format asked for, sent while it is made. X-Model, X-Voice and X-Fallback say who "
-        "speaks, X-Utterance is its number in the log",
-        "content": {**_AUDIO, "text/event-stream": {"schema": {"type": "string"}}},
+        "speaks, X-Utterance is its number in the log. With stream_format sse: events speech.audio.delta, whose audio "
+        "is base64, and speech.audio.done, or error",
+        "content": {**_AUDIO, "text/event-stream": {}},
     },
     **{status: {"model": ErrorBody} for status in (400, 404, 408, 413, 500, 503)},
 }

@@ -1,0 +1,288 @@
+"""CUDA graphs without a GPU: what is captured, when and in which state, on a device that only says it is one.
+
+Work on it is done at once, also while it is captured; what was captured is done again by `replay()`. What a real GPU
+says to the captured kernels cannot be seen here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.checkpoint_fixture import SKIP_REASON, TOKENS
+from tests.engine.tiny import load_model
+from wyoming_chatterbox.engine import flow_graphs, t3, upstream
+from wyoming_chatterbox.engine.base import Cancel, Cancelled
+from wyoming_chatterbox.engine.flow import StreamingFlow
+from wyoming_chatterbox.engine.flow_graphs import FlowGraphs
+from wyoming_chatterbox.engine.t3 import TokenGenerator
+
+if not upstream.is_installed():
+    pytest.skip(SKIP_REASON, allow_module_level=True)
+
+import torch
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
+
+TEXT = "The kettle is on."
+
+
+class _Device(str):
+    """The CPU, called another name."""
+
+    type = "cuda"
+
+
+class _Stream:
+    def __init__(self, device: Any = None) -> None:
+        pass
+
+    def wait_stream(self, other: Any) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
+
+
+class _Graph:
+    def __init__(self) -> None:
+        self.replay: Callable[[], None] = lambda: pytest.fail("nothing was captured")
+
+
+class _Cuda:
+    """In the place of `torch.cuda`."""
+
+    Stream, CUDAGraph = _Stream, _Graph
+
+    def __init__(self) -> None:
+        self.captured = 0
+        self.breaks_at: int | None = None
+        self._capturing: _Graph | None = None
+
+    def current_stream(self, device: Any) -> _Stream:
+        return _Stream()
+
+    def stream(self, stream: _Stream) -> Any:
+        return contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def graph(self, graph: _Graph, pool: Any, capture_error_mode: str) -> Iterator[None]:
+        if self._capturing is not None:
+            raise RuntimeError("something else is captured")
+        self._capturing = graph
+        try:
+            time.sleep(0.01)
+            if self.captured == self.breaks_at:
+                raise torch.cuda.OutOfMemoryError("no memory for it")
+            yield
+            self.captured += 1
+        finally:
+            self._capturing = None
+
+    def graph_pool_handle(self) -> str:
+        return "pool"
+
+    def saw(self, work: Callable[[], None]) -> None:
+        if self._capturing is not None:
+            self._capturing.replay = work
+
+
+class _Torch:
+    def __init__(self, cuda: _Cuda) -> None:
+        self.cuda = cuda
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint: Path) -> Any:
+    return load_model(tiny_checkpoint)
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> _Cuda:
+    monkeypatch.setattr(t3, "_CACHE_STEP", 32)  # so that an utterance needs several graphs
+    cuda, real = _Cuda(), TokenGenerator._static_step
+
+    def seen(self: TokenGenerator, cache: Any, end: int) -> None:
+        real(self, cache, end)
+        cuda.saw(lambda: self._static_step(cache, end))
+
+    monkeypatch.setattr(TokenGenerator, "_static_step", seen)
+    return cuda
+
+
+def _on_gpu(model: Any, cuda: _Cuda) -> TokenGenerator:
+    generator = TokenGenerator(model.t3, graphs=True)
+    generator.device, generator._torch = _Device("cpu"), _Torch(cuda)
+    return generator
+
+
+def _tokens(generator: TokenGenerator, model: Any, seed: int = 0) -> list[int]:
+    with torch.inference_mode():
+        text = model.tokenizer.text_to_tokens(TEXT)
+        options: dict[str, Any] = {"cfg_weight": 0.5, "temperature": 0.8, "limit": 200, "cancel": Cancel()}
+        return list(generator.tokens(model.conds.t3, text, seed=seed, prompt_key="a", **options))
+
+
+def test_graphs_that_are_captured_on_the_way_change_no_token_and_are_used_again(model: Any, cuda: _Cuda) -> None:
+    plain = [_tokens(TokenGenerator(model.t3), model, seed) for seed in (0, 1)]
+    generator = _on_gpu(model, cuda)
+    assert _tokens(generator, model, 0) == plain[0]
+    captured = cuda.captured
+    assert captured > 1
+    assert _tokens(generator, model, 1) == plain[1]
+    assert cuda.captured == captured
+
+
+def test_utterances_at_once_capture_one_after_the_other(model: Any, cuda: _Cuda) -> None:
+    plain = [_tokens(TokenGenerator(model.t3), model, seed) for seed in range(4)]
+    generator = _on_gpu(model, cuda)
+    said: dict[int, list[int]] = {}
+
+    def speak(seed: int) -> None:
+        said[seed] = _tokens(generator, model, seed)
+
+    threads = [threading.Thread(target=speak, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [said[seed] for seed in range(4)] == plain
+    assert generator._graphs, "no capture failed"
+
+
+@pytest.mark.parametrize("breaks_at", [0, 1])
+def test_an_utterance_goes_on_without_graphs_that_cannot_be_captured(
+    model: Any, cuda: _Cuda, caplog: pytest.LogCaptureFixture, breaks_at: int
+) -> None:
+    plain = _tokens(TokenGenerator(model.t3), model)
+    assert len(plain) == TOKENS
+    generator = _on_gpu(model, cuda)
+    cuda.breaks_at = breaks_at
+    assert _tokens(generator, model) == plain
+    assert _tokens(generator, model) == plain
+    assert cuda.captured == breaks_at
+    assert (
+        caplog.text.count(
+            "CUDA graphs of the language model cannot be captured here, its steps run without (no memory for it)"
+        )
+        == 1
+    )
+
+
+def test_warming_up_captures_what_usual_utterances_need(
+    model: Any, cuda: _Cuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(t3, "_USUAL_POSITIONS", 384)
+    generator = _on_gpu(model, cuda)
+    with torch.inference_mode():
+        generator.capture()
+    assert cuda.captured == 384 // 32
+    assert _tokens(generator, model) == _tokens(TokenGenerator(model.t3), model)
+    assert cuda.captured == 384 // 32
+
+
+SPEECH = torch.randint(0, 6561, (40,), generator=torch.Generator().manual_seed(1)).tolist()
+
+
+@pytest.fixture
+def flow(model: Any, cuda: _Cuda, monkeypatch: pytest.MonkeyPatch) -> StreamingFlow:
+    """A flow decoder whose steps are captured, up to the prompt and 30 tokens."""
+    real = FlowGraphs.step
+
+    def seen(self: FlowGraphs, buffers: Any) -> None:
+        real(self, buffers)
+        cuda.saw(lambda: self.step(buffers))
+
+    monkeypatch.setattr(FlowGraphs, "step", seen)
+    usual = model.conds.gen["prompt_feat"].shape[1] + 60
+    monkeypatch.setattr(flow_graphs, "USUAL_FRAMES", -(-usual // 64) * 64)
+    flow = StreamingFlow(model.s3gen.flow, graphs=True)
+    assert flow._graphs is not None
+    flow._graphs._torch = _Torch(cuda)
+    return flow
+
+
+def _mel(flow: StreamingFlow, model: Any, cuts: tuple[int, ...], cancel: Cancel | None = None) -> Any:
+    with torch.inference_mode():
+        state, begin, parts = flow.start(model.conds.gen, 0), 0, []
+        for count in (*cuts, len(SPEECH)):
+            piece = SPEECH[begin : begin + count]
+            begin += len(piece)
+            parts.append(flow.push(state, piece, final=begin == len(SPEECH), cancel=cancel or Cancel()))
+        return torch.cat(parts, dim=2)
+
+
+@pytest.mark.parametrize("cuts", [(), (12, 9), (1, 11, 3)])
+def test_a_flow_step_that_is_captured_says_what_the_other_says(
+    flow: StreamingFlow, model: Any, cuda: _Cuda, monkeypatch: pytest.MonkeyPatch, cuts: tuple[int, ...]
+) -> None:
+    plain = _mel(StreamingFlow(model.s3gen.flow), model, cuts)
+    with torch.inference_mode():
+        flow.capture()
+    assert cuda.captured == flow_graphs.USUAL_FRAMES // 64
+    calls = []
+    replayed = FlowGraphs.solve
+
+    def solve(self: FlowGraphs, x: Any, given: Any, cancel: Cancel) -> Any:
+        solved = replayed(self, x, given, cancel)
+        calls.append(solved is not None)
+        return solved
+
+    monkeypatch.setattr(FlowGraphs, "solve", solve)
+    for _ in range(2):  # what the first one left in the buffers changes nothing
+        mel = _mel(flow, model, cuts)
+        assert mel.shape == plain.shape
+        assert (mel - plain).norm() / plain.norm() < 1e-5
+    assert any(calls)
+    assert cuda.captured == flow_graphs.USUAL_FRAMES // 64, "none is captured on the way"
+
+
+def test_more_frames_than_usual_are_decoded_without_a_graph(
+    flow: StreamingFlow, model: Any, cuda: _Cuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow_graphs, "USUAL_FRAMES", 64)
+    with torch.inference_mode():
+        flow.capture()
+    assert cuda.captured == 1
+    assert torch.equal(_mel(flow, model, (12,)), _mel(StreamingFlow(model.s3gen.flow), model, (12,)))
+
+
+def test_a_flow_that_cannot_be_captured_decodes_without_graphs(
+    flow: StreamingFlow, model: Any, cuda: _Cuda, caplog: pytest.LogCaptureFixture
+) -> None:
+    cuda.breaks_at = 1
+    with torch.inference_mode():
+        flow.capture()
+    assert "CUDA graphs of the flow decoder cannot be captured here" in caplog.text
+    assert torch.equal(_mel(flow, model, (12,)), _mel(StreamingFlow(model.s3gen.flow), model, (12,)))
+
+
+def test_cancelling_stops_before_the_next_replay(flow: StreamingFlow, model: Any) -> None:
+    with torch.inference_mode():
+        flow.capture()
+    cancel = Cancel()
+    cancel.set()
+    with pytest.raises(Cancelled):
+        _mel(flow, model, (), cancel)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_coarser_flow_steps_can_be_captured_too(model: Any, flow: StreamingFlow, cuda: _Cuda, steps: int) -> None:
+    coarse = StreamingFlow(model.s3gen.flow, graphs=True, precision="bfloat16", steps=steps)
+    assert coarse._graphs is not None
+    coarse._graphs._torch = _Torch(cuda)
+    with torch.inference_mode():
+        coarse.capture()
+    assert cuda.captured == flow_graphs.USUAL_FRAMES // 64
+    plain = _mel(StreamingFlow(model.s3gen.flow, precision="bfloat16", steps=steps), model, (12,))
+    mel = _mel(coarse, model, (12,))
+    assert (mel - plain).norm() / plain.norm() < 0.03
