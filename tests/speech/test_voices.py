@@ -272,6 +272,7 @@ async def test_a_model_that_comes_back_prepares_its_voices_again() -> None:
     await until(lambda: not model.ready)
     assert [one.name for one in model.voices] == ["original", "a", "b"]
     with model.in_use(cloned("a")):
+        model.want()
         await until(lambda: len(made) == 2 and model.ready)
     await until(lambda: made[1].did == ["prepared a", "prepared b"])
     for one in (task, keeping):
