@@ -148,7 +148,7 @@ async def test_describe_is_answered_while_voices_are_computed(
     print(f"{len(waits)} times, longest {max(waits):.3f} s")
     assert sorted(waits)[int(len(waits) * 0.9)] < 0.1
     assert re.search(r"Voices to be taken from their clips: \d+ more", process.log)
-    process.wait_for(r"\d+ voices are ready: \d+ were computed, 0 were there")
+    process.wait_for(r"\d+ voices are ready \(computed now: \d+, there already: 0\)")
 
 
 async def test_the_next_start_computes_nothing(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -160,7 +160,9 @@ async def test_the_next_start_computes_nothing(tiny_checkpoint: Path, tmp_path: 
     for computed in (3, 0):
         with spawned(tmp_path, *arguments, program=PROGRAM) as server:
             there = 3 - computed
-            server.wait_for(rf"3 voices are ready: {max(computed - 1, 0)} were computed, {max(there, 1)} were there")
+            server.wait_for(
+                rf"3 voices are ready \(computed now: {max(computed - 1, 0)}, there already: {max(there, 1)}\)"
+            )
             assert server.log.count("Took the voice") == computed
             assert computed == 0 or "Took the voice v1" in next(x for x in server.log.splitlines() if "Took" in x)
             async with AsyncTcpClient("127.0.0.1", server.port) as client:
