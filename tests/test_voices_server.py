@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from wyoming.client import AsyncTcpClient
 from wyoming.info import Info, TtsVoice
+from wyoming.tts import SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeVoice
 
-from tests.serving import Process, describe, spawned, synthesize
+from tests.serving import Process, describe, read_answer, spawned, synthesize
 from tests.test_original_server import PROGRAM
 from tests.voices.making import audio, sound, write
 from wyoming_chatterbox.voices.library import VoiceLibrary
@@ -40,7 +41,7 @@ def server(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     """The program with the tiny checkpoint, and its folder of voices. Tests use names of their own."""
     folder = tmp_path_factory.mktemp("served")
     write(folder / "voices" / "first.wav")
-    arguments = ["--model", "original", "--model-dir", str(tiny_checkpoint), "--device", "cpu"]
+    arguments = ["--model", "original", "--model-dir", str(tiny_checkpoint), "--device", "cpu", "--cache-size", "0"]
     with spawned(folder, *arguments, "--data-dir", str(folder), program=PROGRAM) as process:
         process.wait_for("Model original is ready")
         yield process, folder / "voices"
@@ -102,6 +103,27 @@ async def test_a_half_written_file_waits_until_it_is_whole(
         file.write(content[half:])
     await until_listed(client, "slow", seconds=LISTED_SECONDS * 3)
     assert "slow.wav" not in process.log, "nothing was wrong with it"
+
+
+async def test_a_running_stream_keeps_the_voice_it_began_with(
+    server: tuple[Process, Path], client: AsyncTcpClient
+) -> None:
+    process, folder = server
+    write(folder / "steady.wav", sound(pitch=170))
+    await until_listed(client, "steady")
+    expected = await synthesize(client, "One is here. Two is here.", voice="steady")
+    await client.write_event(SynthesizeStart(voice=SynthesizeVoice(name="steady")).event())
+    await client.write_event(SynthesizeChunk("One is here. Two").event())
+    begun = await read_answer(client, "audio-chunk")
+    write(folder / "steady.wav", sound(pitch=260))
+    while "Voices changed: steady" not in process.log:
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.5)  # the new one is computed, or at least could be
+    await client.write_event(SynthesizeChunk(" is here.").event())
+    await client.write_event(SynthesizeStop().event())
+    rest = await read_answer(client, "synthesize-stopped")
+    assert begun.pcm + rest.pcm == expected.pcm
+    assert (await synthesize(client, "One is here. Two is here.", voice="steady")).pcm != expected.pcm
 
 
 async def test_settings_in_a_name_are_refused_by_name(client: AsyncTcpClient) -> None:
