@@ -185,6 +185,8 @@ class Server:
             _LOGGER.warning("Second signal: cancelling what is still spoken")
             for task in self._connections.values():
                 task.cancel()
+            if self.http is not None:
+                self.http.end()
             return
         _LOGGER.info("%s: stopping", signal.Signals(number).name)
         self.stop()

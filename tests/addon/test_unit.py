@@ -27,6 +27,7 @@ def test_its_variables_are_settings() -> None:
     ours = {name for name in named if name.startswith("WYOMING_CHATTERBOX_")}
     assert ours
     assert ours <= {knob.environment for knob in knobs_of(Settings)}
+    assert "WYOMING_CHATTERBOX_DATA_DIR=%S/wyoming-chatterbox" in values("Environment"), "the page says so"
 
 
 def test_a_wrong_setting_is_not_tried_again() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import os
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from playwright.async_api import Browser, Page, WebSocket, async_playwright, expect
+from playwright.async_api import Browser, Page, WebSocket, async_playwright
 
 from tests.engines import SlowEngine
 from tests.serving import Running
@@ -182,16 +183,24 @@ class Shown:
         assert np.array_equal(samples, np.round(samples)), "samples were changed on their way"
         return samples[samples != 0].astype(np.int16)
 
-    async def until(self, selector: str, text: str | None = None) -> None:
-        """Wait until something is shown, or says something."""
-        if text is None:
-            await expect(self.page.locator(selector)).to_be_visible(timeout=SECONDS)
-        else:
-            await expect(self.page.locator(selector)).to_contain_text(text, timeout=SECONDS)
+    async def until(self, selector: str, text: str = "") -> None:
+        """Wait until something is shown, and says something."""
+        # Not expect(): its pauses grow to a second, and add up to a minute in all the tests.
+        deadline = time.monotonic() + SECONDS / 1000
+        while not await self._says(selector, text):
+            assert time.monotonic() < deadline, f"{selector} does not say {text!r}: {await self._content(selector)!r}"
+            await asyncio.sleep(0.03)
+
+    async def _says(self, selector: str, text: str) -> bool:
+        return text in await self._content(selector) if text else await self.page.locator(selector).first.is_visible()
+
+    async def _content(self, selector: str) -> str:
+        """The text of something; empty where it is not there yet."""
+        return " ".join(await self.page.locator(selector).all_inner_texts()).replace("\u00a0", " ")
 
     async def connected(self) -> None:
         await self.until("#state-text", "Connected")
-        await expect(self.page.locator("#voice option")).not_to_have_count(0, timeout=SECONDS)
+        await self.until(".knob")  # voices and settings came together
 
     async def speak(self, text: str) -> None:
         await self.page.locator("#text").fill(text)

@@ -15,7 +15,7 @@ from playwright.async_api import Browser, expect
 
 from tests.engines import ToneEngine, model_of
 from tests.http.browser import SECONDS, NoiseEngine, Shown, chromium, page_with_tap, shown, why_not
-from tests.serving import Running, running
+from tests.serving import running
 from wyoming_chatterbox.engine.base import Cancel, Engine
 from wyoming_chatterbox.http import app
 from wyoming_chatterbox.speech.model import Model, ModelState, Report
@@ -205,17 +205,13 @@ async def test_no_request_leaves_the_server(browser: Browser) -> None:
 
 
 async def test_light_and_dark_differ_and_follow_the_system(browser: Browser) -> None:
-    async with running(model_of(NoiseEngine()), http_uri=HTTP) as server:
+    async with running(model_of(NoiseEngine()), http_uri=HTTP) as server, shown(browser, server) as here:
         grounds = {}
         for scheme in ("light", "dark"):
-            grounds[scheme] = await _ground(browser, server, scheme)
+            await here.page.emulate_media(color_scheme=scheme)
+            colour = await here.page.evaluate("() => getComputedStyle(document.documentElement).backgroundColor")
+            grounds[scheme] = int(colour.removeprefix("rgb(").split(",")[0])
     assert grounds["light"] > 200 > 60 > grounds["dark"]
-
-
-async def _ground(browser: Browser, server: Running, scheme: str) -> int:
-    async with shown(browser, server, color_scheme=scheme) as here:
-        colour = await here.page.evaluate("() => getComputedStyle(document.documentElement).backgroundColor")
-        return int(colour.removeprefix("rgb(").split(",")[0])
 
 
 async def test_it_works_in_a_folder_of_a_proxy(browser: Browser) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx2 as httpx
@@ -120,3 +122,25 @@ def test_script_run_installs_them_where_they_are_asked_for() -> None:
             timeout=60,
         )
         assert done.stdout.strip() == installed, (arguments, variables, done.stdout, done.stderr)
+
+
+def test_a_second_signal_ends_what_is_still_spoken(tmp_path: Path) -> None:
+    arguments = ("--model", "embedded", "--http-uri", "http://:0", "--shutdown-timeout", "60", "--write-timeout", "60")
+    with spawned(tmp_path, *arguments) as server:
+        port = int(server.wait_for(r"listens on .*http://127\.0\.0\.1:(\d+)").group(1))
+        # A client that reads nothing keeps its utterance going for as long as it is allowed to.
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            body = (
+                b'{"input": "'
+                + b"The quick brown fox jumps over the lazy dog. " * 400
+                + b'", "response_format": "wav"}'
+            )
+            head = f"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+            client.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
+            assert client.recv(10)
+            server.process.send_signal(signal.SIGTERM)
+            server.wait_for("SIGTERM: stopping")
+            time.sleep(0.5)
+            assert server.process.poll() is None, "it did not wait for the client"
+            assert server.stop(timeout=15) == 0
+            assert "Second signal" in server.log

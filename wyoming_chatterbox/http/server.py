@@ -105,6 +105,11 @@ class HttpEdge:
         for one in self._sockets:
             one.close()
 
+    def end(self) -> None:
+        """Cancel what is still spoken."""
+        for talk in list(self.context.talks):
+            talk.end()
+
     async def drain(self, timeout: float, last_words: float) -> None:
         """Let what is spoken finish within `timeout`, then end the rest and every connection."""
         late = await self.context.drain(timeout, last_words)

@@ -9,7 +9,7 @@ const PONG_SECONDS = 10;
 
 /**
  * Events: "state" with detail {state, seconds, reason}; "message" with detail {message, audio}, audio only with a chunk.
- * States: "connecting", "open", "waiting" (the next try is `seconds` away), "refused" (the token is missing or wrong).
+ * States: "connecting", "open", "waiting" (for the try that is `seconds` away), "refused" (no token).
  */
 export class Connection extends EventTarget {
   constructor() {

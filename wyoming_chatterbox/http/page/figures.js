@@ -10,7 +10,8 @@ export function show(utterance) {
   const { firstAudio, rtf, gaps, chunks, duration, metrics } = utterance;
   const quiet = gaps.reduce((sum, { from, to }) => sum + to - from, 0);
   put("first", firstAudio === null ? "–" : seconds(firstAudio));
-  put("first-more", metrics?.first_audio != null ? `${seconds(metrics.first_audio)} in the server` : "from Speak to sound");
+  const inServer = metrics?.first_audio;
+  put("first-more", inServer == null ? "from Speak to sound" : `${seconds(inServer)} in the server`);
   put("rtf", rtf === null ? "–" : rtf.toFixed(2));
   put("rtf-more", speed(rtf, metrics));
   put("underruns", chunks.length ? String(gaps.length) : "–");
@@ -19,6 +20,7 @@ export function show(utterance) {
   put("audio", chunks.length ? seconds(duration) : "–");
   put("audio-more", chunks.length ? `in ${plural(chunks.length, "chunk")}` : "in chunks");
   put("who", who(utterance));
+  $("who").classList.toggle("fallback", Boolean(utterance.fallback));
   $("line").setAttribute("aria-label", `Time line: ${inWords(utterance)}`);
   if ($("table-details").open) table(utterance);
 }

@@ -10,8 +10,10 @@ const IDLE_SECONDS = 30; // after which the sound card may sleep
 const BLOCK = 2048; // of the ScriptProcessor: what a busy page survives
 
 export class Player {
-  /** @param {(report: {kind: string, take: number, position: number, time: number}) => void} report `position` in seconds of the take,
-   *   `time` on the clock of performance.now(), when it leaves the speaker; kinds as in ring.js */
+  /**
+   * @param {(report: {kind, take, position, time}) => void} report `position` in seconds of the take,
+   *   `time` on the clock of performance.now(), when it leaves the speaker; kinds as in ring.js
+   */
   constructor(report) {
     this.report = report;
     this.take = 0;

@@ -1,8 +1,8 @@
 /**
  * Streaming change of the sample rate, for browsers whose audio cannot run at the server's rate.
  *
- * A Kaiser-windowed sinc of 2 × ZEROS crossings: 80 dB of what would be heard wrongly is gone. Feeding a signal in pieces gives the
- * same samples as feeding it at once.
+ * A Kaiser-windowed sinc of 2 × ZEROS crossings: 80 dB of what would be heard wrongly is gone. A signal in pieces
+ * gives the same samples as the whole at once.
  */
 
 const ZEROS = 24;

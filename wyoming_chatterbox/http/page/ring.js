@@ -1,8 +1,8 @@
 /**
  * A ring of samples and what happens when it runs dry: the part of the player that must never wait.
  *
- * It knows neither the network nor the page, and runs in the audio thread (player-worklet.js) or, where a browser has no
- * worklets, in the page (player.js). One take (an utterance, or its replay) is played at a time.
+ * It knows neither the network nor the page, and runs in the audio thread (player-worklet.js) or, where a browser has
+ * no worklets, in the page (player.js). One take (an utterance, or its replay) is played at a time.
  */
 
 const FADE_SECONDS = 0.01; // of what is stopped: a cut in the middle of a wave clicks
@@ -12,9 +12,9 @@ export class Ring {
   /**
    * @param {number} rate samples per second
    * @param {number} seconds what it holds
-   * @param {(report: object) => void} report gets {kind, take, played, frame}; `played` counts samples of the take, `frame` is the
-   *   place on the output's clock. Kinds: "sound" (begins, also after a gap), "silence" (ran dry; more will come),
-   *   "position" (while it plays), "end" (nothing more will come).
+   * @param {(report: object) => void} report gets {kind, take, played, frame}; `played` counts samples of the take,
+   *   `frame` is the place on the output's clock. Kinds: "sound" (begins, also after a gap), "silence" (ran dry; more
+   *   will come), "position" (while it plays), "end" (nothing more will come).
    */
   constructor(rate, seconds, report) {
     this.samples = new Float32Array(Math.ceil(rate * seconds));

@@ -4,8 +4,8 @@ import { Player } from "./player.js";
 import { Utterance } from "./utterance.js";
 
 /**
- * Events: "change" with detail {utterance}: it may have new figures; "end" with detail {utterance}: nothing more will be heard of it;
- * "fail" with detail {error: {code, message}}.
+ * Events: "change" with detail {utterance}: it may have new figures; "end" with detail {utterance}: nothing more will
+ * be heard of it; "fail" with detail {error: {code, message}}.
  */
 export class Speaking extends EventTarget {
   constructor(connection) {

@@ -13,6 +13,14 @@ const REMEDIES = {
   "connection-lost": "The page connects again by itself.",
 };
 
+/** What a model does that cannot speak yet, after its name. */
+const DOING = {
+  waiting: "waits to be loaded",
+  downloading: "is being downloaded",
+  loading: "is being loaded",
+  warming: "is warming up",
+};
+
 const $ = (id) => document.getElementById(id);
 
 /** Tell a screen reader, politely. */
@@ -79,17 +87,11 @@ export class Loading {
   }
 }
 
-const DOING = {
-  waiting: "waits to be loaded",
-  downloading: "is being downloaded",
-  loading: "is being loaded",
-  warming: "is warming up",
-};
-
 function sentence({ model, state, progress, speaks, status }) {
+  if (!DOING[state]) return `${status}.`; // failed, unloaded: the server says why, and who speaks instead
   const share = progress == null ? "" : `: ${Math.floor(progress * 100)} %`;
-  if (state === "failed" || state === "unloaded") return `${status}.`;
   const what = `The model ${model} ${DOING[state]}${share}.`;
-  const instead = speaks ? `Until it can speak, the fallback voice answers (model ${speaks}).` : "Nothing can speak until then.";
-  return `${what} ${instead}`;
+  return speaks
+    ? `${what} Until it can speak, the fallback voice answers (model ${speaks}).`
+    : `${what} Nothing can speak until then.`;
 }

@@ -5,7 +5,7 @@
  */
 
 const SPANS = [2, 4, 6, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600, 1200, 1800, 3600];
-const LANES = { made: [4, 22], sent: [38, 14], played: [64, 88] }; // top, height; the labels in style.css stand beside them
+const LANES = { made: [4, 22], sent: [38, 14], played: [64, 88] }; // top, height; style.css puts labels beside them
 const AXIS = 160;
 export const HEIGHT = 182;
 const BAR = 3; // pixels from one stroke of the waveform to the next

@@ -6,8 +6,10 @@ import { ask, sendable, token } from "./server.js";
 const $ = (id) => document.getElementById(id);
 
 export class Upload {
-  /** @param {{changedToken, changedVoices, listen, failed}} actions `changedVoices(name)` after an upload, with the voice to choose,
-   *   `listen(clip)` to hear a recording, `failed(error)` */
+  /**
+   * @param {{changedToken, changedVoices, listen, failed}} actions `changedVoices(name)` after an upload, with the
+   *   voice to choose, `listen(clip)` to hear a recording, `failed(error)`
+   */
   constructor(actions) {
     this.actions = actions;
     this.clip = null;
@@ -103,7 +105,8 @@ export class Upload {
   async send(event) {
     event.preventDefault();
     if (this.recorder.running) this.finish();
-    const file = this.clip ? new File([this.clip.blob], "recording.wav", { type: "audio/wav" }) : $("upload-file").files[0];
+    const recorded = this.clip && new File([this.clip.blob], "recording.wav", { type: "audio/wav" });
+    const file = recorded || $("upload-file").files[0];
     if (!file) {
       this.actions.failed({ code: "no-clip", message: "There is no clip yet: record one, or choose a file." });
       return;

@@ -1,4 +1,4 @@
-/** One utterance as the page knows it: its samples, and what happened when. Times are seconds since Speak was pressed. */
+/** One utterance as the page knows it: samples, and what happened when. Times are seconds since Speak was pressed. */
 
 import { wav } from "./wav.js";
 
