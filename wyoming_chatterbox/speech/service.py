@@ -287,7 +287,7 @@ class SpeechService:
                         pcm += encoder.encode(samples, sample_rate)
                         if pcm:
                             yield Speech(pcm, speaker.voice, speaker.fallback, made)
-                if recording is not None and not speaker.fallback:
+                if recording is not None:
                     recording.keep()
                 return
             except NothingToSay:
