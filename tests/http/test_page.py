@@ -454,3 +454,17 @@ async def test_more_than_the_ring_holds_is_heard_whole(browser: Browser, tmp_pat
         assert len(here.sent) == 72000
         assert np.array_equal(await here.heard_exactly(), here.sent)
         assert await here.text("#underruns") == "0"
+
+
+async def test_a_browser_without_sound_says_so(browser: Browser) -> None:
+    silent = "AudioContext = class { constructor() { throw new Error('no device'); } };"
+    engine = NoiseEngine(0.05, chunks=100)
+    async with running(model_of(engine), http_uri=HTTP) as server:
+        async with shown(browser, server, script=silent) as here:
+            await here.connected()
+            await here.speak("Nobody hears this.")
+            await here.until("#error-code", "no-sound")
+            assert "cannot play sound: no device" in await here.text("#error-message")
+            await here.until("#stop:disabled")
+            await here.until("#line-state", "Stopped")
+    assert engine.made < 100
