@@ -135,7 +135,7 @@ def uv() -> Path | None:
 
 
 def _install_light() -> None:
-    say("the light server with its embedded voice: about 60 MB")
+    say("the light server with its embedded voice: about 65 MB")
     _pip("install", "--require-hashes", "--no-deps", "-r", ROOT / "requirements-embedded.txt")
     # The build backend, from the constraints too. An isolated build would download its newest release every time.
     _pip("install", "-c", CONSTRAINTS, "setuptools")

@@ -32,7 +32,9 @@ ROOMS: dict[str, set[str]] = {
     "protocol": {"speech", "voices", "audio", "settings", "waiting", "sockets"},
     "http": {"series", "speech", "voices", "audio", "settings", "metrics", "waiting", "sockets"},
     "server": {"protocol", "http", "speech", "voices", "models", "discovery", "metrics", "settings", "waiting"},
-    "command_line": {"settings"},
+    "app_options": {"settings"},
+    "command_line": {"app_options", "settings"},
+    "health": {"command_line", "settings"},
     "__main__": {"server", "sockets", "settings", "command_line", "commands"},
 }
 """Each room of the package and the rooms it may import. Nothing imports upward."""

@@ -76,7 +76,7 @@ async def test_settings_reach_the_model_and_a_clip_becomes_a_voice(tiny_checkpoi
         async with AsyncTcpClient("127.0.0.1", server.port) as client:
             names = [voice.name for voice in Info.from_event(await describe(client)).tts[0].voices]
             answer = await synthesize(client, "Hello there.")
-        assert names == ["anna", "default", "embedded"]
+        assert names == ["default", "anna", "embedded"]
         assert (answer.start["voice"], answer.start["rate"]) == ("anna", 16000)
         assert seconds(answer) == pytest.approx(SENTENCE_SECONDS, abs=0.01)
         assert " chunks=3 " in server.wait_for(r"Utterance 1: .*").group(0)
@@ -150,8 +150,13 @@ def resident(server: Process) -> float:
     return int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def threads_of(server: Process) -> int:
-    return len(list(Path(f"/proc/{server.process.pid}/task").iterdir()))
+async def settled_threads_of(server: Process) -> int:
+    """Its threads, once none has come or gone for a second: those that look after the voices come a little later."""
+    counts: list[int] = []
+    while len(counts) < 10 or len(set(counts[-10:])) > 1:
+        counts.append(len(list(Path(f"/proc/{server.process.pid}/task").iterdir())))
+        await asyncio.sleep(0.1)
+    return counts[-1]
 
 
 class Watch:
@@ -234,10 +239,11 @@ async def test_nothing_holds_an_unloaded_model(tiny_checkpoint: Path, monkeypatc
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux'")
 async def test_the_model_computes_with_as_many_threads_as_it_is_told(tiny_checkpoint: Path, tmp_path: Path) -> None:
     counts = []
-    for number in (1, 4):
+    for number in (1, 6):
         arguments = ("--model", "original", "--model-dir", str(tiny_checkpoint), "--threads", str(number))
         with spawned(tmp_path, *arguments, program=PROGRAM) as server:
             server.wait_for("Model original is ready")
-            counts.append(threads_of(server))
+            counts.append(await settled_threads_of(server))
             assert f"Computing with {number} CPU thread" in server.log
-    assert counts[1] - counts[0] == 3
+    # One more or less may be there of those that wait for files and names.
+    assert counts[1] - counts[0] == pytest.approx(5, abs=1)

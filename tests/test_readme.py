@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from tests.namespaces import Namespace, lan, why_not
+from tests.random_checkpoint import write_clip
 from tests.serving import ROOT, environment
 
 COMMANDS = [
@@ -54,7 +55,8 @@ def machine() -> Iterator[Namespace]:
 def started(command: str, machine: Namespace, folder: Path, path: str = "") -> Iterator[Path]:
     """A command that serves, run by a shell in `folder`; yields its log."""
     log = folder / f"{time.monotonic_ns()}.log"
-    env = environment(PATH=f"{path}:{os.environ['PATH']}", HF_HOME=str(folder / "hub"))
+    own = {"HF_HOME": str(folder / "hub"), "XDG_DATA_HOME": str(folder / "share")}
+    env = environment(PATH=f"{path}:{os.environ['PATH']}", **own)
     del env["PYTHONPATH"]  # a user has none
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -127,7 +129,7 @@ def test_the_original_model_is_answered_for_by_the_embedded_voice_where_there_is
 ) -> None:
     if sys.prefix != str(ROOT / ".venv"):
         pytest.skip("needs the .venv that script/test makes")
-    (checkout / "anna.wav").write_bytes((ROOT / "docs" / "wyoming.md").read_bytes())  # it is not even opened
+    write_clip(checkout / "anna.wav", seconds=6)
     with started(command, machine, checkout) as log:
         wait_for(log, "Model original cannot be loaded yet")
         said = run(f'script/say "Hello." --voice {voice} -o a.wav', checkout, "ip", "netns", "exec", machine.name)

@@ -15,6 +15,8 @@ from wyoming.info import Info, TtsVoice
 from tests.serving import Process, describe, spawned, synthesize
 from tests.test_original_server import PROGRAM
 from tests.voices.making import audio, sound, write
+from wyoming_chatterbox.voices.library import VoiceLibrary
+from wyoming_chatterbox.voices.watching import keep_current
 
 LISTED_SECONDS = 2.0
 """From the last byte of a file to Info, as is promised."""
@@ -147,3 +149,59 @@ async def test_describe_is_answered_while_voices_are_computed(
     assert sorted(waits)[int(len(waits) * 0.9)] < 0.1
     assert re.search(r"Voices to be taken from their clips: \d+ more", process.log)
     process.wait_for(r"\d+ voices are ready: \d+ were computed, 0 were there")
+
+
+async def test_the_next_start_computes_nothing(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        write(tmp_path / "mine" / f"v{number}.wav", sound(5.5, pitch=100 + 50 * number))
+    arguments = ["--model", "original", "--model-dir", str(tiny_checkpoint), "--device", "cpu", "--voice", "v1"]
+    arguments += ["--data-dir", str(tmp_path / "data"), "--voices-dir", str(tmp_path / "mine")]
+    heard = []
+    for computed in (3, 0):
+        with spawned(tmp_path, *arguments, program=PROGRAM) as server:
+            there = 3 - computed
+            server.wait_for(rf"3 voices are ready: {max(computed - 1, 0)} were computed, {max(there, 1)} were there")
+            assert server.log.count("Took the voice") == computed
+            assert computed == 0 or "Took the voice v1" in next(x for x in server.log.splitlines() if "Took" in x)
+            async with AsyncTcpClient("127.0.0.1", server.port) as client:
+                heard.append((await synthesize(client, "Hello there.")).pcm)
+    assert heard[0] == heard[1]
+    assert len(list((tmp_path / "data" / "conditionals").iterdir())) == 3
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["v0.wav", "v1.wav", "v2.wav"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--reference-clip", "bad.wav"], r"reference_clip: 'bad\.wav' cannot be used: it cannot be decoded"),
+        (["--voice", "gone"], "voice: There is no voice 'gone'"),
+        (["--voices-dir", "/nowhere/at/all"], "voices_dir: '/nowhere/at/all' is not a directory"),
+    ],
+)
+def test_what_is_named_and_not_usable_ends_the_start(tmp_path: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "bad.wav").write_text("no audio")
+    own = ["--model", "original", "--data-dir", str(tmp_path / "data")]
+    with spawned(tmp_path, *own, *arguments) as server:
+        assert server.process.wait(60) == 2
+        assert re.search(message, server.log)
+
+
+async def test_where_the_system_tells_nothing_the_folder_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import watchfiles
+
+    def none_left(*_: object, **__: object) -> object:
+        raise OSError("no inotify watch is left")
+
+    monkeypatch.setattr(watchfiles, "awatch", none_left)
+    library = VoiceLibrary((tmp_path,))
+    library.open()
+    task = asyncio.create_task(keep_current(library))
+    write(tmp_path / "anna.wav")
+    deadline = time.monotonic() + 10
+    while not library.voices:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+    assert "does not tell what changes among the voices (no inotify watch is left)" in caplog.text
+    task.cancel()

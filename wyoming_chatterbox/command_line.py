@@ -1,4 +1,4 @@
-"""Flags and environment variables → Settings."""
+"""Flags, environment variables and the app's options → Settings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .app_options import read_options
 from .settings import (
     ENVIRONMENT_PREFIX,
     ComputeSettings,
@@ -27,7 +28,7 @@ _FROM_AN_ORCHESTRATOR = re.compile(r"(SERVICE|PORT)_|PORT=(tcp|udp)://")
 def from_command_line(
     arguments: Sequence[str], environment: Mapping[str, str] | None = None, version: str = ""
 ) -> Settings:
-    """Settings from flags and environment variables.
+    """Settings from flags, environment variables and the options file that one of these names.
 
     Exits with status 0 after `--help` and `--version`. Raises SettingsError for anything not understood.
     """
@@ -50,6 +51,8 @@ def from_command_line(
             values[one.name] = tuple(one.parse(text) for text in given)
         else:
             values[one.name] = one.parse(given)
+    if values.get("options_file") is not None:
+        values = {**read_options(values["options_file"]), **values}
     generation = {one.name: values.pop(one.name) for one in knobs_of(GenerationSettings) if one.name in values}
     compute = {one.name: values.pop(one.name) for one in knobs_of(ComputeSettings) if one.name in values}
     return Settings(generation=GenerationSettings(**generation), compute=ComputeSettings(**compute), **values)

@@ -36,6 +36,8 @@ def create_models(settings: Settings, library: VoiceLibrary | None = None) -> tu
             _LOGGER.warning(
                 "--reference-clip and --voices-dir are of no use to the embedded voice; use --model original"
             )
+        if settings.unload_after:
+            _LOGGER.warning("--unload-after is for the original model: the embedded voice is small, and stays")
         return embedded, embedded
     if not settings.fallback and not upstream.is_installed():
         raise SettingsError(f"model: 'original' cannot be used: {upstream.INSTALL_REMEDY}")
@@ -76,9 +78,16 @@ def _original_factory(settings: Settings, library: VoiceLibrary | None) -> Engin
         directory = settings.model_dir or _download(settings, report, cancel)
         report(ModelState.LOADING, None)
         voices = _voices_to_begin_with(settings, library, directory)
+        usual = settings.utterance.changed(voices[0].settings if voices else {}).generation
         with without_collections(keep=not settings.unload_after):
             return OriginalEngine.load(
-                directory, settings.device, voices, settings.generation.seed, _compute(settings), cache
+                directory,
+                settings.device,
+                voices,
+                settings.generation.seed,
+                _compute(settings),
+                cache,
+                usual,
             )
 
     return make

@@ -33,6 +33,9 @@ STDIO = "stdio://"
 _EMBEDDED_SECONDS = 30.0
 """Longest wait for the embedded voice before clients are taken without it."""
 
+_VOICES_SECONDS = 30.0
+"""Longest wait for the clips to be opened; 500 take 8 s, a network share that is not there takes for ever."""
+
 _SILENT_SECONDS = 5.0
 """A client that was silent for less is about to ask for something."""
 
@@ -197,15 +200,18 @@ class Server:
         library = self.library
         if library is not None:
             loop = asyncio.get_running_loop()
-            library.make_folders()
-            await asyncio.to_thread(library.scan, patient=False)
-            library.check_reference_clip()
             library.on_change.append(lambda: _if_open(loop, self._offer_voices))
+            try:
+                await within(_VOICES_SECONDS, asyncio.to_thread(library.open))
+            except asyncio.TimeoutError:
+                _LOGGER.warning("The voices take over %g s to open; going on without them", _VOICES_SECONDS)
+            else:
+                library.check_reference_clip()
             self._offer_voices()
-            first = self._settings.default_voice
             self._keeping.append(asyncio.create_task(keep_current(library)))
-            self._keeping.append(asyncio.create_task(self._model.prepare_voices(first)))
-        self.service.check_default_voice()
+            self._keeping.append(asyncio.create_task(self._model.prepare_voices(self._settings.default_voice)))
+        if library is None or library.is_open:
+            self.service.check_default_voice()
 
     def _offer_voices(self) -> None:
         if self.library is not None:

@@ -2,7 +2,8 @@
 
 A knob is a field of `Settings` (or of `GenerationSettings`, which `Settings` holds). The command line
 flag is the field's name with dashes, the environment variable is `WYOMING_CHATTERBOX_` and the name in
-capitals. A flag wins over the environment, the environment wins over the default.
+capitals. A flag wins over the environment, the environment over the app's options (app_options.py), these over the
+default.
 """
 
 from __future__ import annotations
@@ -406,6 +407,12 @@ class Settings:
     voice: str | None = knob(
         None, "Voice for requests that name none (default: the model's first)", kind=str, group="Voice"
     )
+    language: str | None = knob(
+        None,
+        "Language of requests that name neither a voice nor a language, e.g. en (default: that of the default voice)",
+        kind=str,
+        group="Voice",
+    )
     reference_clip: Path | None = knob(
         None,
         "Audio file of a voice to clone, which becomes the default; the voice is named like the file",
@@ -533,6 +540,12 @@ class Settings:
         kind=str,
         group="Discovery",
         repeatable=True,
+    )
+    options_file: Path | None = knob(
+        None,
+        "The options.json of the Home Assistant app, whose options are settings too; flags and variables win over it",
+        kind=Path,
+        group="Server",
     )
     log_level: str = knob(
         "INFO", "How much is logged (to stderr)", choices=("DEBUG", "INFO", "WARNING", "ERROR"), group="Server"

@@ -736,6 +736,13 @@ def test_warming_up_speaks_one_chunk_and_logs_its_time(
     assert np.array_equal(_speak(engine, settings=settings), plain_speech)
 
 
+def test_warming_up_computes_what_the_default_voice_in_its_manner_needs(tiny_checkpoint: Path) -> None:
+    engine = OriginalEngine.load(tiny_checkpoint, "cpu", None, 0, usual=GenerationSettings(exaggeration=0.7))
+    engine.warm_up()
+    prompts = [key[1] for key in engine._decoder._tokens._prompts]
+    assert prompts == [0.7], "what the first request needs is there, and nothing else"
+
+
 def test_a_closed_engine_refuses(own_engine: OriginalEngine, settings: GenerationSettings) -> None:
     begun = _stream(own_engine, settings=settings)
     next(begun)

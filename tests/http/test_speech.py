@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import time
 import wave
 from typing import Any
 
+import av
 import httpx2 as httpx
 import numpy as np
 import pytest
@@ -65,17 +67,31 @@ async def test_the_defaults_are_openais_mp3_and_wav_for_the_stream() -> None:
 
 
 @pytest.mark.parametrize("name", MEDIA_TYPES)
-async def test_the_first_bytes_leave_with_the_first_chunk(name: str) -> None:
-    engine = SlowEngine(seconds=0.3, chunks=4)
-    engine.samples = 12000
+async def test_the_first_chunk_is_heard_before_the_second_is_made(name: str) -> None:
+    engine = SlowEngine(seconds=1.0, chunks=2)
+    engine.samples = 24000
     body = {"input": "Slowly.", "response_format": name}
     async with serving(model_of(engine)) as server, asking(server) as client:
-        await client.post("/v1/audio/speech", json={**body, "input": "Once before: codecs are loaded."})
-        engine.made = 0
+        heard = b""
         async with client.stream("POST", "/v1/audio/speech", json=body) as answer:
-            async for _ in answer.aiter_raw():
-                break
-            assert engine.made < 4, "the first bytes came only when all of it was made"
+            reading = answer.aiter_raw()
+            with contextlib.suppress(asyncio.TimeoutError):
+                while engine.made < 2:
+                    heard += await asyncio.wait_for(anext(reading), 1.6)
+                    if engine.made == 1 and _seconds(heard, name) > 0.8:
+                        return
+    raise AssertionError(f"{_seconds(heard, name):.2f} of the first chunk's 1.0 s came before the second was made")
+
+
+def _seconds(heard: bytes, name: str) -> float:
+    """How much of the beginning of a file is to be heard."""
+    if name == "pcm":
+        return len(heard) / 48000
+    try:
+        sound, rate = decoded(heard)
+    except (av.error.FFmpegError, ValueError):
+        return 0.0
+    return len(sound) / rate
 
 
 @pytest.mark.parametrize("speed", [0.25, 0.5, 1.5, 4.0])
@@ -138,6 +154,7 @@ WRONG: list[tuple[dict[str, Any], int, str, str | None, str]] = [
     ({"input": "x", "speed": 9}, 400, "invalid-request", "speed", "speed: "),
     ({"input": "x", "response_format": "ogg"}, 400, "invalid-request", "response_format", "'mp3'"),
     ({"input": "x", "voice": "nobody"}, 404, "voice-not-found", None, "There is no voice 'nobody'"),
+    ({"input": "x", "voice": "Zoë 🎉"}, 404, "voice-not-found", None, "There is no voice 'Zoë 🎉'"),
     ({"input": "x", "voice": "v" * 300}, 400, "invalid-request", "voice", "voice"),
     ({"input": "x", "model": "gpt-9"}, 404, "model-not-found", None, "there are: tone, chatterbox, tts-1"),
     ({"input": "x", "language": "fr"}, 404, "voice-not-found", None, "No voice speaks 'fr'"),
@@ -262,11 +279,18 @@ async def test_what_is_too_much_is_refused_for_now() -> None:
 async def test_who_is_spoken_to_when_the_server_stops_hears_the_end() -> None:
     engine = SlowEngine(seconds=0.1, chunks=6)
     async with serving(model_of(engine)) as server, asking(server) as client:
-        speaking = asyncio.create_task(client.post("/v1/audio/speech", json=HELLO))
-        await until(lambda: engine.made > 1, "it never began")
-        server.server.stop()
-        await server.server.shutdown()
-        assert len((await speaking).content) == 6 * 4800
+        async with asking(server) as other:
+            await other.get("/health/live")
+            speaking = asyncio.create_task(client.post("/v1/audio/speech", json=HELLO))
+            await until(lambda: engine.made > 1, "it never began")
+            server.server.stop()
+            stopping = asyncio.create_task(server.server.shutdown())
+            await asyncio.sleep(0)
+            refused = await other.post("/v1/audio/speech", json=HELLO)  # on a connection that was there before
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting-down")
+            assert (await other.get("/health/ready")).status_code == 503
+            assert len((await speaking).content) == 6 * 4800
+            await stopping
 
 
 async def test_who_cannot_finish_in_time_sees_a_body_that_breaks_off() -> None:

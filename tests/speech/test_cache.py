@@ -14,7 +14,7 @@ from tests.engines import RATE, BreakingEngine, SlowEngine, ToneEngine, model_of
 from tests.serving import Running, running, stream, synthesize
 from wyoming_chatterbox.settings import GenerationSettings
 from wyoming_chatterbox.speech.cache import SpeechCache
-from wyoming_chatterbox.speech.model import Model
+from wyoming_chatterbox.speech.model import Model, ModelState
 
 SETTINGS = GenerationSettings()
 ANNA = dataclasses.replace(voice("anna", "original"), clips=(Path("anna.wav"),), fingerprint="abc")
@@ -212,7 +212,9 @@ async def test_an_unloaded_model_is_not_loaded_for_what_is_kept(tmp_path: Path) 
                 break
             await asyncio.sleep(0.01)
         again = await synthesize(client, "Hello there.")
-        assert again.pcm == first.pcm and not model.ready
+        assert again.pcm == first.pcm
+        await asyncio.sleep(0.1)
+        assert model.status.state is ModelState.UNLOADED
         assert engine.texts == ["Hello there."]
 
 

@@ -49,8 +49,8 @@ def test_silence_at_the_ends_goes_and_a_breath_of_it_stays(tmp_path: Path) -> No
     samples, _ = clips.prepare([path])
     assert len(samples) / RATE == pytest.approx(6.2, abs=0.02)
     assert clips.inspect(path.read_bytes(), ".wav").warnings == ("4.8 s of silence at its ends are left out",)
-    short = write(tmp_path / "b.wav", padded(sound(6), 0.1, 0.1))
-    assert len(clips.prepare([short])[0]) == round(6.2 * RATE), "a little is nobody's harm"
+    short = write(tmp_path / "b.wav", padded(sound(6), 0.15, 0.13))
+    assert len(clips.prepare([short])[0]) == round(6.28 * RATE), "a little is nobody's harm"
 
 
 def test_several_clips_are_one_voice_each_as_loud_as_the_first(tmp_path: Path) -> None:
@@ -76,7 +76,6 @@ def test_no_more_than_a_minute_is_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("samples", "rate", "warning"),
     [
-        (sound(3), RATE, "there are only 3.0 s of sound in it"),
         (np.clip(sound(6, level=3.0), -1, 1), RATE, "it is clipped"),
         (sound(6, level=0.01), RATE, "it is very quiet"),
         (sound(6, rate=11_025), 11_025, "its sample rate is 11025 Hz, the voice will sound as on the telephone"),
@@ -87,6 +86,11 @@ def test_no_more_than_a_minute_is_used(tmp_path: Path) -> None:
 def test_what_will_be_heard_is_said(samples: Any, rate: int, warning: str) -> None:
     warnings = clips.inspect(audio(samples, rate), ".wav").warnings
     assert len(warnings) == 1 and warning in warnings[0]
+
+
+def test_few_seconds_are_said_of_all_clips_together() -> None:
+    assert clips.shortness(3.04) == ("there are only 3.0 s of sound in it; 5 to 15 s make a better voice",)
+    assert clips.shortness(5.0) == ()
 
 
 def test_a_good_clip_gets_no_warning() -> None:
@@ -135,6 +139,22 @@ def test_hours_in_a_small_file_are_not_decoded(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(decoding, "_sndfile_blocks", lambda *_: pytest.fail("it was decoded"))
     with pytest.raises(ClipError, match="it says that it lasts 60 minutes; cut 5 to 15 s of clear speech out of it"):
         decode(bomb, ".flac")
+
+
+def test_sound_without_end_is_decoded_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("av")
+    taken = []
+
+    def endless(*_: object) -> Any:
+        while True:
+            taken.append(1)
+            assert len(taken) < 100
+            yield np.zeros((1, RATE), dtype=np.float32)
+
+    content = m4a(sound(2))
+    monkeypatch.setattr(decoding, "_ffmpeg_blocks", endless)
+    decoded = decode(content, ".m4a")
+    assert decoded.cut and decoded.channels.shape == (1, 60 * RATE) and len(taken) == 61
 
 
 def test_a_header_that_lies_about_its_length_makes_no_memory() -> None:

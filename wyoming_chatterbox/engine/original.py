@@ -59,12 +59,14 @@ class OriginalEngine:
         plan: Plan,
         cache: ConditionalsCache | None = None,
         revision: str = "",
+        usual: GenerationSettings | None = None,
     ) -> None:
         self._model: Any = model
         """Upstream's ChatterboxTTS; its `conds` are the built-in voice's, or None."""
 
         self._voices = voices
         self._plan = plan
+        self._usual = usual or GenerationSettings()
         self._decoder: Any = None
         """Ours; None for an engine that speaks with upstream's only."""
 
@@ -82,6 +84,7 @@ class OriginalEngine:
         seed: int,
         compute: ComputeSettings | None = None,
         cache: ConditionalsCache | None = None,
+        usual: GenerationSettings | None = None,
     ) -> OriginalEngine:
         """Load the weights and the voices that are wanted at once.
 
@@ -92,6 +95,7 @@ class OriginalEngine:
             seed: of the noise that upstream's decoder has; -1 counts as 0, since the noise is part of the voice.
             compute: speed against fidelity; None: exact.
             cache: where what is computed of voices is kept; None: only in memory.
+            usual: how the first voice will mostly be spoken, to be warm for it.
 
         Raises:
             EngineUnavailable: packages, weights or the device are missing.
@@ -116,7 +120,7 @@ class OriginalEngine:
         plan = choose_plan(compute or ComputeSettings(), model.t3.device)
         _LOGGER.info("Profile %s: %s", (compute or ComputeSettings()).profile, plan)
         with upstream.load_torch().no_grad():
-            engine = cls(model, voices, plan, cache, revision_of(files))
+            engine = cls(model, voices, plan, cache, revision_of(files), usual)
             engine.fingerprint = f"{files.fingerprint()} {device} {max(seed, 0)} {plan} {compute}"
             engine._decoder = SeamlessDecoder(model, plan)
             checkpoint.drop_converted(model, plan.token_precision, plan.flow_precision)
@@ -139,9 +143,10 @@ class OriginalEngine:
 
     def warm_up(self) -> None:
         """Speak up to the first chunk: it loads kernels, captures graphs, fills the allocator's pools, and computes
-        what is kept of the default voice."""
-        self._decoder.capture()
-        stream = self.generate_stream(_WARM_UP_TEXT, self._voices[0], GenerationSettings(), Cancel())
+        what is kept of the default voice in its manner."""
+        if self._usual.decoder == "seamless":
+            self._decoder.capture()
+        stream = self.generate_stream(_WARM_UP_TEXT, self._voices[0], self._usual, Cancel())
         with contextlib.closing(stream):
             _, metrics = next(stream)
         _LOGGER.info("Warmed up: the first chunk took %.2f s", metrics.latency_to_first_chunk)

@@ -185,8 +185,6 @@ class Model:
                 _LOGGER.warning(
                     "Model %s cannot be loaded yet, next try in %g s: %s", self.name, pause, self.status.error
                 )
-                if self._was_loaded:
-                    self._worker.submit(memory.give_back)  # of what was loaded in part
                 await asyncio.sleep(pause)
                 tries += 1
 
@@ -217,6 +215,7 @@ class Model:
                 _LOGGER.exception("Model %s broke while it was loaded", self.name)
             self._set_status(ModelStatus(ModelState.FAILED, error=str(error) or type(error).__name__))
             self._settled.set()
+            self._worker.submit(memory.give_back)  # of what was loaded in part
             # What could be loaded before can be again, when the GPU's memory is not somebody else's any more.
             if self._was_loaded or getattr(error, "retryable", False):
                 return True

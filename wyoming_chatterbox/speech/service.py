@@ -99,12 +99,20 @@ class SpeechService:
         self.sample_rate = settings.sample_rate or DEFAULT_SAMPLE_RATE
 
     def check_default_voice(self) -> None:
-        """Raise SettingsError when the default voice of the settings is not offered; to be called once all are."""
+        """Raise SettingsError when the default voice of the settings is not offered; to be called once all are.
+
+        That no voice speaks the settings' language is only logged: the default voice speaks then.
+        """
         if self._settings.voice is not None:
             try:
                 find_voice(self.voices, name=self._settings.voice)
             except UnknownVoice as error:
                 raise SettingsError(f"voice: {error}") from None
+        if self._settings.language is not None:
+            try:
+                find_voice(self.voices, language=self._settings.language)
+            except UnknownVoice as error:
+                _LOGGER.warning("--language has no effect: %s", error)
 
     def check(self, request: SpeechRequest) -> Voice:
         """The voice that a request means.
@@ -118,7 +126,7 @@ class SpeechService:
     def default_voice(self) -> Voice | None:
         """The voice of requests that choose none; None where there is no voice at all."""
         try:
-            return find_voice(self.voices, default=self._settings.default_voice)
+            return self._find_voice()
         except UnknownVoice:
             return None
 
@@ -279,7 +287,7 @@ class SpeechService:
                         pcm += encoder.encode(samples, sample_rate)
                         if pcm:
                             yield Speech(pcm, speaker.voice, speaker.fallback, made)
-                if recording is not None and not speaker.fallback:
+                if recording is not None:
                     recording.keep()
                 return
             except NothingToSay:
@@ -294,18 +302,22 @@ class SpeechService:
                     raise EngineFailed(f"Model {speaker.model.name} failed: {error}") from error
                 _LOGGER.warning("Model %s failed, the embedded voice goes on: %s", metrics.model, error)
 
+    def _find_voice(self, name: str | None = None, language: str | None = None, speaker: str | None = None) -> Voice:
+        if name is None and language is None and self._settings.language is not None:
+            with contextlib.suppress(UnknownVoice):  # said at the start, and a voice for it may still come
+                return self._found(None, self._settings.language, speaker)
+        return self._found(name, language, speaker)
+
+    def _found(self, name: str | None, language: str | None, speaker: str | None) -> Voice:
+        default = self._settings.default_voice
+        return find_voice(self.voices, name=name, language=language, speaker=speaker, default=default)
+
     def _voice_and_settings(self, request: SpeechRequest) -> tuple[Voice, UtteranceSettings]:
         """The voice that is meant, and how it is spoken: an utterance's own settings win over its voice's, those over
         the server's. Where both its voice's name and the request itself have one, the name's counts."""
         try:
             name, in_name = split_name(request.voice)
-            voice = find_voice(
-                self.voices,
-                name=name,
-                language=request.language,
-                speaker=request.speaker,
-                default=self._settings.default_voice,
-            )
+            voice = self._find_voice(name, request.language, request.speaker)
             own = {**request.settings, **in_name}
             return voice, self._settings.utterance.changed(voice.settings).changed(own)
         except UnknownVoice as error:

@@ -73,6 +73,13 @@ def inspect(content: bytes, suffix: str) -> Clip:
     return Clip(hashlib.sha256(content).hexdigest(), seconds, tuple(warnings))
 
 
+def shortness(seconds: float) -> tuple[str, ...]:
+    """What a user should know about a voice with so much sound in all of its clips."""
+    if seconds >= GOOD_SECONDS:
+        return ()
+    return (f"there are only {seconds:.1f} s of sound in it; 5 to 15 s make a better voice",)
+
+
 def fingerprint(clips: Sequence[str]) -> str:
     """Of a voice, from those of its clips, in their order."""
     return hashlib.sha256("\n".join([PREPARATION, *clips]).encode()).hexdigest()
@@ -136,8 +143,6 @@ def _sound(content: bytes, suffix: str, seconds: float) -> tuple[NDArray[np.floa
         samples = trimmed
         if cut > 1.0:
             warnings.append(f"{cut:.1f} s of silence at its ends are left out")
-    if MIN_SECONDS <= len(samples) / RATE < GOOD_SECONDS:
-        warnings.append(f"there are only {len(samples) / RATE:.1f} s of sound in it; 5 to 15 s make a better voice")
     return samples, warnings
 
 

@@ -136,7 +136,7 @@ def _clips_of(
             raise VoiceError("it is a link to a folder, which is not followed; copy the folder instead")
         return path.name, *_speakers_of(path, problems)
     if suffix in PICKLES:
-        raise VoiceError(f"{suffix} files are never loaded, they can run programs; give the audio they were made from")
+        raise VoiceError(f"{suffix} files are never loaded; give the audio that it was made from")
     if suffix not in SUFFIXES:
         return path.stem, (), []
     if not stat.S_ISREG(status.st_mode):

@@ -72,6 +72,7 @@ class VoiceLibrary:
         self._reference_clip = reference_clip
         self._models = models
         self._lock = threading.RLock()
+        self._is_open = False
         self._voices: tuple[Voice, ...] = ()
         self._problems: tuple[Problem, ...] = ()
         self._looker = Looker(models)
@@ -87,13 +88,19 @@ class VoiceLibrary:
         """What is wrong with files in the folders, as of the last scan."""
         return self._problems
 
-    def make_folders(self) -> None:
-        """Make the folders that are missing; where that is not possible there are no voices."""
+    @property
+    def is_open(self) -> bool:
+        """Whether the folders have been looked through."""
+        return self._is_open
+
+    def open(self) -> None:
+        """Make the folders that are missing, and take what is in them as it is."""
         for folder in self.folders:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 _LOGGER.warning("The folder of voices %s cannot be made: %s", folder, error.strerror)
+        self.scan(patient=False)
 
     def check_reference_clip(self) -> None:
         """Raise SettingsError where the clip that was named by itself is no voice; to be called after a scan."""
@@ -126,6 +133,7 @@ class VoiceLibrary:
             self._looker.forget_all_but(entries)
             voices, more = self._offered(entries)
             self._report(tuple(dict.fromkeys([*problems, *more])))
+            self._is_open = True
             changed = voices != self._voices
             if changed:
                 self._say_changes(voices)
@@ -163,7 +171,8 @@ class VoiceLibrary:
             raise VoiceError(f"the clip has {len(content)} bytes, more than {MAX_CLIP_BYTES}; give a shorter one")
         if not is_whole(content):
             raise ClipError(CUT_SHORT)
-        warnings = clips.inspect(content, suffix).warnings
+        looked_at = clips.inspect(content, suffix)
+        warnings = (*looked_at.warnings, *clips.shortness(looked_at.seconds))
         parse_manner(manner.encode(), tuple(self._models))
         with self._lock:
             self._check_free(name, replace)

@@ -106,6 +106,10 @@ class Looker:
         warnings = [
             Problem(_relative(path, entry), one, False) for path, clip in found.items() for one in clip.warnings
         ]
+        for speaker, paths in () if problems else entry.speakers:
+            short = clips.shortness(sum(found[path].seconds for path in paths))
+            where = _relative(paths[0], entry) if len(paths) == 1 else f"{entry.shown}/{speaker or ''}".rstrip("/")
+            warnings += [Problem(where, one, fatal=False) for one in short]
         voices = () if problems else self._voices_of(entry, manner, found)
         if not problems:
             problems += self._languages_unknown(entry, manner)

@@ -25,6 +25,7 @@ async def keep_current(library: VoiceLibrary) -> None:
     """Scan whenever something happens in the library's folders. Ends only by being cancelled."""
     happened = asyncio.Event()
     watching = asyncio.create_task(_watch(library, happened))
+    watching.add_done_callback(lambda _: happened.set())  # from then on the pauses are short
     look_again: float | None = None
     try:
         while True:

@@ -1,0 +1,147 @@
+"""The options of the Home Assistant app → settings.
+
+The Supervisor writes what a user set in the app's form to /data/options.json. `OPTIONS` says what each option is called
+there and which setting it is; addon/config.yaml, its translations and addon/DOCS.md hold the same names, and a test
+keeps them equal.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .settings import Knob, Settings, SettingsError, knobs_of, unknown_setting
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of the app."""
+
+    name: str
+    """In the form and in options.json."""
+
+    default: object
+    """What the form begins with. An app runs on a CPU, so it may differ from the setting's default."""
+
+    setting: str = ""
+    """The setting it becomes, where that has another name."""
+
+    choices: tuple[str, ...] = ()
+    """The allowed values, where the app offers fewer than the setting has."""
+
+    on: object = None
+    """For a switch (true or false) of the app whose setting is none: what the setting is when it is on."""
+
+    @property
+    def knob(self) -> Knob:
+        return next(one for one in knobs_of(Settings) if one.name == (self.setting or self.name))
+
+    def taken(self, value: object) -> Any:
+        """The setting's value, or None where it keeps its default. Raises SettingsError."""
+        if value == "":  # how the form writes a text that was left empty
+            return None
+        if self.on is not None:
+            if not isinstance(value, bool):
+                raise SettingsError(f"{self.name}: {value!r} is not a valid value (allowed: true, false)")
+            return self.on if value else None
+        taken = self.knob.taken(value)
+        if self.choices and taken not in self.choices:
+            raise SettingsError(f"{self.name}: {taken!r} is not for the app (allowed: {', '.join(self.choices)})")
+        return taken
+
+
+OPTIONS = (
+    Option("model", "embedded", choices=("embedded", "original")),  # an app has no GPU that `auto` could find
+    Option("voice", ""),
+    Option("language", ""),
+    Option("profile", "fast"),
+    Option("exaggeration", 0.5),
+    Option("cfg_weight", 0.5),
+    Option("temperature", 0.8),
+    Option("sentence_silence", 0.25),
+    Option("http", False, setting="http_uri", on="http://0.0.0.0:10201"),
+    Option("log_level", "INFO"),
+)
+"""In the order of the form."""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """An option that an older version had, and what it is now."""
+
+    option: str
+    replaced_in: str
+    """The version of the app that no longer shows it."""
+
+    into: Callable[[object], Mapping[str, object]]
+    """Its value → the options of today. Raises SettingsError for a value that it never had."""
+
+
+def _debug_logging(value: object) -> Mapping[str, object]:
+    if not isinstance(value, bool):
+        raise SettingsError(f"debug_logging: {value!r} is not a valid value (allowed: true, false)")
+    return {"log_level": "DEBUG"} if value else {}
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    # The first draft's switch, which other Wyoming apps have too: options are pasted from one app into another.
+    Migration("debug_logging", "0.1.0", _debug_logging),
+)
+"""Oldest first, as a later one may change what an earlier one gave.
+
+The Supervisor removes every option that config.yaml's schema does not have before the app can see it. So an option that
+is replaced stays in the schema as an optional one (`bool?`), where the form does not show it, and leaves the defaults.
+"""
+
+
+def read_options(path: Path, migrations: Sequence[Migration] | None = None) -> dict[str, Any]:
+    """The settings that an options.json asks for, by their names.
+
+    Raises:
+        SettingsError: the file cannot be read, or an option is unknown or has a value that is not allowed; the message
+            names the file, the option and the remedy.
+    """
+    try:
+        options = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"options_file: {path} cannot be read: {error}") from None
+    if not isinstance(options, dict):
+        raise SettingsError(f"options_file: {path} holds no JSON object of options")
+    try:
+        return _settings(_migrated(options, MIGRATIONS if migrations is None else migrations))
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def _migrated(options: Mapping[str, object], migrations: Sequence[Migration]) -> dict[str, object]:
+    migrated = dict(options)
+    for migration in migrations:
+        if migration.option in migrated:
+            changes = migration.into(migrated.pop(migration.option))
+            migrated.update(changes)
+            now = ", ".join(f"{name}: {value}" for name, value in changes.items()) or "nothing"
+            _LOGGER.warning(
+                "Option %s was replaced in version %s: taken as %s. Save the app's configuration once",
+                migration.option,
+                migration.replaced_in,
+                now,
+            )
+    return migrated
+
+
+def _settings(options: Mapping[str, object]) -> dict[str, Any]:
+    known = {one.name: one for one in OPTIONS}
+    values: dict[str, Any] = {}
+    for name, value in options.items():
+        if name not in known:
+            raise unknown_setting(name, list(known))
+        taken = known[name].taken(value)
+        if taken is not None:
+            values[known[name].knob.name] = taken
+    return values
