@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from wyoming.client import AsyncTcpClient
 from wyoming.info import Info, TtsVoice
+from wyoming.tts import SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeVoice
 
-from tests.serving import Process, describe, spawned, synthesize
+from tests.serving import Process, describe, read_answer, spawned, synthesize
 from tests.test_original_server import PROGRAM
 from tests.voices.making import audio, sound, write
 from wyoming_chatterbox.voices.library import VoiceLibrary
@@ -40,7 +41,7 @@ def server(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     """The program with the tiny checkpoint, and its folder of voices. Tests use names of their own."""
     folder = tmp_path_factory.mktemp("served")
     write(folder / "voices" / "first.wav")
-    arguments = ["--model", "original", "--model-dir", str(tiny_checkpoint), "--device", "cpu"]
+    arguments = ["--model", "original", "--model-dir", str(tiny_checkpoint), "--device", "cpu", "--cache-size", "0"]
     with spawned(folder, *arguments, "--data-dir", str(folder), program=PROGRAM) as process:
         process.wait_for("Model original is ready")
         yield process, folder / "voices"
@@ -104,6 +105,27 @@ async def test_a_half_written_file_waits_until_it_is_whole(
     assert "slow.wav" not in process.log, "nothing was wrong with it"
 
 
+async def test_a_running_stream_keeps_the_voice_it_began_with(
+    server: tuple[Process, Path], client: AsyncTcpClient
+) -> None:
+    process, folder = server
+    write(folder / "steady.wav", sound(pitch=170))
+    await until_listed(client, "steady")
+    expected = await synthesize(client, "One is here. Two is here.", voice="steady")
+    await client.write_event(SynthesizeStart(voice=SynthesizeVoice(name="steady")).event())
+    await client.write_event(SynthesizeChunk("One is here. Two").event())
+    begun = await read_answer(client, "audio-chunk")
+    write(folder / "steady.wav", sound(pitch=260))
+    while "Voices changed: steady" not in process.log:
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.5)  # the new one is computed, or at least could be
+    await client.write_event(SynthesizeChunk(" is here.").event())
+    await client.write_event(SynthesizeStop().event())
+    rest = await read_answer(client, "synthesize-stopped")
+    assert begun.pcm + rest.pcm == expected.pcm
+    assert (await synthesize(client, "One is here. Two is here.", voice="steady")).pcm != expected.pcm
+
+
 async def test_settings_in_a_name_are_refused_by_name(client: AsyncTcpClient) -> None:
     for name, message in {
         "first?exaggeration=9": "exaggeration: 9.0 is out of range (allowed: 0 to 2)",
@@ -148,7 +170,7 @@ async def test_describe_is_answered_while_voices_are_computed(
     print(f"{len(waits)} times, longest {max(waits):.3f} s")
     assert sorted(waits)[int(len(waits) * 0.9)] < 0.1
     assert re.search(r"Voices to be taken from their clips: \d+ more", process.log)
-    process.wait_for(r"\d+ voices are ready: \d+ were computed, 0 were there")
+    process.wait_for(r"\d+ voices are ready \(computed now: \d+, there already: 0\)")
 
 
 async def test_the_next_start_computes_nothing(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -160,7 +182,9 @@ async def test_the_next_start_computes_nothing(tiny_checkpoint: Path, tmp_path: 
     for computed in (3, 0):
         with spawned(tmp_path, *arguments, program=PROGRAM) as server:
             there = 3 - computed
-            server.wait_for(rf"3 voices are ready: {max(computed - 1, 0)} were computed, {max(there, 1)} were there")
+            server.wait_for(
+                rf"3 voices are ready \(computed now: {max(computed - 1, 0)}, there already: {max(there, 1)}\)"
+            )
             assert server.log.count("Took the voice") == computed
             assert computed == 0 or "Took the voice v1" in next(x for x in server.log.splitlines() if "Took" in x)
             async with AsyncTcpClient("127.0.0.1", server.port) as client:

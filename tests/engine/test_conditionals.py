@@ -162,9 +162,12 @@ def test_memory_holds_the_voices_that_are_used(
 ) -> None:
     monkeypatch.setattr(module, "MOST_KEPT", 2)
     voices = [create_voices(write(tmp_path / f"{n}.wav", sound(1.5, pitch=100 + n)))[0] for n in range(3)]
+    engine._cloned._kept.clear()
     for voice in (voices[0], voices[1], voices[0], voices[2]):
-        engine.prepare_voice(voice)
+        engine._conditionals_of(voice)
     assert list(engine._cloned._kept) == [voices[0].fingerprint, voices[2].fingerprint]
+    assert engine.prepare_voice(voices[1]), "not even from the disk"
+    assert list(engine._cloned._kept) == [voices[0].fingerprint, voices[2].fingerprint], "nobody speaks with it"
 
 
 def test_two_voices_in_turns_sound_as_each_does_alone(engine: OriginalEngine, tmp_path: Path) -> None:

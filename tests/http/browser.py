@@ -64,14 +64,14 @@ LISTEN = """
       constructor(options) { super({ ...options, sampleRate: rate }); }
     };
   }
-  const addModule = AudioWorklet.prototype.addModule;
-  AudioWorklet.prototype.addModule = async function (url) {
+  const addModule = window.AudioWorklet?.prototype.addModule; // none on pages that are not secure
+  if (addModule) AudioWorklet.prototype.addModule = async function (url) {
     await addModule.call(this, new URL("tap.js", document.baseURI));
     return addModule.call(this, url);
   };
   const connect = AudioNode.prototype.connect;
   AudioNode.prototype.connect = function (target, ...rest) {
-    if (target instanceof AudioDestinationNode && this instanceof AudioWorkletNode) {
+    if (target instanceof AudioDestinationNode && addModule && this instanceof AudioWorkletNode) {
       const tap = new AudioWorkletNode(this.context, "tap");
       tap.port.onmessage = (event) => heard.push(event.data);
       connect.call(this, tap);

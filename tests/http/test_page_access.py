@@ -199,6 +199,7 @@ async def test_no_request_leaves_the_server(browser: Browser) -> None:
         assert [url for url in asked if not url.startswith(server.server.http.uri + "/")] == []
         response = await here.page.request.get(server.server.http.uri)
         assert "script-src 'self'" in response.headers["content-security-policy"]
+        assert response.headers["cache-control"] == "no-cache", "an update is seen at once"
         refused = await here.page.evaluate(INLINE)
         assert refused == "script-src-elem"
         here.faults = [fault for fault in here.faults if "inline script" not in fault]

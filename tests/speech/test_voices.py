@@ -187,7 +187,7 @@ async def test_voices_are_prepared_one_by_one_the_default_first_and_again_after_
     await until(lambda: len(engine.did) == 7)
     assert sorted(engine.did[3:]) == ["forgot b", "forgot c", "prepared b", "prepared d"]
     await until(lambda: "2 voices are ready" in caplog.text)
-    assert "3 voices are ready: 3 were computed, 0 were there" in caplog.text
+    assert "3 voices are ready (computed now: 3, there already: 0)" in caplog.text
     task.cancel()
     await model.close()
 
@@ -272,6 +272,7 @@ async def test_a_model_that_comes_back_prepares_its_voices_again() -> None:
     await until(lambda: not model.ready)
     assert [one.name for one in model.voices] == ["original", "a", "b"]
     with model.in_use(cloned("a")):
+        model.want()
         await until(lambda: len(made) == 2 and model.ready)
     await until(lambda: made[1].did == ["prepared a", "prepared b"])
     for one in (task, keeping):

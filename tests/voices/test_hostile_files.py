@@ -130,6 +130,8 @@ def try_one(folder: Path, name: str, make: Callable[[Path], object]) -> VoiceLib
 def test_it_is_refused_in_words_and_at_once(tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     name, make, message = HOSTILE[what]
+    if name.endswith(".m4a"):
+        pytest.importorskip("av")
     started = time.perf_counter()
     library = try_one(tmp_path, name, make)
     assert time.perf_counter() - started < 10

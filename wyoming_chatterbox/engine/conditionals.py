@@ -64,23 +64,29 @@ class VoiceConditionals:
         Raises:
             EngineError: the clips cannot be used.
         """
-        return self.take(voice)[0]
-
-    def take(self, voice: Voice) -> tuple[Kept, bool]:
-        """(those of a voice, whether they had to be computed). Raises as `of` does."""
-        kept = self._kept.get(voice.fingerprint)
-        if kept is not None:
-            self._kept.move_to_end(voice.fingerprint)
-            return kept, False
-        conditionals = self._from_disk(voice.fingerprint)
-        computed = conditionals is None
-        if conditionals is None:
-            conditionals = self._computed(voice)
-        kept = Kept(conditionals)
+        kept = self._kept.get(voice.fingerprint) or self._taken(voice)[0]
         self._kept[voice.fingerprint] = kept
+        self._kept.move_to_end(voice.fingerprint)
         while len(self._kept) > MOST_KEPT:
             self.forget(next(iter(self._kept)))
-        return kept, computed
+        return kept
+
+    def prepare(self, voice: Voice) -> bool:
+        """See that `of` has nothing to compute; True if it would have had. Voices that are spoken stay in memory rather
+        than this one. Raises as `of` does."""
+        if voice.fingerprint in self._kept:
+            return False
+        kept, computed = self._taken(voice)
+        if len(self._kept) < MOST_KEPT:
+            self._kept[voice.fingerprint] = kept
+        return computed
+
+    def _taken(self, voice: Voice) -> tuple[Kept, bool]:
+        """(what is not in memory, whether it had to be computed)."""
+        conditionals = self._from_disk(voice.fingerprint)
+        if conditionals is not None:
+            return Kept(conditionals), False
+        return Kept(self._computed(voice)), True
 
     def forget(self, fingerprint: str) -> None:
         """Drop from memory what belongs to a voice that is gone; what is on the disk stays for when it comes back."""

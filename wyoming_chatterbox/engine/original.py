@@ -244,7 +244,7 @@ class OriginalEngine:
         """Compute what the first request for a voice would have to; True if it was not there already. See `Clones`."""
         if self._model is None:
             raise EngineError("the engine is closed")
-        return voice.clips != () and self._cloned.take(voice)[1]
+        return voice.clips != () and self._cloned.prepare(voice)
 
     def forget_voice(self, voice: Voice) -> None:
         """Drop what is kept of a voice in memory."""

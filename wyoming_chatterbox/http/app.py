@@ -38,7 +38,7 @@ def create_app(context: Context) -> FastAPI:
     health.watch(context)
     for module in (speaking, catalogue, voices, health, stream):
         app.include_router(module.router)
-    app.mount("/", StaticFiles(directory=PAGE, html=True))
+    app.mount("/", _Page(directory=PAGE, html=True))
     app.add_exception_handler(SpeechError, _on_speech_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -46,6 +46,15 @@ def create_app(context: Context) -> FastAPI:
     app.add_middleware(Guard, context=context)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+class _Page(StaticFiles):
+    """Files that a browser asks for again every time: half of them from before an update would not fit together."""
+
+    def file_response(self, *arguments: Any, **named: Any) -> Response:
+        response = super().file_response(*arguments, **named)
+        response.headers["Cache-Control"] = "no-cache"  # kept, and used when the server says 304
+        return response
 
 
 async def _on_speech_error(request: Request, error: Exception) -> Response:

@@ -65,7 +65,7 @@ class Preparing:
             return
         if self._ready > 1:
             _LOGGER.info(
-                "%d voices are ready: %d were computed, %d were there; it took %.1f s",
+                "%d voices are ready (computed now: %d, there already: %d), it took %.1f s",
                 self._ready,
                 self._computed,
                 self._ready - self._computed,

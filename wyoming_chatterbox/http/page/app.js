@@ -63,9 +63,7 @@ function stop() {
 }
 
 function replay(utterance) {
-  speaking.replay(utterance.pieces, utterance.rate, utterance).catch((error) => {
-    showError({ code: "no-sound", message: `The browser cannot play sound: ${error.message}. Try another browser.` });
-  });
+  speaking.replay(utterance.pieces, utterance.rate, utterance);
   show(utterance);
 }
 

@@ -34,15 +34,20 @@ export class Speaking extends EventTarget {
     this.change(utterance);
     if (!this.connection.send({ type: "start", text, id: utterance.id, ...request })) this.lose();
     this.held ??= []; // the server works while the sound card wakes up
-    try {
-      await this.player.open(this.rate);
-    } catch (error) {
-      this.fail({ code: "no-sound", message: `The browser cannot play sound: ${error.message}. Try another browser.` });
-      this.stop();
-    }
+    await this.wake();
     const held = this.held ?? [];
     this.held = null;
     held.forEach((detail) => this.handle(detail));
+  }
+
+  /** Make sound possible, or say why it is not. */
+  async wake() {
+    try {
+      await this.player.open(this.rate);
+    } catch (error) {
+      this.stop();
+      this.fail({ code: "no-sound", message: `The browser cannot play sound: ${error.message}. Try another browser.` });
+    }
   }
 
   /** Wake the sound card before it is needed. */
@@ -68,7 +73,7 @@ export class Speaking extends EventTarget {
     this.stop();
     const replaying = { utterance, take: null, position: 0 };
     this.replaying = replaying;
-    await this.player.open(this.rate);
+    await this.wake();
     if (this.replaying !== replaying) return;
     replaying.take = this.player.begin(rate);
     pieces.forEach((piece) => this.player.push(piece));
