@@ -553,6 +553,7 @@ def test_the_script_installs_what_its_parts_need(monkeypatch: pytest.MonkeyPatch
     vars(stub).update(
         CHATTERBOX="chatterbox",
         DEV="dev",
+        HTTP="http",
         PYTHON=Path(sys.prefix, "bin", "python"),
         ROOT=ROOT,
         ensure=lambda *parts: installed.append(parts),

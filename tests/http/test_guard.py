@@ -137,7 +137,13 @@ def test_tokens_are_read_again_when_their_file_changes(token_file: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [("", "has no token"), ("short", "less than 16"), ("x" * 70_000, "longer")]
+    ("content", "said"),
+    [
+        ("", "has no token"),
+        ("short", "less than 16"),
+        ("x" * 70_000, "longer"),
+        ("c2VjcmV0/c2VjcmV0c2VjcmV0==", "browsers cannot send"),
+    ],
 )
 def test_a_token_file_that_cannot_be_used_ends_the_start(tmp_path: Path, content: str, said: str) -> None:
     path = tmp_path / "tokens"

@@ -263,7 +263,7 @@ async def test_a_model_that_comes_back_prepares_its_voices_again() -> None:
         made.append(CloningEngine())
         return made[-1]
 
-    model = Model("original", (voice("original", "original"),), make, unload_after=0.05)
+    model = Model("original", (voice("original", "original"),), make, unload_after=0.5)
     model.offer([cloned("a"), cloned("b")])
     task = asyncio.create_task(model.prepare_voices())
     await model.load()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import logging
 import os
+import re
 from pathlib import Path
 
 from ..settings import SettingsError
@@ -16,6 +17,10 @@ MIN_CHARS = 16
 
 MAX_FILE_BYTES = 64 * 1024
 """Of the file: a thousand long tokens."""
+
+
+_ALLOWED = re.compile(rb"[A-Za-z0-9._~+-]+")
+"""What a browser may put into a WebSocket's subprotocol, which is how the page shows its token there."""
 
 
 class Tokens:
@@ -53,4 +58,9 @@ class Tokens:
             raise ValueError("has no token; write one into it")
         if min(map(len, tokens)) < MIN_CHARS:
             raise ValueError(f"has a token of less than {MIN_CHARS} characters; make one with: openssl rand -hex 24")
+        if not all(_ALLOWED.fullmatch(token) for token in tokens):
+            raise ValueError(
+                "has a token with other characters than letters, digits and . _ ~ + -, which browsers cannot send; "
+                "make one with: openssl rand -hex 24"
+            )
         self._tokens, self._stamp = tokens, stamp
