@@ -86,6 +86,18 @@ def test_systemd_understands_every_line(tmp_path: Path) -> None:
     assert not [line for line in done.stderr.splitlines() if UNIT.name in line or DROP_IN.name in line], done.stderr
 
 
+def test_the_apps_profile_lets_the_server_use_its_folders() -> None:
+    """In AppArmor `/data/**` is all that is in the folder, but not the folder: `/data/{,**}` is both."""
+    profile = (ROOT / "addon" / "apparmor.txt").read_text()
+    rules = dict(re.findall(r"^ {4}(/\S+) (\w+),$", profile.partition("profile server")[2], re.M))
+    for folder in ("/data", "/share/wyoming-chatterbox", "/tmp"):
+        assert set("rwk") <= set(rules[f"{folder}/{{,**}}"]), folder
+    assert set("mr") <= set(rules["/opt/wyoming-chatterbox/{,**}"])
+    variables = re.findall(r"(?:_DIR|_HOME|_FILE)=(/\S+)", (ROOT / "addon" / "Dockerfile").read_text())
+    assert len(variables) >= 6
+    assert not [one for one in variables if not one.startswith(("/data", "/share/wyoming-chatterbox", "/tmp/"))]
+
+
 @pytest.mark.skipif(shutil.which("apparmor_parser") is None, reason="apparmor_parser is not installed")
 def test_the_apps_profile_can_be_compiled(tmp_path: Path) -> None:
     """And one with a mistake cannot."""
