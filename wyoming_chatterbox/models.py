@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from pathlib import Path
 
 from .engine import upstream
@@ -32,10 +33,8 @@ def create_models(settings: Settings, library: VoiceLibrary | None = None) -> tu
     limit = settings.engine_timeout
     embedded = Model(EMBEDDED_MODEL, (HEART,), _make_embedded, engine_timeout=limit)
     if choose_model(settings) == EMBEDDED_MODEL:
-        if settings.reference_clip is not None or settings.voices_dir:
-            _LOGGER.warning(
-                "--reference-clip and --voices-dir are of no use to the embedded voice; use --model original"
-            )
+        for path in _clips(settings):
+            _LOGGER.warning("%s is of no use to the embedded voice; voices are cloned with --model original", path)
         if settings.unload_after:
             _LOGGER.warning("--unload-after is for the original model: the embedded voice is small, and stays")
         return embedded, embedded
@@ -62,6 +61,16 @@ def choose_model(settings: Settings) -> str:
         _LOGGER.warning("Model auto: an NVIDIA GPU is here, but %s; the embedded voice speaks", upstream.INSTALL_REMEDY)
         return EMBEDDED_MODEL
     return "original"
+
+
+def _clips(settings: Settings) -> list[Path]:
+    """The reference clip, and the folders of voices that have something in them: an empty one is nobody's wish."""
+    found = [] if settings.reference_clip is None else [settings.reference_clip]
+    for folder in settings.voice_folders:
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            if any(not entry.name.startswith(".") for entry in entries):
+                found.append(folder)
+    return found
 
 
 def _make_embedded(report: Report, cancel: Cancel) -> Engine:
