@@ -95,6 +95,7 @@ BAD = [
     ({"temperature": 0}, "temperature: 0 is out of range"),
     ({"profile": "quick"}, "profile: 'quick' is unknown (allowed: exact, balanced, fast)"),
     ({"model": "auto"}, "model: 'auto' is not for the app (allowed: embedded, original)"),
+    ({"model": "turbo"}, "model: 'turbo' is not for the app (allowed: embedded, original)"),
     ({"voice": 7}, "voice: 7 is not a valid value"),
     ({"voice": ["anna"]}, "voice: ['anna'] is not a valid value"),
     ({"http": "http://0.0.0.0:80"}, "http: 'http://0.0.0.0:80' is not a valid value (allowed: true, false)"),

@@ -50,10 +50,9 @@ class Option:
             if not isinstance(value, bool):
                 raise SettingsError(f"{self.name}: {value!r} is not a valid value (allowed: true, false)")
             return self.on if value else None
-        taken = self.knob.taken(value)
-        if self.choices and taken not in self.choices:
-            raise SettingsError(f"{self.name}: {taken!r} is not for the app (allowed: {', '.join(self.choices)})")
-        return taken
+        if self.choices and value not in self.choices:
+            raise SettingsError(f"{self.name}: {value!r} is not for the app (allowed: {', '.join(self.choices)})")
+        return self.knob.taken(value)
 
 
 OPTIONS = (
