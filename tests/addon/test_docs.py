@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.serving import ROOT, environment
+from wyoming_chatterbox.metrics import UtteranceMetrics
 from wyoming_chatterbox.protocol.info import PROGRAM_NAME
 from wyoming_chatterbox.settings import Settings
 
@@ -79,6 +80,14 @@ def test_the_health_command_of_the_page_runs() -> None:
     )
     assert done.returncode == 0
     assert "Exit status" in done.stdout
+
+
+def test_the_log_line_that_the_page_shows_has_the_fields_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    shown = re.findall(r"(\w+)=", page.partition("Utterance 7:")[2].partition("\n\n")[0])
+    with caplog.at_level("INFO"):
+        UtteranceMetrics(id=7, streamed=True, received=0.0).log()
+    assert shown == re.findall(r"(\w+)=", caplog.messages[-1])
 
 
 def test_the_sample_is_a_small_picture() -> None:
