@@ -67,6 +67,16 @@ def test_a_port_that_is_taken_ends_the_start_with_one_line(tmp_path: Path) -> No
             assert "Traceback" not in server.log
 
 
+def test_a_port_of_two_uris_ends_the_start_with_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    both = ("--uri", f"tcp://0.0.0.0:{port}", "--http-uri", f"http://127.0.0.1:{port}")
+    with spawned(tmp_path, "--model", "embedded", *both) as server:
+        assert server.process.wait(30) == 2
+        assert f"Cannot listen on http://127.0.0.1:{port}: the port is in use" in server.log
+        assert "Traceback" not in server.log
+
+
 def test_without_its_packages_it_says_how_to_get_them(tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['fastapi'] = None; from wyoming_chatterbox.__main__ import main; sys.exit(main())"
