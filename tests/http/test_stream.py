@@ -315,3 +315,16 @@ async def test_a_server_that_cannot_wait_says_so() -> None:
         assert end.value.rcvd is not None and end.value.rcvd.code == 1012
         assert (messages[-1]["code"], messages[-1]["id"]) == ("shutting-down", "mine")
         await stopping
+
+
+@pytest.mark.parametrize(
+    "message",
+    [r'{"type":"start","text":"Hi.","id":"\ud800"}', r'{"type":"start","text":"Hi.","id":"\ud800","seed":-9}'],
+)
+async def test_an_id_that_is_no_unicode_is_refused_and_the_connection_stays(message: str) -> None:
+    async with serving(model_of(ToneEngine())) as server, talking(server) as socket:
+        await socket.send(message)
+        heard = await hear(socket)
+        assert heard.types == ["error", "metrics"] and heard.of("error")[0]["id"] == "\ud800"
+        await say(socket, type="start", text="Still here.")
+        assert (await hear(socket)).metrics["outcome"] == "finished"

@@ -404,7 +404,7 @@ class Session:
             cached=piece.cached,
         )
         async with self._writing:  # nothing comes between a chunk and its frame
-            await self._write(chunk.model_dump_json())
+            await self._write(_json(chunk))
             await self._write(data)
         if turn.first_audio is None:
             turn.first_audio = sent
@@ -437,7 +437,7 @@ class Session:
 
     async def _send(self, message: BaseModel) -> None:
         async with self._writing:
-            await self._write(message.model_dump_json())
+            await self._write(_json(message))
 
     async def _write(self, data: str | bytes) -> None:
         """Raises _Gone where the client left, _TooSlow where it takes nothing."""
@@ -474,6 +474,11 @@ async def _run(encoder: Encoder, pcm: bytes | None) -> bytes:
         return encoder.finish() if pcm is None else encoder.encode(pcm)
 
     return await asyncio.to_thread(work) if encoder.blocking else work()
+
+
+def _json(message: BaseModel) -> str:
+    """In ASCII: what a client sent (lone surrogates, say) can be said back to it whatever it is."""
+    return json.dumps(message.model_dump(), separators=(",", ":"))
 
 
 def _json_object(text: str) -> dict[str, Any]:
