@@ -105,6 +105,7 @@ class Session:
         self._turns: deque[_Turn] = deque()
         self._work = asyncio.Event()
         self._open: _Turn | None = None  # the one whose text is arriving
+        self._sending: asyncio.Future[None] | None = None  # a chunk with its frame
         self._faults = 0
         self._stopping = False
         self._must_end = asyncio.Event()
@@ -145,7 +146,7 @@ class Session:
             results = await asyncio.gather(reading, speaking, return_exceptions=True)
             await self._say_goodbye([one for one in results if isinstance(one, Exception)])
         finally:
-            for task in tasks:
+            for task in (*tasks, *([self._sending] if self._sending is not None else [])):
                 task.cancel()
             self._here.sockets -= 1
             self._here.talks.discard(self)
@@ -353,6 +354,8 @@ class Session:
             cancelling.cancel()
             await asyncio.gather(speaking, return_exceptions=True)
         turn.request.text.drop()
+        if self._sending is not None:
+            await self._sending
         await self._send(self._metrics(turn, outcome))
 
     async def _speak(self, turn: _Turn) -> None:
@@ -391,6 +394,11 @@ class Session:
         )
 
     async def _send_chunk(self, turn: _Turn, data: bytes, samples: int, piece: Speech) -> None:
+        # Shielded: who cancels gets the frame of a chunk that was announced.
+        self._sending = asyncio.ensure_future(self._write_chunk(turn, data, samples, piece))
+        await asyncio.shield(self._sending)
+
+    async def _write_chunk(self, turn: _Turn, data: bytes, samples: int, piece: Speech) -> None:
         sent = turn.elapsed
         chunk = Chunk(
             index=turn.frames,
