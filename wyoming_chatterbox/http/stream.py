@@ -146,8 +146,10 @@ class Session:
             results = await asyncio.gather(reading, speaking, return_exceptions=True)
             await self._say_goodbye([one for one in results if isinstance(one, Exception)])
         finally:
-            for task in (*tasks, *([self._sending] if self._sending is not None else [])):
+            for task in tasks:
                 task.cancel()
+            if self._sending is not None:
+                self._sending.cancel()
             self._here.sockets -= 1
             self._here.talks.discard(self)
             self._ended.set()
