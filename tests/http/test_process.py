@@ -105,6 +105,25 @@ def test_the_light_server_imports_none_of_its_packages() -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_what_takes_long_is_done_before_clients_are_served(tmp_path: Path) -> None:
+    """Loading FFmpeg, and describing the routes: each would stop the event loop for longer than `describe` may take
+    on a small machine."""
+    code = (
+        "import sys\n"
+        "from wyoming_chatterbox.http import server\n"
+        "from wyoming_chatterbox.models import create_models\n"
+        "from wyoming_chatterbox.settings import Settings\n"
+        "from wyoming_chatterbox.speech.service import SpeechService\n"
+        "settings = Settings(model='embedded', cache_size=0)\n"
+        "context = server.Context(settings, SpeechService(settings, *create_models(settings)))\n"
+        "print('av.filter' in sys.modules, server.create_app(context).openapi_schema is not None)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment(), check=True
+    )
+    assert done.stdout.split() == ["True", "True"]
+
+
 def test_script_run_installs_them_where_they_are_asked_for() -> None:
     """The same reading of flags and environment that the server does."""
     program = (
