@@ -191,6 +191,14 @@ def test_a_bad_start_is_one_clear_line_and_status_2(arguments: list[str], messag
     assert message in lines[0]
 
 
+def test_a_bad_start_with_a_cache_ends_at_once(tmp_path: Path) -> None:
+    started = time.monotonic()
+    keeps = {"WYOMING_CHATTERBOX_CACHE_SIZE": "1", "WYOMING_CHATTERBOX_DATA_DIR": str(tmp_path)}
+    refused = run("--no-zeroconf", "--uri", "tcp://127.0.0.1:0", "--model", "embedded", "--voice", "nobody", env=keeps)
+    assert refused.returncode == 2 and "There is no voice 'nobody'" in refused.stderr
+    assert time.monotonic() - started < 8, "the cache's thread was waited for, ten seconds"
+
+
 def test_a_misspelt_environment_variable_is_refused() -> None:
     refused = run(env={"WYOMING_CHATTERBOX_VOIC": "x"})
     assert refused.returncode == 2

@@ -116,6 +116,7 @@ class Server:
                 await self.http.serve()
         except BaseException:
             self._close_listeners()
+            await self.service.cache.close()  # the process would wait for its thread
             raise
         if stdio is not None:
             self._stdio = asyncio.create_task(self._serve_stdio(*stdio))

@@ -216,3 +216,26 @@ async def test_the_page_comes_with_a_policy_that_forbids_what_it_does_not_need()
             answer = await client.get(path)
             assert answer.status_code == 404, path
             assert answer.json()["error"]["code"] == "not-found"
+
+
+async def test_a_method_that_a_path_does_not_take_is_not_taken_for_a_path_that_is_not_there() -> None:
+    async with serving(model_of(ToneEngine())) as server, asking(server) as client:
+        for method, path, allowed in [
+            ("GET", "/v1/audio/speech", "POST"),
+            ("HEAD", "/v1/models", "GET"),
+            ("PUT", "/v1/audio/voices", "GET, POST"),
+        ]:
+            answer = await client.request(method, path)
+            expected = 403 if method == "PUT" else 405  # voices are changed only with a token
+            assert answer.status_code == expected, (method, path)
+            if expected == 405:
+                assert answer.headers["Allow"] == allowed
+        for method in ("GET", "HEAD"):
+            assert (await client.request(method, "/v1/nothing")).status_code == 404
+
+
+async def test_health_is_told_to_who_asks_for_the_head_only() -> None:
+    async with serving(model_of(ToneEngine())) as server, asking(server) as client:
+        for path in ("/health", "/health/live", "/health/ready"):
+            answer = await client.head(path)
+            assert (answer.status_code, answer.content) == (200, b""), path

@@ -67,6 +67,16 @@ def test_a_port_that_is_taken_ends_the_start_with_one_line(tmp_path: Path) -> No
             assert "Traceback" not in server.log
 
 
+def test_a_port_of_two_uris_ends_the_start_with_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    both = ("--uri", f"tcp://0.0.0.0:{port}", "--http-uri", f"http://127.0.0.1:{port}")
+    with spawned(tmp_path, "--model", "embedded", *both) as server:
+        assert server.process.wait(30) == 2
+        assert f"Cannot listen on http://127.0.0.1:{port}: the port is in use" in server.log
+        assert "Traceback" not in server.log
+
+
 def test_without_its_packages_it_says_how_to_get_them(tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['fastapi'] = None; from wyoming_chatterbox.__main__ import main; sys.exit(main())"
@@ -93,6 +103,25 @@ def test_the_light_server_imports_none_of_its_packages() -> None:
         [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, timeout=60
     )
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_what_takes_long_is_done_before_clients_are_served(tmp_path: Path) -> None:
+    """Loading FFmpeg, and describing the routes: each would stop the event loop for longer than `describe` may take
+    on a small machine."""
+    code = (
+        "import sys\n"
+        "from wyoming_chatterbox.http import server\n"
+        "from wyoming_chatterbox.models import create_models\n"
+        "from wyoming_chatterbox.settings import Settings\n"
+        "from wyoming_chatterbox.speech.service import SpeechService\n"
+        "settings = Settings(model='embedded', cache_size=0)\n"
+        "context = server.Context(settings, SpeechService(settings, *create_models(settings)))\n"
+        "print('av.filter' in sys.modules, server.create_app(context).openapi_schema is not None)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment(), check=True
+    )
+    assert done.stdout.split() == ["True", "True"]
 
 
 def test_script_run_installs_them_where_they_are_asked_for() -> None:

@@ -315,3 +315,30 @@ async def test_a_server_that_cannot_wait_says_so() -> None:
         assert end.value.rcvd is not None and end.value.rcvd.code == 1012
         assert (messages[-1]["code"], messages[-1]["id"]) == ("shutting-down", "mine")
         await stopping
+
+
+@pytest.mark.parametrize(
+    "message",
+    [r'{"type":"start","text":"Hi.","id":"\ud800"}', r'{"type":"start","text":"Hi.","id":"\ud800","seed":-9}'],
+)
+async def test_an_id_that_is_no_unicode_is_refused_and_the_connection_stays(message: str) -> None:
+    async with serving(model_of(ToneEngine())) as server, talking(server) as socket:
+        await socket.send(message)
+        heard = await hear(socket)
+        assert heard.types == ["error", "metrics"] and heard.of("error")[0]["id"] == "\ud800"
+        await say(socket, type="start", text="Still here.")
+        assert (await hear(socket)).metrics["outcome"] == "finished"
+
+
+async def test_who_cancels_gets_the_frame_of_every_chunk_that_was_announced() -> None:
+    """Cancelled at forty moments, of which some lie between a chunk and its frame."""
+    async with serving(model_of(SlowEngine(0.0, chunks=3000))) as server, talking(server) as socket:
+        for moment in range(40):
+            await say(socket, type="start", text="Hello there.")
+            kinds: list[str] = []
+            while kinds[-1:] != ["metrics"]:
+                message = await asyncio.wait_for(socket.recv(), 5)
+                kinds.append("frame" if isinstance(message, bytes) else json.loads(message)["type"])
+                if len(kinds) == 1 + moment % 12:
+                    await say(socket, type="cancel")
+            assert kinds.count("frame") == kinds.count("chunk") == json.loads(message)["chunks"], kinds[-3:]

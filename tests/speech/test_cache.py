@@ -225,3 +225,16 @@ async def test_nothing_is_kept_where_it_is_turned_off(tmp_path: Path) -> None:
             await synthesize(client, "Hello there.")
     assert len(engine.texts) == 2
     assert not (tmp_path / "speech").exists()
+
+
+async def test_closing_while_a_full_cache_is_written_is_no_fault(tmp_path: Path) -> None:
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
+    cache = await opened(tmp_path, size=len(SECOND) + 100)
+    for text in ("One.", "Two."):
+        name = key(cache, text)
+        assert name is not None
+        cache.put(name, SECOND, RATE)
+    await cache.close()
+    await asyncio.sleep(0.05)
+    assert faults == []

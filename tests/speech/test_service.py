@@ -343,3 +343,17 @@ async def test_an_utterances_settings_win_over_its_voices_and_those_over_the_ser
                 pass
     assert engine.texts == ["One."], "what is refused is not spoken"
     assert engine.settings == [GenerationSettings(exaggeration=0.9, cfg_weight=0.7, temperature=0.4)]
+
+
+async def test_a_fault_of_the_server_is_not_logged_as_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(text: str) -> str:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("wyoming_chatterbox.speech.service.clean", broken)
+    async with running(model_of(ToneEngine())) as server:
+        service, outcomes = server.server.service, []
+        service.observers.append(lambda metrics: outcomes.append(metrics.outcome))
+        with pytest.raises(ZeroDivisionError):
+            async for _ in service.speak(SpeechRequest(service.whole_text("Hello."))):
+                pass
+    assert outcomes == ["internal-error"]

@@ -35,8 +35,8 @@ def preview(name: str, output: Path, text: str, settings: Settings, screen: Scre
     """
     if not output.absolute().parent.is_dir():
         raise VoiceError(f"{output}: there is no directory {output.parent}; make it, or name another file")
-    # Nobody is helped by hearing the embedded voice.
-    settings = dataclasses.replace(settings, model="original", fallback=False)
+    # Nobody is helped by hearing the embedded voice, or what was said before.
+    settings = dataclasses.replace(settings, model="original", fallback=False, cache_size=0)
     screen.spoken(asyncio.run(_preview(name, output, text, settings, screen)))
     return 0
 

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.staticfiles import StaticFiles
 
 from .. import __version__
@@ -19,6 +20,8 @@ from .context import Context
 from .errors import InvalidRequest, MethodNotAllowed, NotFound, error_response
 from .explain import explained
 from .guard import Guard
+
+_MODULES = (speaking, catalogue, voices, health, stream)
 
 PAGE = Path(__file__).parent / "page"
 """The files of the page, served as they are."""
@@ -36,7 +39,7 @@ def create_app(context: Context) -> FastAPI:
     )
     app.state.context = context
     health.watch(context)
-    for module in (speaking, catalogue, voices, health, stream):
+    for module in _MODULES:
         app.include_router(module.router)
     app.mount("/", _Page(directory=PAGE, html=True))
     app.add_exception_handler(SpeechError, _on_speech_error)
@@ -45,6 +48,7 @@ def create_app(context: Context) -> FastAPI:
     app.add_exception_handler(Exception, _on_fault)
     app.add_middleware(Guard, context=context)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi()  # 60 ms of the event loop, which nobody is waiting for yet
     return app
 
 
@@ -75,11 +79,25 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     if isinstance(error.__cause__, SpeechError):  # FastAPI's word for whatever goes wrong while it reads the body
         return error_response(error.__cause__, headers={"Connection": "close"})
     if error.status_code == 404:
+        allowed = _methods(request)
+        if allowed:
+            return error_response(_not_taken(request), headers={"Allow": ", ".join(allowed)})
         return error_response(NotFound(f"There is nothing at {request.url.path!r}"))
     if error.status_code == 405:
-        said = MethodNotAllowed(f"{request.url.path!r} does not take {request.method}")
-        return error_response(said, headers=headers)
+        allowed = _methods(request)
+        return error_response(_not_taken(request), headers={"Allow": ", ".join(allowed)} if allowed else headers)
     return error_response(InvalidRequest(str(error.detail)), headers=headers)
+
+
+def _not_taken(request: Request) -> MethodNotAllowed:
+    return MethodNotAllowed(f"{request.url.path!r} does not take {request.method}")
+
+
+def _methods(request: Request) -> list[str]:
+    """What the routes at a request's path take; none: there is no route, the files of the page were asked."""
+    routes = [route for module in _MODULES for route in module.router.routes if isinstance(route, Route)]
+    found = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in found for method in route.methods or ()})
 
 
 async def _on_fault(request: Request, error: Exception) -> Response:

@@ -11,6 +11,8 @@ import struct
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import av  # here, not with the first mp3: loading FFmpeg would stop the event loop for 0.1 s
+import av.filter
 import numpy as np
 
 from ..audio import CHANNELS, SAMPLE_WIDTH
@@ -120,8 +122,6 @@ class Compressed:
     blocking = True
 
     def __init__(self, name: str, rate: int) -> None:
-        import av
-
         kind = _KINDS[name]
         self._rate = rate
         self._position = 0
@@ -153,15 +153,11 @@ class Compressed:
 
 def _supported_rate(codec: str, rate: int) -> int:
     """The sample rate that a codec takes without losing anything of `rate`; PyAV resamples to it."""
-    import av
-
     offered: list[int] = sorted(av.Codec(codec, "w").audio_rates or [rate])
     return next((each for each in offered if each >= rate), offered[-1])
 
 
 def _frame(pcm: bytes, rate: int, position: int) -> Any:
-    import av
-
     frame = av.AudioFrame.from_ndarray(np.frombuffer(pcm, dtype="<i2").reshape(1, -1), format="s16", layout="mono")
     frame.sample_rate = rate
     frame.pts = position
@@ -172,8 +168,6 @@ class Tempo:
     """Faster or slower speech at the same pitch: FFmpeg's atempo."""
 
     def __init__(self, speed: float, rate: int) -> None:
-        import av.filter
-
         self._rate = rate
         self._position = 0
         graph = av.filter.Graph()
@@ -205,8 +199,6 @@ class Tempo:
         return self._pull()
 
     def _pull(self) -> bytes:
-        import av
-
         pieces = []
         while True:
             try:

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from ..settings import Settings, http_address
-from ..sockets import bind_sockets
+from ..sockets import ListenError, bind_sockets, cause
 from ..speech.errors import ServerBusy
 from ..speech.service import SpeechService
 from ..voices.library import VoiceLibrary
@@ -91,12 +91,15 @@ class HttpEdge:
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     async def serve(self) -> None:
-        """Take clients."""
+        """Take clients. Raises ListenError where the address was taken since it was bound."""
         self._serving = asyncio.create_task(self._uvicorn.serve(self._sockets), name="http")
         while not self._uvicorn.started and not self._serving.done():
             await asyncio.sleep(0.001)
         if self._serving.done():
-            self._serving.result()
+            try:
+                self._serving.result()
+            except OSError as error:  # bound twice, as by --uri and --http-uri, and listened on once
+                raise ListenError(f"Cannot listen on {self.uri}: {cause(error)}") from None
 
     def close(self) -> None:
         """Take no further clients; those that are here stay."""

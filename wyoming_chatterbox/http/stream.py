@@ -105,6 +105,7 @@ class Session:
         self._turns: deque[_Turn] = deque()
         self._work = asyncio.Event()
         self._open: _Turn | None = None  # the one whose text is arriving
+        self._sending: asyncio.Future[None] | None = None  # a chunk with its frame
         self._faults = 0
         self._stopping = False
         self._must_end = asyncio.Event()
@@ -147,6 +148,8 @@ class Session:
         finally:
             for task in tasks:
                 task.cancel()
+            if self._sending is not None:
+                self._sending.cancel()
             self._here.sockets -= 1
             self._here.talks.discard(self)
             self._ended.set()
@@ -353,6 +356,8 @@ class Session:
             cancelling.cancel()
             await asyncio.gather(speaking, return_exceptions=True)
         turn.request.text.drop()
+        if self._sending is not None:
+            await self._sending
         await self._send(self._metrics(turn, outcome))
 
     async def _speak(self, turn: _Turn) -> None:
@@ -391,6 +396,11 @@ class Session:
         )
 
     async def _send_chunk(self, turn: _Turn, data: bytes, samples: int, piece: Speech) -> None:
+        # Shielded: who cancels gets the frame of a chunk that was announced.
+        self._sending = asyncio.ensure_future(self._write_chunk(turn, data, samples, piece))
+        await asyncio.shield(self._sending)
+
+    async def _write_chunk(self, turn: _Turn, data: bytes, samples: int, piece: Speech) -> None:
         sent = turn.elapsed
         chunk = Chunk(
             index=turn.frames,
@@ -404,7 +414,7 @@ class Session:
             cached=piece.cached,
         )
         async with self._writing:  # nothing comes between a chunk and its frame
-            await self._write(chunk.model_dump_json())
+            await self._write(_json(chunk))
             await self._write(data)
         if turn.first_audio is None:
             turn.first_audio = sent
@@ -437,7 +447,7 @@ class Session:
 
     async def _send(self, message: BaseModel) -> None:
         async with self._writing:
-            await self._write(message.model_dump_json())
+            await self._write(_json(message))
 
     async def _write(self, data: str | bytes) -> None:
         """Raises _Gone where the client left, _TooSlow where it takes nothing."""
@@ -474,6 +484,11 @@ async def _run(encoder: Encoder, pcm: bytes | None) -> bytes:
         return encoder.finish() if pcm is None else encoder.encode(pcm)
 
     return await asyncio.to_thread(work) if encoder.blocking else work()
+
+
+def _json(message: BaseModel) -> str:
+    """In ASCII: what a client sent (lone surrogates, say) can be said back to it whatever it is."""
+    return json.dumps(message.model_dump(), separators=(",", ":"))
 
 
 def _json_object(text: str) -> dict[str, Any]:

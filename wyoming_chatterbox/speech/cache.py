@@ -9,6 +9,7 @@ first to go when the room is needed. `cachetools` keeps that account; all of the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import json
@@ -179,7 +180,8 @@ class SpeechCache:
             self._files.evicted.append(key)
         evicted, self._files.evicted = self._files.evicted, []
         if evicted:
-            self._thread.submit(self._delete, evicted)
+            with contextlib.suppress(RuntimeError):  # closed: the next start counts again
+                self._thread.submit(self._delete, evicted)
 
     # On the thread
 

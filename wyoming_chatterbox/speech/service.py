@@ -192,6 +192,9 @@ class SpeechService:
         except (asyncio.CancelledError, GeneratorExit):
             metrics.outcome = "cancelled"
             raise
+        except Exception:  # a fault of the server, of which the edge tells the client
+            metrics.outcome = SpeechError.code
+            raise
         finally:
             cancel.set()
             place.leave()
