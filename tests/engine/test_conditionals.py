@@ -127,6 +127,9 @@ def test_a_file_that_changed_since_it_was_listed_is_kept_as_what_it_is(tiny_chec
     (after,) = create_voices(write(tmp_path / "anna.wav", sound(pitch=200)))
     engine = loaded(tiny_checkpoint, tmp_path / "kept")
     assert np.array_equal(speak(engine, before), speak(engine, after)), "there is no other content any more"
+    for voice, keepable in ((before, False), (after, True)):
+        stream = engine.generate_stream("The kettle is on.", voice, GenerationSettings(), Cancel())
+        assert {metrics.keepable for _, metrics in stream} == {keepable}, "its sentences belong to the new content"
     write(tmp_path / "anna.wav")
     engine = loaded(tiny_checkpoint, tmp_path / "kept")
     assert engine.prepare_voice(before) and not engine.prepare_voice(after)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ import pytest
 
 from tests.engines import RATE, BreakingEngine, SlowEngine, ToneEngine, model_of, voice
 from tests.serving import Running, running, stream, synthesize
+from wyoming_chatterbox.engine.base import Cancel, Samples, StreamMetrics
 from wyoming_chatterbox.settings import GenerationSettings
 from wyoming_chatterbox.speech.cache import SpeechCache
 from wyoming_chatterbox.speech.model import Model, ModelState
+from wyoming_chatterbox.voices.voice import Voice
 
 SETTINGS = GenerationSettings()
 ANNA = dataclasses.replace(voice("anna", "original"), clips=(Path("anna.wav"),), fingerprint="abc")
@@ -238,3 +241,23 @@ async def test_closing_while_a_full_cache_is_written_is_no_fault(tmp_path: Path)
     await cache.close()
     await asyncio.sleep(0.05)
     assert faults == []
+
+
+class OtherClip(ToneEngine):
+    """A clip was replaced after its voice was listed: until it is listed anew, the new one is heard."""
+
+    def generate_stream(
+        self, text: str, voice: Voice, settings: GenerationSettings, cancel: Cancel
+    ) -> Iterator[tuple[Samples, StreamMetrics]]:
+        for samples, metrics in super().generate_stream(text, voice, settings, cancel):
+            yield samples, dataclasses.replace(metrics, keepable="new" not in text)
+
+
+async def test_the_sound_of_another_clip_is_not_kept_under_the_old_ones_name(tmp_path: Path) -> None:
+    engine = OtherClip()
+    engine.fingerprint = "weights"
+    async with running(model_of(engine), data_dir=tmp_path, cache_size=10) as server, server.client() as client:
+        for text in ("It is new.", "It is old.", "It is new."):
+            await synthesize(client, text)
+        await kept(server, 1)
+    assert engine.texts == ["It is new.", "It is old.", "It is new."]

@@ -71,6 +71,9 @@ class StreamMetrics:
     rtf: float | None = None
     """Generation seconds / audio seconds; known at the end."""
 
+    keepable: bool = True
+    """False: a clip changed after its voice was listed, and this is its new content's sound."""
+
 
 class Engine(Protocol):
     """A model that speaks. Its methods block and are called from one thread only, never from the event loop."""

@@ -38,6 +38,9 @@ class Kept:
     conditionals: Any
     """Upstream's Conditionals, at some exaggeration; not to be changed."""
 
+    fingerprint: str
+    """Of the content that they were computed from."""
+
 
 class VoiceConditionals:
     """The conditionals of cloned voices. Its methods block and are called from one thread only."""
@@ -85,8 +88,8 @@ class VoiceConditionals:
         """(what is not in memory, whether it had to be computed)."""
         conditionals = self._from_disk(voice.fingerprint)
         if conditionals is not None:
-            return Kept(conditionals), False
-        return Kept(self._computed(voice)), True
+            return Kept(conditionals, voice.fingerprint), False
+        return self._computed(voice), True
 
     def forget(self, fingerprint: str) -> None:
         """Drop from memory what belongs to a voice that is gone; what is on the disk stays for when it comes back."""
@@ -94,7 +97,7 @@ class VoiceConditionals:
         if kept is not None:
             self._on_forget(kept)
 
-    def _computed(self, voice: Voice) -> Any:
+    def _computed(self, voice: Voice) -> Kept:
         torch = upstream.load_torch()
         import soundfile
 
@@ -119,7 +122,7 @@ class VoiceConditionals:
         if self._cache is not None:
             # Under what was read: the file may be another one than the voice was made of.
             self._cache.put(_arrays(view.conds), fingerprint, *self._depends_on())
-        return view.conds
+        return Kept(view.conds, fingerprint)
 
     def _from_disk(self, fingerprint: str) -> Any:
         arrays = None if self._cache is None else self._cache.get(fingerprint, *self._depends_on())

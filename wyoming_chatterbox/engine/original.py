@@ -170,6 +170,7 @@ class OriginalEngine:
             stream = self._upstream(text, conditionals, settings, cancel)
         else:
             stream = self._seamless(text, conditionals, key, settings, cancel)
+        keepable = not voice.clips or key.fingerprint == voice.fingerprint
         worked = time.perf_counter() - started
         chunks = samples_made = 0
         first = 0.0
@@ -185,7 +186,7 @@ class OriginalEngine:
                 if chunks == 1:
                     first = time.perf_counter() - started
                 duration = samples_made / SAMPLE_RATE
-                yield samples, StreamMetrics(chunks, first, worked, duration, worked / duration)
+                yield samples, StreamMetrics(chunks, first, worked, duration, worked / duration, keepable)
         if not chunks:
             raise EngineError(
                 "Chatterbox made no speech of this text, it ended before the first sound; try another seed"

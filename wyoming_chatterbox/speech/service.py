@@ -283,6 +283,8 @@ class SpeechService:
                         if not spoken and pause:
                             pcm = encoder.encode(silence(pause, sample_rate), sample_rate)
                         spoken = True
+                        if not current.keepable:
+                            recording = None
                         if recording is not None and not speaker.fallback:
                             recording.add(samples, sample_rate)
                         if not speaker.fallback:  # whose loudness is another voice's
