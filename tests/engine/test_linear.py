@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON
-from wyoming_chatterbox.engine import linear, upstream
+from wyoming_chatterbox.engine import linear, timed_test, upstream
 
 if not upstream.is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)
@@ -63,6 +64,46 @@ def test_on_a_gpu_it_is_one_product_in_single_precision_too() -> None:
     x = torch.randn(2, 64, generator=torch.Generator().manual_seed(1))
     expected = torch.cat([x @ each.weight.as_subclass(torch.Tensor).T for each in layers], dim=-1)
     assert torch.allclose(fused(x), expected, atol=1e-6)
+
+
+@pytest.fixture
+def columns(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, float]]:
+    """A machine on which columns are faster, or as the test says."""
+    times = {"rows": 4.0, "columns": 1.0}
+    monkeypatch.setattr(timed_test, "least_times", lambda works: [work() for work in works.values()] and times)
+    monkeypatch.setattr(linear, "_TIMED", (8, 8))
+    monkeypatch.setattr(timed_test, "_BYTES", 1000.0)
+    linear.columns_are_faster.cache_clear()
+    yield times
+    linear.columns_are_faster.cache_clear()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_two_rows_are_multiplied_as_columns_where_that_is_faster(
+    columns: dict[str, float], monkeypatch: pytest.MonkeyPatch, rows: int, count: int
+) -> None:
+    layers = _layers(False)[:count]
+    fused = linear.fused(layers, "float32", few_rows=True)
+    x = torch.randn(rows, 1, 64, generator=torch.Generator().manual_seed(1))
+    turned = []
+    real = torch.mm
+    monkeypatch.setattr(torch, "mm", lambda *given: turned.append(given) or real(*given))
+    with torch.inference_mode():
+        got = fused(x)
+        assert torch.allclose(got, torch.cat([layer(x) for layer in layers], dim=-1), atol=1e-6)
+    assert len(turned) == (count if rows == 2 else 0)
+
+
+def test_what_is_not_faster_or_not_for_few_rows_is_multiplied_as_ever(columns: dict[str, float]) -> None:
+    columns["columns"] = 3.9  # so little is not worth it
+    assert not linear.fused(_layers(False)[:1], "float32", few_rows=True)._by_columns  # type: ignore[attr-defined]
+    columns["columns"] = 0.1
+    assert not linear.columns_are_faster(), "the verdict stays"
+    linear.columns_are_faster.cache_clear()
+    assert linear.fused(_layers(False)[:1], "float32", few_rows=True)._by_columns  # type: ignore[attr-defined]
+    assert not linear.fused(_layers(False)[:1], "float32")._by_columns  # type: ignore[attr-defined]
+    assert not linear.fused(_layers(False)[:1], "bfloat16", few_rows=True)._by_columns  # type: ignore[attr-defined]
 
 
 def test_a_row_of_zeros_is_no_trouble() -> None:

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ..settings import ComputeSettings
-from . import upstream
+from . import timed_test, upstream
 from .base import EngineError
-from .linear import Linear, activations
+from .linear import FEW_ROWS, Linear, activations
 from .steps import described
 
 _LOGGER = logging.getLogger(__name__)
@@ -28,18 +26,9 @@ _LOGGER = logging.getLogger(__name__)
 _STEPS = {"exact": 10, "balanced": 10, "fast": 4}
 _PROMPT_SECONDS = {"exact": 10.0, "balanced": 10.0, "fast": 3.0}
 
-_WORTHWHILE = 1.1
-"""How many times faster a coarser precision must be to be chosen."""
-
 _ONE_TOKEN, _ONE_CHUNK = (2, 1024, 4096), (64, 256, 1024)
 """(rows, inputs, outputs) of a language model's step, where guidance needs two rows, and of a flow decoder's, with two
 for each frame. The first is bound by the memory, the second by the arithmetic."""
-
-_TIMED_BYTES = 128e6
-"""Of weights in float32: more than caches hold."""
-
-_ROUNDS = 8
-"""How often every precision has its turn in a timed test."""
 
 _GROWTH = {"exact": 4.0, "balanced": 3.0, "fast": 2.0}
 """On a CPU, see `Plan.chunk_growth`: every chunk has a price, and what is slower than speech has gaps anyway."""
@@ -159,13 +148,11 @@ def fastest(precisions: tuple[str, ...], shape: tuple[int, int, int]) -> str:
         except Exception as error:  # an engine or an instruction that this machine lacks
             works.pop(precision, None)
             _LOGGER.debug("No %s here: %s", precision, error)
-    times = dict.fromkeys(works, math.inf)
-    for precision in [*works] * _ROUNDS:  # in turns, so that other work meets all of them alike
-        times[precision] = min(times[precision], _duration(works[precision]) / _products(shape))
-    chosen = precisions[0]
-    for precision, seconds in times.items():
-        if seconds * _WORTHWHILE < times[chosen]:
-            chosen = precision
+    times = {
+        precision: seconds / timed_test.products(*shape[1:])
+        for precision, seconds in timed_test.least_times(works).items()
+    }
+    chosen = timed_test.chosen(times) if times else precisions[0]
     shown = ", ".join(f"{precision} {seconds * 1e6:.0f} µs" for precision, seconds in times.items())
     _LOGGER.info("Timed test, %s: %s; %s it is", " x ".join(map(str, shape)), shown, chosen)
     return chosen
@@ -178,7 +165,8 @@ def _work(precision: str, shape: tuple[int, int, int]) -> Callable[[], Any]:
     with torch.inference_mode():
         weight = torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(0))
         # Copies: layers may use a weight as it is.
-        layers = [Linear(weight.clone(), None, precision) for _ in range(_products(shape))]
+        count = timed_test.products(inputs, outputs)
+        layers = [Linear(weight.clone(), None, precision, few_rows=rows == FEW_ROWS) for _ in range(count)]
         x = weight[:1, :].expand(rows, inputs).to(activations(precision)).contiguous()
 
     def multiply() -> None:
@@ -187,13 +175,3 @@ def _work(precision: str, shape: tuple[int, int, int]) -> Callable[[], Any]:
                 layer(x)
 
     return multiply
-
-
-def _products(shape: tuple[int, int, int]) -> int:
-    return max(1, int(_TIMED_BYTES / (4 * shape[1] * shape[2])))
-
-
-def _duration(work: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started

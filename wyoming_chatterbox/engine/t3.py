@@ -144,7 +144,7 @@ class TokenGenerator:
         self._graphs = self.device.type == "cuda" if graphs is None else graphs
         self._layers = [self._layer(layer, precision) for layer in t3.tfmr.layers]
         self._norm = _norm(t3.tfmr.norm, self.dtype, self._torch)
-        self._head = fused((t3.speech_head,), precision)
+        self._head = fused((t3.speech_head,), precision, few_rows=True)
         config = t3.cfg
         self._heads: int = config.num_key_value_heads
         self._head_size: int = config.head_dim
@@ -440,11 +440,11 @@ class TokenGenerator:
         attention, mlp = layer.self_attn, layer.mlp
         return _Layer(
             _norm(layer.input_layernorm, self.dtype, self._torch),
-            fused((attention.q_proj, attention.k_proj, attention.v_proj), precision),
-            fused((attention.o_proj,), precision),
+            fused((attention.q_proj, attention.k_proj, attention.v_proj), precision, few_rows=True),
+            fused((attention.o_proj,), precision, few_rows=True),
             _norm(layer.post_attention_layernorm, self.dtype, self._torch),
-            fused((mlp.gate_proj, mlp.up_proj), precision),
-            fused((mlp.down_proj,), precision),
+            fused((mlp.gate_proj, mlp.up_proj), precision, few_rows=True),
+            fused((mlp.down_proj,), precision, few_rows=True),
         )
 
     @contextlib.contextmanager
