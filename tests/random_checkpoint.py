@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
-if __name__ == "__main__":  # run as a script, it finds the package beside it
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __name__ == "__main__":  # run as a script, it finds the package beside it, and no tests/http in place of Python's
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from wyoming_chatterbox.engine import upstream
 
