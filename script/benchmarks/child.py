@@ -32,7 +32,7 @@ from wyoming_chatterbox.voices.library import CHATTERBOX_DEFAULT
 from .concurrency import take_turns
 from .job import Job, Utterance
 from .playback import Arrival
-from .probes import Memory, SeamlessTokens, UpstreamProbe
+from .probes import Memory, SeamlessSource, SeamlessTokens, UpstreamProbe
 from .progress import Progress
 
 _ONE_CHUNK = 500
@@ -97,6 +97,7 @@ class Speaker:
         self._synchronize: Callable[[], None] = waits.get(device.type, lambda: None)
         self._theirs = UpstreamProbe(self._model, self._synchronize) if job.decoder == "upstream" else None
         self._ours = SeamlessTokens(self.engine) if self._theirs is None else None
+        self.source = SeamlessSource(self.engine)
 
     def warm_up(self) -> None:
         """As the server does; upstream gets the same chance."""
@@ -127,6 +128,7 @@ class Speaker:
         """
         gc.collect()
         timeline = self._watch()
+        self.source.clear()
         arrivals: list[Arrival] = []
         chunks = []
         self._synchronize()
@@ -243,13 +245,14 @@ def _runs(speaker: Speaker, utterance: Utterance, within: float) -> list[Run]:
 def _seams(
     speaker: Speaker, utterance: Utterance, tokens: list[int] | None, spoken: dict[str, Any], folder: Path
 ) -> dict[str, Any]:
-    """The utterance in chunks and in one, of the same tokens."""
+    """The utterance in chunks and in one, of the same tokens and with the same source."""
     found = {"decoded": spoken["decoded"], "stream": spoken["stream"]}
     wanted = dataclasses.replace(utterance, given=tokens or spoken["decoded"] or None)
     if speaker.can_replace and wanted.given != spoken["decoded"]:
         run = speaker.speak(wanted, with_t3=False)
         found = {"decoded": run.decoded, "stream": _saved(folder, "seams.npy", run.chunks)}
-    whole = speaker.speak(wanted, with_t3=False, chunk_size=_ONE_CHUNK)
+    with speaker.source.replayed():  # of the stream, which was the last utterance
+        whole = speaker.speak(wanted, with_t3=False, chunk_size=_ONE_CHUNK)
     # Where the tokens are not known, the same seed makes the same ones.
     if whole.decoded == found["decoded"]:
         found["one_chunk"] = _saved(folder, "one chunk.npy", whole.chunks)

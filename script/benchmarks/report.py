@@ -78,7 +78,8 @@ HOLES: tuple[Column, ...] = (
     ("hole, 5 ms", _hole("hole_5ms")),
     ("level", number("own_level")),
     ("level, 5 ms", number("own_level_5ms")),
-    ("mel near", number("own_mel_near")),
+    ("mel", number("own_mel")),
+    ("near", number("own_mel_near")),
     ("elsewhere", number("own_mel_elsewhere")),
 )
 
@@ -86,7 +87,8 @@ TO_EXACT: tuple[Column, ...] = (
     ("decoder", words("decoder")),
     ("level", number("exact_level")),
     ("level, 5 ms", number("exact_level_5ms")),
-    ("mel near", number("exact_mel_near")),
+    ("mel", number("exact_mel")),
+    ("near", number("exact_mel_near")),
     ("elsewhere", number("exact_mel_elsewhere")),
 )
 

@@ -112,6 +112,21 @@ def test_every_frame_comes_once_and_close_to_one_decode(
     assert (shifted - whole).norm() / whole.norm() > 0.1
 
 
+@pytest.mark.parametrize("odd", [False, True])
+def test_frames_can_be_had_again_once_more_is_known(flow: StreamingFlow, model: Any, odd: bool) -> None:
+    voice = _voice(model, odd=odd)
+    whole = flow.push(flow.start(voice, 0), TOKENS, final=True, cancel=Cancel())
+    state = flow.start(voice, 0)
+    early = flow.push(state, TOKENS[:20], final=False, cancel=Cancel(), again=16)
+    assert early.shape[2] == state.frames == 2 * 17 - odd, "there is nothing yet to be had again"
+    nothing = flow.push(state, [], final=False, cancel=Cancel(), again=16)
+    assert nothing.shape[2] == 0
+    late = flow.push(state, TOKENS[20:], final=True, cancel=Cancel(), again=16)
+    assert state.frames == whole.shape[2] == early.shape[2] + late.shape[2] - 16
+    assert torch.allclose(late, whole[:, :, -late.shape[2] :], atol=1e-5)
+    assert (early[:, :, -16:] - late[:, :, :16]).norm() / late[:, :, :16].norm() > 0.01
+
+
 def test_nothing_to_decode_costs_nothing(flow: StreamingFlow, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow, "_solve", None)
     mel = flow.push(flow.start(_voice(model), 0), [], final=True, cancel=Cancel())

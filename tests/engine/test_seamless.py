@@ -78,8 +78,8 @@ def test_the_level_at_joins_is_that_of_one_chunk(long_engine: OriginalEngine) ->
     assert len(joins(chunks)) == 5
     for at in joins(chunks):
         around = slice(at - RATE * 5 // 1000, at + RATE * 40 // 1000)
-        assert abs(level(streamed[around]) - level(whole[around])) < 1
-        assert abs(level(streamed[at : at + 120]) - level(whole[at : at + 120])) < 1
+        assert abs(level(streamed[around]) - level(whole[around])) < 0.2
+        assert abs(level(streamed[at : at + 120]) - level(whole[at : at + 120])) < 0.5
         assert abs(streamed[at] - streamed[at - 1]) < 1.5 * abs(whole[at] - whole[at - 1]) + 0.01
 
 
@@ -105,8 +105,9 @@ def test_every_chunking_says_the_same(long_engine: OriginalEngine, chunking: dic
     whole = _speak(long_engine, chunk_size=500)
     streamed = _speak(long_engine, **chunking)
     assert len(streamed) == LONG * SAMPLES_PER_TOKEN == len(whole)
-    # What is left is the flow decoder, which does not see the tokens after a chunk: about 30 dB with these weights.
-    assert agreement(streamed, whole) > 25
+    # What is left is the flow decoder: what was heard does not know the tokens after its chunk. 34 to 52 dB with these
+    # weights; 31 to 34 dB where frames that nobody has heard yet stay as they were decoded first.
+    assert agreement(streamed, whole) > (40 if chunking == {} else 33)
     assert agreement(_speak(long_engine, seed=1, **chunking), whole) < 10
 
 
@@ -172,8 +173,8 @@ def test_silence_at_the_end_is_cut(long_engine: OriginalEngine, monkeypatch: pyt
     vocoder = long_engine._decoder._vocoder
     real, begin = vocoder.push, [0]
 
-    def fading(state: Any, mel: Any, *, final: bool) -> Any:
-        done, preview = real(state, mel, final=final)
+    def fading(state: Any, mel: Any, **options: Any) -> Any:
+        done, preview = real(state, mel, **options)
         places = torch.arange(begin[0], begin[0] + len(done))
         begin[0] += len(done)
         return done * torch.where(places < loud * RATE, 1.0, 1e-4), preview * 1e-4
@@ -190,8 +191,8 @@ def test_a_quiet_end_stays(long_engine: OriginalEngine, monkeypatch: pytest.Monk
     vocoder = long_engine._decoder._vocoder
     real = vocoder.push
 
-    def quieter(state: Any, mel: Any, *, final: bool) -> Any:
-        done, preview = real(state, mel, final=final)
+    def quieter(state: Any, mel: Any, *, final: bool, again: int) -> Any:
+        done, preview = real(state, mel, final=final, again=again)
         return done * (0.01 if final else 1.0), preview
 
     monkeypatch.setattr(vocoder, "push", quieter)

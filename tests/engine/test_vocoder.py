@@ -87,6 +87,20 @@ def test_pieces_are_one_decode(hift: Any, mel: Any, cuts: list[int]) -> None:
         assert len(preview) == (waiting * SAMPLES_PER_FRAME if ready else 0)
 
 
+def test_frames_that_are_not_heard_yet_can_be_replaced(hift: Any, mel: Any) -> None:
+    vocoder = StreamingVocoder(hift)
+    (whole,), _ = _pieces(vocoder, mel, [FRAMES])
+    state = vocoder.start(3)
+    guessed = torch.cat((mel[:, :, :52], mel[:, :, 8:16]), dim=2)
+    first, _ = vocoder.push(state, guessed, final=False)
+    assert state.waiting == RIGHT_FRAMES
+    rest, _ = vocoder.push(state, mel[:, :, 60 - RIGHT_FRAMES :], final=True, again=RIGHT_FRAMES)
+    assert state.waiting == 0
+    assert len(first) + len(rest) == len(whole)
+    assert agreement(rest, whole[len(first) :]) > 100, "what was guessed is forgotten"
+    assert 40 < agreement(first, whole[: len(first)]) < 100, "it was their right context"
+
+
 def test_less_context_is_heard(hift: Any, mel: Any) -> None:
     (whole,), _ = _pieces(StreamingVocoder(hift), mel, [FRAMES])
     done, _ = _pieces(StreamingVocoder(hift, left=4, right=2), mel, CUTS[2])

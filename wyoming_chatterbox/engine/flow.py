@@ -1,10 +1,12 @@
-"""Speech tokens → mel frames while the tokens arrive. A frame is decoded once and stays as it is.
+"""Speech tokens → mel frames while the tokens arrive.
 
 The exact way (attention "full"): for every piece the flow decoder sees the voice's prompt and all tokens so far, with
 full attention, as upstream's one-shot `generate()` does. What differs from upstream's stream:
 
 - the noise belongs to the frame, not to the window, so a frame keeps its noise whatever is decoded around it;
-- the last three tokens wait until the next ones, which the encoder looks ahead to, are there (or will not come).
+- the last three tokens wait until the next ones, which the encoder looks ahead to, are there (or will not come);
+- since every piece decodes all of it, frames that nobody has heard yet can be had again, now that more of the speech is
+  known.
 
 The fast way (attention "causal"): a piece attends to itself and to what was there before it, whose keys and values are
 kept; the voice's prompt is computed once for all its utterances. A frame then never hears of what came after its piece,
@@ -155,7 +157,7 @@ class StreamingFlow:
         speaker = self._flow.spk_embed_affine_layer(embedding)
         return FlowState(tokens, feat, speaker, torch.Generator().manual_seed(seed), voice_key)
 
-    def push(self, state: FlowState, tokens: list[int], *, final: bool, cancel: Cancel) -> Any:
+    def push(self, state: FlowState, tokens: list[int], *, final: bool, cancel: Cancel, again: int = 0) -> Any:
         """Add tokens.
 
         Args:
@@ -163,9 +165,12 @@ class StreamingFlow:
             tokens: new speech tokens, 0 to 6560; may be none, and no more than `longest`.
             final: there will be no more.
             cancel: looked at before every step.
+            again: how many of the last frames that were returned are wanted once more, as they are now that more
+                tokens are known. With attention "causal" they would be the same, and are not returned.
 
         Returns:
-            The frames that can be decoded now, shape (1, 80, n); n may be 0.
+            The frames that can be decoded now, shape (1, 80, n), those that are returned again in front of the new
+            ones, which `state.frames` counts. n may be 0.
 
         Raises:
             Cancelled: `cancel` was set.
@@ -178,9 +183,10 @@ class StreamingFlow:
         if ready * FRAMES_PER_TOKEN - prompt_frames <= state.frames:
             return torch.zeros(1, MEL_BANDS, 0, device=state.prompt_feat.device)
         mel = self._decode_next(state, final, cancel) if self._causal else self._decode_all(state, final, cancel)
-        mel = mel[:, prompt_frames + state.frames - ready * FRAMES_PER_TOKEN :]
-        state.frames += mel.shape[1]
-        return mel.transpose(1, 2)
+        again = 0 if self._causal else min(again, state.frames)
+        new = ready * FRAMES_PER_TOKEN - prompt_frames - state.frames
+        state.frames += new
+        return mel[:, -(again + new) :].transpose(1, 2)
 
     def finish(self, state: FlowState) -> None:
         """The utterance is over; what it kept of its voice may be used by the next one."""

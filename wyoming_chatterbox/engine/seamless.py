@@ -248,11 +248,13 @@ class _Utterance:
     def push(self, tokens: list[int], *, final: bool) -> Samples:
         decoder, timeline = self._decoder, self._timeline
         started = timeline.now()
-        mel = decoder._flow.push(self._flow, tokens, final=final, cancel=self._cancel)
-        timeline.add("flow", started, mel.shape[2])
+        before, waiting = self._flow.frames, self._vocoder.waiting
+        mel = decoder._flow.push(self._flow, tokens, final=final, cancel=self._cancel, again=waiting)
+        new = self._flow.frames - before
+        timeline.add("flow", started, new)
         self._cancel.raise_if_set()
         started = timeline.now()
-        done, preview = decoder._vocoder.push(self._vocoder, mel, final=final)
+        done, preview = decoder._vocoder.push(self._vocoder, mel, final=final, again=mel.shape[2] - new)
         samples = self._faded(done.cpu().numpy().astype(np.float32))
         timeline.add("vocoder", started, len(samples))
         started = timeline.now()

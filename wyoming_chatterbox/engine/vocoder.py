@@ -46,6 +46,11 @@ class VocoderState:
     left: int = 0
     """Frames of left context in `mel`."""
 
+    @property
+    def waiting(self) -> int:
+        """Frames that were added and are not heard yet."""
+        return 0 if self.mel is None else int(self.mel.shape[2]) - self.left
+
 
 class StreamingVocoder:
     """Upstream's HiFTGenerator, fed with frames. It holds no state; what is an utterance's is in VocoderState."""
@@ -71,21 +76,25 @@ class StreamingVocoder:
         phases[:, 0] = 0
         return VocoderState(generator, phases)
 
-    def push(self, state: VocoderState, mel: Any, *, final: bool) -> tuple[Any, Any]:
+    def push(self, state: VocoderState, mel: Any, *, final: bool, again: int = 0) -> tuple[Any, Any]:
         """Add frames.
 
         Args:
             state: the utterance, changed.
-            mel: new frames, shape (1, 80, n), n may be 0.
+            mel: shape (1, 80, n), n may be 0.
             final: there will be no more.
+            again: how many of these frames take the place of as many that were added before; at most those that wait.
 
         Returns:
             (samples that are final, samples behind them that are only a preview), each of shape (m,). The preview is
-            what the right context decodes to; it ends the utterance's audio so far and is made again, exactly, later.
+            what the right context decodes to; it ends the utterance's audio so far and is made again later: exactly,
+            unless frames are replaced.
         """
         torch = self._torch
-        state.mel = mel if state.mel is None else torch.cat((state.mel, mel), dim=2)
-        self._draw_noise(state, mel.shape[2])
+        if state.mel is not None:
+            mel = torch.cat((state.mel[:, :, : state.mel.shape[2] - again], mel), dim=2)
+        self._draw_noise(state, mel.shape[2] - state.left - state.waiting)
+        state.mel = mel
         waiting = state.mel.shape[2] - state.left
         done = waiting if final else max(0, waiting - self.right)
         if done == 0:
