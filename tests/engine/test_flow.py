@@ -11,9 +11,10 @@ import pytest
 from tests.checkpoint_fixture import SKIP_REASON
 from tests.engine.tiny import load_model
 from wyoming_chatterbox.engine import flow as flow_module
-from wyoming_chatterbox.engine import upstream
+from wyoming_chatterbox.engine import flow_encoder, upstream
 from wyoming_chatterbox.engine.base import Cancel, Cancelled
 from wyoming_chatterbox.engine.flow import FRAMES_PER_TOKEN, MEL_BANDS, StreamingFlow
+from wyoming_chatterbox.engine.flow_encoder import FlowEncoder
 
 if not upstream.is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)
@@ -110,6 +111,21 @@ def test_every_frame_comes_once_and_close_to_one_decode(
     assert (streamed - whole).norm() / whole.norm() < 0.06
     shifted = torch.roll(streamed, 1, dims=2)
     assert (shifted - whole).norm() / whole.norm() > 0.1
+
+
+def test_a_long_utterances_scores_are_computed_head_by_head(
+    flow: StreamingFlow, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = flow.push(flow.start(_voice(model), 0), TOKENS, final=True, cancel=Cancel())
+    groups = []
+    real = FlowEncoder._attended
+    monkeypatch.setattr(
+        FlowEncoder, "_attended", lambda self, *given: groups.append(given[0].shape[1]) or real(self, *given)
+    )
+    monkeypatch.setattr(flow_encoder, "_SCORES", 1)
+    split = flow.push(flow.start(_voice(model), 0), TOKENS, final=True, cancel=Cancel())
+    assert set(groups) == {1}
+    assert (split - whole).norm() / whole.norm() < 1e-5
 
 
 @pytest.mark.parametrize("odd", [False, True])

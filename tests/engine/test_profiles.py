@@ -33,6 +33,8 @@ def test_exact_is_upstreams_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (plan.token_precision, plan.flow_precision) == ("float32", "float32")
     assert (plan.flow_attention, plan.flow_steps, plan.flow_prompt) == ("full", 10, 10.0)
     assert plan.keeps_original and not plan.parallel and not plan.graphs
+    assert plan.frugal
+    assert not _plan(monkeypatch, profile="balanced").frugal and not _plan(monkeypatch, GPU).frugal
 
 
 def test_balanced_keeps_all_steps_and_the_whole_prompt(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -409,6 +409,32 @@ def test_the_plan_says_whether_a_step_is_a_graph(engine: OriginalEngine, graphs:
     assert decoder._tokens._graphs is graphs
 
 
+def test_where_memory_matters_the_same_is_said_in_windows(
+    engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows, trims = [], []
+    real = engine._decoder._vocoder.push
+
+    def watched(state: Any, mel: Any, **options: Any) -> Any:
+        windows.append(mel.shape[2])
+        return real(state, mel, **options)
+
+    monkeypatch.setattr(engine._decoder._vocoder, "push", watched)
+    monkeypatch.setattr(seamless, "trim_heap", lambda: trims.append(1))
+    heard = {}
+    with ending_after(engine._model, 150):
+        for frugal in (True, False):
+            monkeypatch.setattr(engine._decoder, "_plan", dataclasses.replace(engine._plan, frugal=frugal))
+            windows.clear()
+            trims.clear()
+            heard[frugal] = _chunks(engine, text="a" * 100, chunk_size=25)
+            assert (max(windows) == 100) is frugal
+            # In front of the flow decoder, of every window and of the watermark.
+            assert len(trims) == (2 * len(heard[frugal]) + len(windows) if frugal else 0)
+    assert [len(chunk) for chunk in heard[True]] == [len(chunk) for chunk in heard[False]]
+    assert agreement(np.concatenate(heard[True]), np.concatenate(heard[False])) > 90
+
+
 def test_converted_weights_are_not_kept_twice(tiny_checkpoint: Path) -> None:
     def size(engine: OriginalEngine) -> int:
         parts = (engine._model.t3.tfmr.layers, engine._model.s3gen.flow.decoder.estimator)

@@ -17,6 +17,9 @@ from .linear import Layer, activations, fused
 _POSITIONS_STEP = 256
 """Tables of positions grow by so many."""
 
+_SCORES = 1 << 20
+"""Of attention, that are computed at once (4 MB in float32, and as much again several times); on a GPU, all."""
+
 
 @dataclass
 class Memory:
@@ -135,22 +138,32 @@ class FlowEncoder:
             if keys is not None:
                 key, value = torch.cat((keys, key), dim=2), torch.cat((values, value), dim=2)
             memory.attention[index + offset] = (key, value)
-            end, size = key.shape[2], key.shape[3]
-            scores = torch.matmul(query + layer.content_bias, key.transpose(-1, -2))
+            end = key.shape[2]
             table = self._table(layer, index + offset, end)  # (1, heads, 2 positions - 1, size), from far past on
             middle = table.shape[2] // 2
             near = table[:, :, middle - end + 1 : middle + length]
-            by_distance = torch.matmul(query + layer.position_bias, near.transpose(-1, -2))
-            # Row r is position end - length + r; its distance to position j lies in column length - 1 - r + j.
-            columns = by_distance.shape[3]
-            stride = (*by_distance.stride()[:2], columns - 1, 1)
-            scores = scores + by_distance.as_strided(scores.shape, stride, by_distance.storage_offset() + length - 1)
-            mixed = torch.matmul(torch.softmax(scores / math.sqrt(size), dim=-1), value)
+            by_content, by_position = query + layer.content_bias, query + layer.position_bias
+            most = layer.heads if x.device.type == "cuda" else max(1, _SCORES // (length * end))
+            heads = zip(*(each.split(most, dim=1) for each in (by_content, by_position, key, value, near)), strict=True)
+            mixed = torch.cat([self._attended(*each) for each in heads], dim=1)
             mixed = mixed.transpose(1, 2).reshape(rows, length, width).to(self._dtype)
             x = x + layer.out(mixed).float()
             fed = layer.feed_in(layer.feed_norm(x).to(self._dtype))
             x = x + layer.feed_out(functional.silu(fed)).float()
         return x
+
+    def _attended(self, by_content: Any, by_position: Any, key: Any, value: Any, near: Any) -> Any:
+        """Attention with relative positions of some heads, all of shape (rows, heads, …, size); `near`: the keys of all
+        distances from the first position to the last query on."""
+        torch, length = self._torch, by_content.shape[2]
+        scores = torch.matmul(by_content, key.transpose(-1, -2))
+        by_distance = torch.matmul(by_position, near.transpose(-1, -2))
+        # Row r is position end - length + r; its distance to position j lies in column length - 1 - r + j.
+        columns = by_distance.shape[3]
+        stride = (*by_distance.stride()[:2], columns - 1, 1)
+        scores += by_distance.as_strided(scores.shape, stride, by_distance.storage_offset() + length - 1)
+        scores /= math.sqrt(key.shape[3])
+        return torch.matmul(torch.softmax(scores, dim=-1), value)
 
     def _table(self, layer: _Layer, index: int, positions: int) -> Any:
         """Keys of relative distances, those of the future behind those of the past, for at least so many positions."""

@@ -59,6 +59,10 @@ class Plan:
     """Whether a text that is hardly longer than the first chunk is made in one: where every chunk costs about the same,
     two of them would take twice as long."""
 
+    frugal: bool
+    """Whether memory comes before the last percent of speed: what a stage freed goes back to the system before the next
+    one begins, and the vocoder has its frames in windows. For chunks that take many seconds."""
+
     parallel: bool
     """Whether tokens are made in a thread of their own while others are decoded."""
 
@@ -107,6 +111,7 @@ def choose_plan(settings: ComputeSettings, device: Any) -> Plan:
         chunk_size=12 if cpu and profile != "fast" else 16,
         chunk_growth=(4.0 if dear_chunks else _GROWTH[profile]) if cpu else 1.5,
         short_at_once=dear_chunks,
+        frugal=dear_chunks,
         parallel=on_cuda,
         graphs=on_cuda and settings.cuda_graphs,
     )

@@ -23,6 +23,7 @@ from ..settings import GenerationSettings
 from . import upstream
 from .base import Cancel, Samples
 from .flow import FRAMES_PER_TOKEN, TOKENS_PER_SECOND, StreamingFlow, split
+from .memory import trim_heap
 from .profiles import Plan
 from .t3 import TokenGenerator
 from .timeline import Timeline
@@ -45,6 +46,9 @@ goes on for longer has lost its text."""
 _MAX_CHUNK_TOKENS = 200
 _SHORT_TEXT, _SHORT_TEXT_TOKENS = 20, 40
 """Characters that are seldom spoken in fewer than 1.2 s, so not worth two chunks, and the tokens of one for them."""
+
+_WINDOW_FRAMES = 100
+"""Mel frames that become samples at once where memory matters, 60 MB; they are decoded with 40 more around them."""
 
 _TRAILING_SILENCE = 0.3
 """Seconds of silence that may stay at the end of an utterance."""
@@ -248,26 +252,47 @@ class _Utterance:
     def push(self, tokens: list[int], *, final: bool) -> Samples:
         decoder, timeline = self._decoder, self._timeline
         started = timeline.now()
+        self._tidy()
         before, waiting = self._flow.frames, self._vocoder.waiting
         mel = decoder._flow.push(self._flow, tokens, final=final, cancel=self._cancel, again=waiting)
         new = self._flow.frames - before
         timeline.add("flow", started, new)
-        self._cancel.raise_if_set()
         started = timeline.now()
-        done, preview = decoder._vocoder.push(self._vocoder, mel, final=final, again=mel.shape[2] - new)
-        samples = self._faded(done.cpu().numpy().astype(np.float32))
+        samples, preview = self._vocoded(mel, mel.shape[2] - new, final=final)
+        samples = self._faded(samples)
         timeline.add("vocoder", started, len(samples))
         started = timeline.now()
+        self._tidy()
         if final:
             samples = trim_end(samples, SAMPLE_RATE, keep=_TRAILING_SILENCE, loudest=self._loudest)
         self._loudest = max(self._loudest, loudest_power(samples, SAMPLE_RATE))
-        marked = self._watermark.apply(samples, preview.cpu().numpy().astype(np.float32))
+        marked = self._watermark.apply(samples, preview)
         timeline.add("watermark", started, len(marked))
         return np.clip(marked, -1.0, 1.0)
 
     def close(self) -> None:
         """Give back what the next utterance in this voice can use."""
         self._decoder._flow.finish(self._flow)
+
+    def _vocoded(self, mel: Any, again: int, *, final: bool) -> tuple[Samples, Samples]:
+        """(samples that are final, a preview of what follows them), see StreamingVocoder."""
+        windows = mel.split(_WINDOW_FRAMES, dim=2) if self._decoder._plan.frugal else (mel,)
+        done = []
+        for index, window in enumerate(windows):
+            self._tidy()
+            self._cancel.raise_if_set()
+            samples, preview = self._decoder._vocoder.push(
+                self._vocoder,
+                window,
+                final=final and index == len(windows) - 1,
+                again=again if index == 0 else 0,
+            )
+            done.append(samples.cpu().numpy().astype(np.float32))
+        return np.concatenate(done), preview.cpu().numpy().astype(np.float32)
+
+    def _tidy(self) -> None:
+        if self._decoder._plan.frugal:
+            trim_heap()
 
     def _faded(self, samples: Samples) -> Samples:
         fade, self._fade = self._fade[: len(samples)], self._fade[len(samples) :]
