@@ -35,6 +35,10 @@ def test_exact_is_upstreams_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan.keeps_original and not plan.parallel and not plan.graphs
     assert plan.frugal
     assert not _plan(monkeypatch, profile="balanced").frugal and not _plan(monkeypatch, GPU).frugal
+    # The dearer a chunk, the more tokens may it wait for.
+    ahead = [_plan(monkeypatch, profile=profile).tokens_ahead for profile in ("exact", "balanced", "fast")]
+    assert ahead[0] > ahead[1] > ahead[2] > 0 == _plan(monkeypatch, GPU).tokens_ahead
+    assert _plan(monkeypatch, profile="fast", flow_attention="full").tokens_ahead == ahead[0]
 
 
 def test_balanced_keeps_all_steps_and_the_whole_prompt(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def test_the_level_at_joins_is_that_of_one_chunk(long_engine: OriginalEngine) ->
     whole = _speak(long_engine, chunk_size=500)
     chunks = _chunks(long_engine, chunk_size=12, chunk_growth=1.0)
     streamed = np.concatenate(chunks)
-    assert len(joins(chunks)) == 5
+    assert len(joins(chunks)) == 3
     for at in joins(chunks):
         around = slice(at - RATE * 5 // 1000, at + RATE * 40 // 1000)
         assert abs(level(streamed[around]) - level(whole[around])) < 0.2
@@ -130,6 +130,44 @@ def test_chunks_grow_to_200_tokens_and_no_further(engine: OriginalEngine, monkey
     with ending_after(engine._model, 0), pytest.raises(EngineError, match="made no speech"):
         _speak(engine)
     assert taken == [(0, True)]
+
+
+def test_speech_that_ends_a_few_tokens_behind_a_chunk_ends_with_it(
+    engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more chunk would cost as much as many tokens. The first one does not wait for tokens that are not its own."""
+    taken: list[int] = []
+    made: list[int] = []
+    real, tokens = seamless._Utterance.push, engine._decoder._tokens.tokens
+
+    def counted(self: Any, tokens: list[int], *, final: bool) -> Samples:
+        taken.append(len(tokens))
+        return real(self, tokens, final=final)
+
+    def watched(*arguments: Any, **named: Any) -> Iterator[int]:
+        for token in tokens(*arguments, **named):
+            made.append(len(taken))
+            yield token
+
+    monkeypatch.setattr(seamless._Utterance, "push", counted)
+    monkeypatch.setattr(engine._decoder._tokens, "tokens", watched)
+    for ahead, length, expected in (
+        (4, 52, [12, 40]),  # 12, 36, and four that are too few for a chunk
+        (4, 53, [12, 36, 5]),
+        (0, 49, [12, 36, 1]),
+        (4, 14, [12, 2]),
+        (16, 12, [12, 0]),
+        (16, 62, [12, 50]),
+    ):
+        monkeypatch.setattr(engine._decoder, "_plan", dataclasses.replace(engine._plan, tokens_ahead=ahead))
+        taken.clear()
+        made.clear()
+        with ending_after(engine._model, length):
+            samples = _speak(engine, chunk_size=12, chunk_growth=3.0)
+        assert taken == expected
+        assert len(samples) == length * SAMPLES_PER_TOKEN
+        assert made.count(0) == 12
+        assert made.count(1) == min(length - 12, 36 + ahead)
 
 
 def test_a_short_text_is_one_chunk_where_two_would_cost_twice_as_much(engine: OriginalEngine) -> None:

@@ -34,6 +34,11 @@ _GROWTH = {"exact": 4.0, "balanced": 3.0, "fast": 2.0}
 """On a CPU, see `Plan.chunk_growth`: every chunk has a price, and what is slower than speech has gaps anyway."""
 
 
+_AHEAD = {"exact": 16, "balanced": 4, "fast": 2}
+"""On a CPU, see `Plan.tokens_ahead`: a fifth of what one more chunk costs at most, which is 150, 20 and 8 tokens. On a
+GPU tokens do not wait for chunks."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How the original model is computed."""
@@ -58,6 +63,10 @@ class Plan:
     short_at_once: bool
     """Whether a text that is hardly longer than the first chunk is made in one: where every chunk costs about the same,
     two of them would take twice as long."""
+
+    tokens_ahead: int
+    """Tokens that are made before a chunk is decoded, but for the first one: where the speech ends among them they are
+    decoded with it, and a chunk is saved that costs as much as many tokens."""
 
     frugal: bool
     """Whether memory comes before the last percent of speed: what a stage freed goes back to the system before the next
@@ -111,6 +120,7 @@ def choose_plan(settings: ComputeSettings, device: Any) -> Plan:
         chunk_size=12 if cpu and profile != "fast" else 16,
         chunk_growth=(4.0 if dear_chunks else _GROWTH[profile]) if cpu else 1.5,
         short_at_once=dear_chunks,
+        tokens_ahead=(_AHEAD["exact"] if dear_chunks else _AHEAD[profile]) if cpu else 0,
         frugal=dear_chunks,
         parallel=on_cuda,
         graphs=on_cuda and settings.cuda_graphs,

@@ -125,14 +125,15 @@ class SeamlessDecoder:
             utterance = _Utterance(self, conditionals, seed, cancel, voice_key, timeline)
         size = float(self._first_chunk(text, settings))
         growth = settings.chunk_growth or self._plan.chunk_growth
-        count = 0
+        taken = 0
+        ahead: list[int] = []
         with contextlib.closing(tokens), contextlib.closing(utterance):
             while True:
                 # inference_mode is a property of the thread: it must be over whenever a caller has it.
                 with torch.inference_mode():
-                    chunk = list(itertools.islice(tokens, int(size)))
-                    count += len(chunk)
-                    final = len(chunk) < int(size) or count >= limit
+                    chunk, ahead, final = _take(tokens, ahead, int(size), self._plan.tokens_ahead if taken else 0)
+                taken += len(chunk)
+                final = final or taken >= limit
                 pieces = list(split(chunk, self._flow.longest))
                 for index, piece in enumerate(pieces):
                     with torch.inference_mode():
@@ -142,10 +143,10 @@ class SeamlessDecoder:
                 if final:
                     break
                 size = min(size * growth, max(size, _MAX_CHUNK_TOKENS))
-        if count >= limit:
+        if taken >= limit:
             _LOGGER.warning(
                 "Speech was ended after %.0f s: the model went on for longer than %d characters take",
-                count / TOKENS_PER_SECOND,
+                taken / TOKENS_PER_SECOND,
                 len(text),
             )
 
@@ -166,6 +167,19 @@ class SeamlessDecoder:
         if not settings.chunk_size and self._plan.short_at_once and len(text) <= _SHORT_TEXT:
             size = max(size, _SHORT_TEXT_TOKENS)
         return max(size, self._least)
+
+
+def _take(tokens: Iterator[int], ahead: list[int], size: int, more: int) -> tuple[list[int], list[int], bool]:
+    """The next chunk of so many tokens; those that were made behind it; whether the speech ends with this chunk.
+
+    Args:
+        ahead: tokens that were made before, the next ones.
+        more: tokens that are made behind the chunk; where the speech ends among them, they belong to it.
+    """
+    known = [*ahead, *itertools.islice(tokens, max(0, size + more - len(ahead)))]
+    if len(known) < size + more:
+        return known, [], True
+    return known[:size], known[size:], False
 
 
 def most_tokens(text: str) -> int:
