@@ -99,6 +99,7 @@ def ensure(*parts: str, torch_backend: str | None = None) -> None:
     if not other_torch and all(is_ready(part) for part in wanted):
         return
     with _locked():
+        _check_link()
         if other_torch:
             wanted |= {part for part in PARTS if (_STATE / part).exists()}
             # Installing over it would leave gigabytes of the other build's CUDA packages behind.
@@ -218,6 +219,15 @@ def _execute(words: Sequence[str | Path], *, live: bool = False, quiet_failure: 
 
 def _shown(words: Sequence[str | Path]) -> str:
     return " ".join(word.name if isinstance(word, Path) else word for word in words)
+
+
+def _check_link() -> None:
+    """Raise SetupError where .venv is a link to another folder's environment, which must not be emptied or filled."""
+    if VENV.is_symlink() and VENV.exists() and any(VENV.iterdir()) and _read(_MADE_FOR) != _made_for():
+        raise SetupError(
+            f".venv is a link to {os.path.realpath(VENV)}, which was not made for this folder; delete the link, or "
+            "empty what it leads to, and run this again"
+        )
 
 
 def _repair() -> None:

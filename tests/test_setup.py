@@ -1,0 +1,35 @@
+"""What script/setup may not do to what is not its own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("made_for", [None, "/another/folder\n/usr/bin/python3\n"])
+def test_an_environment_that_is_only_linked_is_left_alone(tmp_path: Path, made_for: str | None) -> None:
+    folder, other = tmp_path / "clone", tmp_path / "other"
+    folder.mkdir()
+    shutil.copytree(ROOT / "script", folder / "script", ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ROOT.iterdir():
+        if file.is_file():
+            shutil.copy(file, folder)
+    (other / "bin").mkdir(parents=True)
+    (other / "mine").write_text("precious")
+    (other / "bin" / "python").symlink_to(sys.executable)
+    if made_for is not None:
+        (other / "setup-state").mkdir()
+        (other / "setup-state" / "made-for").write_text(made_for)
+    before = sorted(other.rglob("*"))
+    (folder / ".venv").symlink_to(other)
+    done = subprocess.run([sys.executable, folder / "script" / "setup"], capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert f".venv is a link to {other}" in done.stderr and "delete the link" in done.stderr
+    assert (other / "mine").read_text() == "precious" and sorted(other.rglob("*")) == before
+    assert (folder / ".venv").is_symlink()
