@@ -106,7 +106,7 @@ def test_what_is_mistyped_ends_with_status_2_and_one_line(tmp_path: Path, argume
 
 def test_on_a_terminal_it_asks_before_it_deletes(tmp_path: Path) -> None:
     write(tmp_path / "data/voices/anna.wav")
-    for answer, left in ((b"n\n", True), (b"y\n", False)):
+    for answer, left in ((b"n\n", True), (b"\x04", True), (b"y\n", False)):
         parent, child = pty.openpty()
         process = subprocess.Popen(
             [sys.executable, "-m", "wyoming_chatterbox", "voices", "remove", "anna"],
@@ -118,7 +118,8 @@ def test_on_a_terminal_it_asks_before_it_deletes(tmp_path: Path) -> None:
         os.close(child)
         os.write(parent, answer)
         assert process.wait(60) == (1 if left else 0)
-        assert b"Delete the files of voice 'anna'" in os.read(parent, 10_000)
+        said = os.read(parent, 10_000)
+        assert b"Delete the files of voice 'anna'" in said and b"Traceback" not in said
         os.close(parent)
         assert (tmp_path / "data/voices/anna.wav").exists() is left
 

@@ -120,7 +120,11 @@ def _add(options: Any, settings: Settings, screen: Screen) -> int:
 def _remove(options: Any, settings: Settings, screen: Screen) -> int:
     library = _scanned(settings, screen)
     if not options.yes and sys.stdin.isatty() and not screen.as_json:
-        answer = input(f"Delete the files of voice {options.name!r} in {_folders(library)}? [y/N] ")
+        try:
+            answer = input(f"Delete the files of voice {options.name!r} in {_folders(library)}? [y/N] ")
+        except EOFError:  # Ctrl-D
+            answer = ""
+            print(file=sys.stderr)
         if answer.strip().lower() not in ("y", "yes"):
             print("Nothing was deleted", file=sys.stderr)
             return EXIT_PROBLEM
