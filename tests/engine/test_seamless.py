@@ -152,8 +152,8 @@ def test_speech_that_ends_a_few_tokens_behind_a_chunk_ends_with_it(
     monkeypatch.setattr(seamless._Utterance, "push", counted)
     monkeypatch.setattr(engine._decoder._tokens, "tokens", watched)
     for ahead, length, expected in (
-        (4, 52, [12, 40]),  # 12, 36, and four that are too few for a chunk
-        (4, 53, [12, 36, 5]),
+        (4, 51, [12, 39]),  # the fourth token behind the chunk is the end
+        (4, 52, [12, 36, 4]),
         (0, 49, [12, 36, 1]),
         (4, 14, [12, 2]),
         (16, 12, [12, 0]),
