@@ -223,7 +223,10 @@ def _shown(words: Sequence[str | Path]) -> str:
 
 def _check_link() -> None:
     """Raise SetupError where .venv is a link to another folder's environment, which must not be emptied or filled."""
-    if VENV.is_symlink() and VENV.exists() and any(VENV.iterdir()) and _read(_MADE_FOR) != _made_for():
+    if not VENV.is_symlink() or not VENV.exists():
+        return
+    made_for = _read(_MADE_FOR) or ""
+    if not VENV.is_dir() or (any(VENV.iterdir()) and made_for.splitlines()[:1] != [str(ROOT)]):
         raise SetupError(
             f".venv is a link to {os.path.realpath(VENV)}, which was not made for this folder; delete the link, or "
             "empty what it leads to, and run this again"

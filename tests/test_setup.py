@@ -12,14 +12,25 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("made_for", [None, "/another/folder\n/usr/bin/python3\n"])
-def test_an_environment_that_is_only_linked_is_left_alone(tmp_path: Path, made_for: str | None) -> None:
-    folder, other = tmp_path / "clone", tmp_path / "other"
+def _clone(folder: Path) -> None:
+    """What script/setup needs of this repository."""
     folder.mkdir()
     shutil.copytree(ROOT / "script", folder / "script", ignore=shutil.ignore_patterns("__pycache__"))
     for file in ROOT.iterdir():
         if file.is_file():
             shutil.copy(file, folder)
+
+
+def _checked(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Only the check: the rest would install something."""
+    program = "import _environment; _environment._check_link(); print('fine')"
+    return subprocess.run([sys.executable, "-c", program], cwd=folder / "script", capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("made_for", [None, "/another/folder\n/usr/bin/python3\n"])
+def test_an_environment_that_is_only_linked_is_left_alone(tmp_path: Path, made_for: str | None) -> None:
+    folder, other = tmp_path / "clone", tmp_path / "other"
+    _clone(folder)
     (other / "bin").mkdir(parents=True)
     (other / "mine").write_text("precious")
     (other / "bin" / "python").symlink_to(sys.executable)
@@ -33,3 +44,18 @@ def test_an_environment_that_is_only_linked_is_left_alone(tmp_path: Path, made_f
     assert f".venv is a link to {other}" in done.stderr and "delete the link" in done.stderr
     assert (other / "mine").read_text() == "precious" and sorted(other.rglob("*")) == before
     assert (folder / ".venv").is_symlink()
+
+
+def test_this_folders_own_environment_may_be_a_link(tmp_path: Path) -> None:
+    folder, other = tmp_path / "clone", tmp_path / "other"
+    _clone(folder)
+    other.mkdir()
+    link = folder / ".venv"
+    link.symlink_to(other)
+    assert _checked(folder).stdout == "fine\n", "it is empty"
+    (other / "setup-state").mkdir()
+    (other / "setup-state" / "made-for").write_text(f"{folder}\n/a/python/that/was/here\n")
+    assert _checked(folder).stdout == "fine\n", "the system's Python became another one"
+    link.unlink()
+    link.symlink_to(ROOT / "README.md")
+    assert "SetupError: .venv is a link to" in _checked(folder).stderr

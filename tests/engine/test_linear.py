@@ -81,10 +81,10 @@ def columns(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, float]]:
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("rows", [1, 2, 3])
 def test_two_rows_are_multiplied_as_columns_where_that_is_faster(
-    columns: dict[str, float], monkeypatch: pytest.MonkeyPatch, rows: int, count: int
+    monkeypatch: pytest.MonkeyPatch, rows: int, count: int
 ) -> None:
     layers = _layers(False)[:count]
-    fused = linear.fused(layers, "float32", few_rows=True)
+    fused = linear.fused(layers, "float32", columns=True)
     x = torch.randn(rows, 1, 64, generator=torch.Generator().manual_seed(1))
     turned = []
     real = torch.mm
@@ -95,15 +95,24 @@ def test_two_rows_are_multiplied_as_columns_where_that_is_faster(
     assert len(turned) == (count if rows == 2 else 0)
 
 
-def test_what_is_not_faster_or_not_for_few_rows_is_multiplied_as_ever(columns: dict[str, float]) -> None:
-    columns["columns"] = 3.9  # so little is not worth it
-    assert not linear.fused(_layers(False)[:1], "float32", few_rows=True)._by_columns  # type: ignore[attr-defined]
-    columns["columns"] = 0.1
-    assert not linear.columns_are_faster(), "the verdict stays"
+def test_columns_are_taken_where_they_are_much_faster(columns: dict[str, float]) -> None:
+    assert linear.columns_are_faster()
+    columns["columns"] = 3.0
+    assert linear.columns_are_faster(), "the verdict stays"
     linear.columns_are_faster.cache_clear()
-    assert linear.fused(_layers(False)[:1], "float32", few_rows=True)._by_columns  # type: ignore[attr-defined]
-    assert not linear.fused(_layers(False)[:1], "float32")._by_columns  # type: ignore[attr-defined]
-    assert not linear.fused(_layers(False)[:1], "bfloat16", few_rows=True)._by_columns  # type: ignore[attr-defined]
+    assert not linear.columns_are_faster(), "so little could be chance, and another start's verdict another"
+
+
+@pytest.mark.parametrize(("precision", "bias"), [("bfloat16", False), ("float32", True)])
+def test_only_float32_without_a_bias_is_multiplied_as_columns(
+    monkeypatch: pytest.MonkeyPatch, precision: str, bias: bool
+) -> None:
+    layer = _layers(bias)[0]
+    monkeypatch.setattr(torch, "mm", None)
+    x = torch.randn(2, 1, 64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        got = linear.fused([layer], precision, columns=True)(x.to(linear.activations(precision)))
+        assert torch.allclose(got.float(), layer(x), atol=0.05)
 
 
 def test_a_row_of_zeros_is_no_trouble() -> None:

@@ -22,9 +22,12 @@ SHAPE = (2, 8, 8)
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
-def _plan(monkeypatch: pytest.MonkeyPatch, device: Any = CPU, fast: str = "int8", **settings: Any) -> profiles.Plan:
+def _plan(
+    monkeypatch: pytest.MonkeyPatch, device: Any = CPU, fast: str = "int8", columns: bool = False, **settings: Any
+) -> profiles.Plan:
     """A plan on a machine that is fastest in one precision, where it may choose."""
     monkeypatch.setattr(profiles, "fastest", lambda choices, shape: fast if fast in choices else choices[0])
+    monkeypatch.setattr(profiles, "columns_are_faster", lambda: columns)
     return profiles.choose_plan(ComputeSettings(**settings), device)
 
 
@@ -39,6 +42,15 @@ def test_exact_is_upstreams_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     ahead = [_plan(monkeypatch, profile=profile).tokens_ahead for profile in ("exact", "balanced", "fast")]
     assert ahead[0] > ahead[1] > ahead[2] > 0 == _plan(monkeypatch, GPU).tokens_ahead
     assert _plan(monkeypatch, profile="fast", flow_attention="full").tokens_ahead == ahead[0]
+
+
+def test_how_float32_is_multiplied_belongs_to_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so to the engine's fingerprint: what is kept of another start that multiplied otherwise is not spoken."""
+    by_rows, by_columns = (_plan(monkeypatch, columns=columns) for columns in (False, True))
+    assert by_columns.token_columns and not by_rows.token_columns
+    assert str(by_rows) != str(by_columns)
+    assert not _plan(monkeypatch, columns=True, dtype="bfloat16").token_columns
+    assert not _plan(monkeypatch, GPU, columns=True, dtype="float32").token_columns
 
 
 def test_balanced_keeps_all_steps_and_the_whole_prompt(monkeypatch: pytest.MonkeyPatch) -> None:

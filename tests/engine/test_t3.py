@@ -38,6 +38,13 @@ def generator(model: Any) -> Iterator[TokenGenerator]:
         yield TokenGenerator(model.t3)
 
 
+@pytest.fixture(params=[False, True], ids=["rows", "columns"])
+def either(model: Any, request: pytest.FixtureRequest) -> Iterator[TokenGenerator]:
+    """In both orders in which it may multiply in float32."""
+    with torch.inference_mode():
+        yield TokenGenerator(model.t3, columns=request.param)
+
+
 def _conditionals(model: Any, exaggeration: float = 0.5, *, other_voice: bool = False) -> Any:
     own = model.conds.t3
     speaker = own.speaker_emb.flip(-1) if other_voice else own.speaker_emb
@@ -115,15 +122,15 @@ def _saying(tokens: list[int], monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 
 def test_logits_are_upstreams_when_the_tokens_are(
-    generator: TokenGenerator, model: Any, monkeypatch: pytest.MonkeyPatch
+    either: TokenGenerator, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with _logits(model) as theirs:
         spoken = _upstreams(model, "The kettle is on.")
-    _tokens(generator, model, text="Yes.", prompt_key="kept")  # a shorter text: of the blank row, a part is kept
+    _tokens(either, model, text="Yes.", prompt_key="kept")  # a shorter text: of the blank row, a part is kept
     # Without a kept prompt, with a part of it, with all of it.
     for key in (None, "kept", "kept"):
-        with _saying(spoken, monkeypatch), _our_logits(generator) as ours:
-            assert _tokens(generator, model, prompt_key=key) == spoken[:-1]
+        with _saying(spoken, monkeypatch), _our_logits(either) as ours:
+            assert _tokens(either, model, prompt_key=key) == spoken[:-1]
         assert len(ours) == len(theirs)
         for mine, expected in zip(ours, theirs, strict=True):
             assert (mine - expected).norm() / expected.norm() < 1e-4
@@ -131,10 +138,10 @@ def test_logits_are_upstreams_when_the_tokens_are(
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 1.5, "cfg_weight": 0.2}], ids=str)
 def test_a_seed_gives_the_tokens_that_upstream_draws_with_it(
-    generator: TokenGenerator, model: Any, options: dict[str, Any]
+    either: TokenGenerator, model: Any, options: dict[str, Any]
 ) -> None:
     theirs = _upstreams(model, "The kettle is on.", **options)
-    assert _tokens(generator, model, **options) == theirs[:-1]
+    assert _tokens(either, model, **options) == theirs[:-1]
 
 
 def test_sampling_is_upstreams_but_for_tokens_that_do_not_exist(generator: TokenGenerator, model: Any) -> None:

@@ -143,7 +143,7 @@ class FlowEncoder:
             middle = table.shape[2] // 2
             near = table[:, :, middle - end + 1 : middle + length]
             by_content, by_position = query + layer.content_bias, query + layer.position_bias
-            most = layer.heads if x.device.type == "cuda" else max(1, _SCORES // (length * end))
+            most = max(1, _SCORES // (length * end)) if x.device.type == "cpu" else layer.heads
             heads = zip(*(each.split(most, dim=1) for each in (by_content, by_position, key, value, near)), strict=True)
             mixed = torch.cat([self._attended(*each) for each in heads], dim=1)
             mixed = mixed.transpose(1, 2).reshape(rows, length, width).to(self._dtype)

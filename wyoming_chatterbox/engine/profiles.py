@@ -18,7 +18,7 @@ from typing import Any
 from ..settings import ComputeSettings
 from . import timed_test, upstream
 from .base import EngineError
-from .linear import FEW_ROWS, Linear, activations
+from .linear import FEW_ROWS, Linear, activations, columns_are_faster
 from .steps import described
 
 _LOGGER = logging.getLogger(__name__)
@@ -35,8 +35,8 @@ _GROWTH = {"exact": 4.0, "balanced": 3.0, "fast": 2.0}
 
 
 _AHEAD = {"exact": 16, "balanced": 4, "fast": 2}
-"""On a CPU, see `Plan.tokens_ahead`: a fifth of what one more chunk costs at most, which is 150, 20 and 8 tokens. On a
-GPU tokens do not wait for chunks."""
+"""On a CPU, see `Plan.tokens_ahead`: at most a quarter of what one more chunk costs, 150, 20 and 8 tokens. On a GPU
+tokens do not wait for chunks."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,9 @@ class Plan:
 
     token_precision: str
     """Of the language model, see linear.py."""
+
+    token_columns: bool
+    """How it multiplies in float32, see linear.py."""
 
     flow_precision: str
     flow_attention: str
@@ -84,10 +87,12 @@ class Plan:
         return self.token_precision == self.flow_precision == "float32"
 
     def __str__(self) -> str:
+        by_columns = " by columns" if self.token_columns else ""
         beside = ", in two threads" if self.parallel else ""
         return (
-            f"language model {self.token_precision}; flow decoder {self.flow_precision}, {self.flow_attention} "
-            f"attention, {self.flow_steps} steps, {self.flow_prompt:g} s of prompt{beside}"
+            f"language model {self.token_precision}{by_columns}; "
+            f"flow decoder {self.flow_precision}, {self.flow_attention} attention, {self.flow_steps} steps, "
+            f"{self.flow_prompt:g} s of prompt{beside}"
         )
 
 
@@ -108,8 +113,10 @@ def choose_plan(settings: ComputeSettings, device: Any) -> Plan:
     if attention == "auto":
         attention = "causal" if cpu and profile != "exact" else "full"
     dear_chunks = cpu and attention == "full"
+    token_precision = _precision(settings, cpu, _ONE_TOKEN, gpu="bfloat16" if on_cuda else "float32")
     return Plan(
-        token_precision=_precision(settings, cpu, _ONE_TOKEN, gpu="bfloat16" if on_cuda else "float32"),
+        token_precision=token_precision,
+        token_columns=cpu and token_precision == "float32" and columns_are_faster(),
         flow_precision=_precision(
             settings, cpu, _ONE_CHUNK, gpu="bfloat16" if on_cuda and profile != "exact" else "float32"
         ),
@@ -181,7 +188,8 @@ def _work(precision: str, shape: tuple[int, int, int]) -> Callable[[], Any]:
         weight = torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(0))
         # Copies: layers may use a weight as it is.
         count = timed_test.products(inputs, outputs)
-        layers = [Linear(weight.clone(), None, precision, few_rows=rows == FEW_ROWS) for _ in range(count)]
+        columns = precision == "float32" and rows == FEW_ROWS and columns_are_faster()
+        layers = [Linear(weight.clone(), None, precision, columns=columns) for _ in range(count)]
         x = weight[:1, :].expand(rows, inputs).to(activations(precision)).contiguous()
 
     def multiply() -> None:

@@ -61,7 +61,7 @@ class SeamlessDecoder:
         self._torch = upstream.load_torch()
         self._model = model
         self._plan = plan
-        self._tokens = TokenGenerator(model.t3, plan.token_precision, graphs=plan.graphs)
+        self._tokens = TokenGenerator(model.t3, plan.token_precision, columns=plan.token_columns, graphs=plan.graphs)
         self._flow = StreamingFlow(
             model.s3gen.flow,
             attention=plan.flow_attention,

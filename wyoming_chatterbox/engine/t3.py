@@ -130,11 +130,14 @@ class _Cache:
 class TokenGenerator:
     """Upstream's T3 with a decode loop of its own. Its utterances may be advanced in turns, within inference mode."""
 
-    def __init__(self, t3: Any, precision: str = "float32", *, graphs: bool | None = None) -> None:
+    def __init__(
+        self, t3: Any, precision: str = "float32", *, columns: bool = False, graphs: bool | None = None
+    ) -> None:
         """
         Args:
             t3: chatterbox.models.t3.T3.
             precision: of its linear layers, see linear.py.
+            columns: how these multiply in float32, see there.
             graphs: whether a step is a CUDA graph; None: on CUDA devices.
         """
         self._torch = upstream.load_torch()
@@ -142,9 +145,9 @@ class TokenGenerator:
         self.device = t3.device
         self.dtype = activations(precision)
         self._graphs = self.device.type == "cuda" if graphs is None else graphs
-        self._layers = [self._layer(layer, precision) for layer in t3.tfmr.layers]
+        self._layers = [self._layer(layer, precision, columns) for layer in t3.tfmr.layers]
         self._norm = _norm(t3.tfmr.norm, self.dtype, self._torch)
-        self._head = fused((t3.speech_head,), precision, few_rows=True)
+        self._head = fused((t3.speech_head,), precision, columns=columns)
         config = t3.cfg
         self._heads: int = config.num_key_value_heads
         self._head_size: int = config.head_dim
@@ -436,15 +439,15 @@ class TokenGenerator:
         """Shape (2, 1, width) → (2, vocabulary)."""
         return self._head(self._norm(hidden))[:, 0].float()
 
-    def _layer(self, layer: Any, precision: str) -> _Layer:
+    def _layer(self, layer: Any, precision: str, columns: bool) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
         return _Layer(
             _norm(layer.input_layernorm, self.dtype, self._torch),
-            fused((attention.q_proj, attention.k_proj, attention.v_proj), precision, few_rows=True),
-            fused((attention.o_proj,), precision, few_rows=True),
+            fused((attention.q_proj, attention.k_proj, attention.v_proj), precision, columns=columns),
+            fused((attention.o_proj,), precision, columns=columns),
             _norm(layer.post_attention_layernorm, self.dtype, self._torch),
-            fused((mlp.gate_proj, mlp.up_proj), precision, few_rows=True),
-            fused((mlp.down_proj,), precision, few_rows=True),
+            fused((mlp.gate_proj, mlp.up_proj), precision, columns=columns),
+            fused((mlp.down_proj,), precision, columns=columns),
         )
 
     @contextlib.contextmanager

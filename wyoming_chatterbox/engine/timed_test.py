@@ -33,11 +33,11 @@ def least_times(works: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
     return times
 
 
-def chosen(times: Mapping[str, float]) -> str:
-    """The fastest; an earlier one where a later one gains little."""
+def chosen(times: Mapping[str, float], worthwhile: float = _WORTHWHILE) -> str:
+    """The fastest; an earlier one where a later one is not so many times faster."""
     best = next(iter(times))
     for name, seconds in times.items():
-        if seconds * _WORTHWHILE < times[best]:
+        if seconds * worthwhile < times[best]:
             best = name
     return best
 
