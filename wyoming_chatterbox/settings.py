@@ -208,7 +208,7 @@ class GenerationSettings:
     chunk_growth: float = knob(
         0.0,
         "How much longer each chunk is than the one before, at least 1, up to 200 tokens; 1 keeps them equal, 0 is "
-        "what suits the profile and the device (1.5 or 4; seamless only)",
+        "what suits the profile and the device (1.5 to 4; seamless only)",
         bounds=(0.0, 4.0),
         group="Chatterbox",
     )
