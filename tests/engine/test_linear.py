@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON
-from wyoming_chatterbox.engine import linear, timed_test, upstream
+from wyoming_chatterbox.engine import linear, timing, upstream
 
 if not upstream.is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)
@@ -70,9 +70,9 @@ def test_on_a_gpu_it_is_one_product_in_single_precision_too() -> None:
 def columns(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, float]]:
     """A machine on which columns are faster, or as the test says."""
     times = {"rows": 4.0, "columns": 1.0}
-    monkeypatch.setattr(timed_test, "least_times", lambda works: [work() for work in works.values()] and times)
+    monkeypatch.setattr(timing, "least_times", lambda works: [work() for work in works.values()] and times)
     monkeypatch.setattr(linear, "_TIMED", (8, 8))
-    monkeypatch.setattr(timed_test, "_BYTES", 1000.0)
+    monkeypatch.setattr(timing, "_BYTES", 1000.0)
     linear.columns_are_faster.cache_clear()
     yield times
     linear.columns_are_faster.cache_clear()

@@ -9,7 +9,7 @@ import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON
 from wyoming_chatterbox import models
-from wyoming_chatterbox.engine import profiles, timed_test, upstream
+from wyoming_chatterbox.engine import profiles, timing, upstream
 from wyoming_chatterbox.engine.base import EngineError
 from wyoming_chatterbox.settings import ComputeSettings, GenerationSettings, Settings
 
@@ -121,8 +121,8 @@ def times(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, float]]:
         return lambda: seconds[precision]
 
     monkeypatch.setattr(profiles, "_work", work)
-    monkeypatch.setattr(timed_test, "products", lambda *shape: 1)
-    monkeypatch.setattr(timed_test, "duration", lambda work: work())
+    monkeypatch.setattr(timing, "products", lambda *shape: 1)
+    monkeypatch.setattr(timing, "duration", lambda work: work())
     profiles.fastest.cache_clear()
     yield seconds
     profiles.fastest.cache_clear()
@@ -145,8 +145,7 @@ def test_a_precision_that_this_machine_lacks_is_not_chosen(times: dict[str, floa
 @pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16", "int8"])
 def test_what_is_timed_are_real_products(precision: str) -> None:
     few, many = (
-        min(timed_test.duration(work) for work in [profiles._work(precision, (rows, 1024, 1024))] * 3)
-        for rows in (1, 256)
+        min(timing.duration(work) for work in [profiles._work(precision, (rows, 1024, 1024))] * 3) for rows in (1, 256)
     )
     assert 0 < few < many
 

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from . import timed_test, upstream
+from . import timing, upstream
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -96,15 +96,15 @@ def columns_are_faster() -> bool:
     with torch.inference_mode():
         random = torch.Generator().manual_seed(0)
         weight = torch.randn(outputs, inputs, generator=random)
-        weights = [weight.clone() for _ in range(timed_test.products(inputs, outputs))]
+        weights = [weight.clone() for _ in range(timing.products(inputs, outputs))]
         x = torch.randn(FEW_ROWS, inputs, generator=random)
-        times = timed_test.least_times(
+        times = timing.least_times(
             {
                 "rows": lambda: [torch.nn.functional.linear(x, each) for each in weights],
                 "columns": lambda: [torch.mm(each, x.t()) for each in weights],
             }
         )
-    chosen = timed_test.chosen(times, worthwhile=_MUCH_FASTER)
+    chosen = timing.chosen(times, worthwhile=_MUCH_FASTER)
     shown = ", ".join(f"{name} {seconds / len(weights) * 1e6:.0f} µs" for name, seconds in times.items())
     _LOGGER.info("Timed test, %d x %d x %d in float32: %s; %s it is", FEW_ROWS, *_TIMED, shown, chosen)
     return chosen == "columns"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..settings import ComputeSettings
-from . import timed_test, upstream
+from . import timing, upstream
 from .base import EngineError
 from .linear import FEW_ROWS, Linear, activations, columns_are_faster
 from .steps import described
@@ -32,7 +32,6 @@ for each frame. The first is bound by the memory, the second by the arithmetic."
 
 _GROWTH = {"exact": 4.0, "balanced": 3.0, "fast": 2.0}
 """On a CPU, see `Plan.chunk_growth`: every chunk has a price, and what is slower than speech has gaps anyway."""
-
 
 _AHEAD = {"exact": 16, "balanced": 4, "fast": 2}
 """On a CPU, see `Plan.tokens_ahead`: at most a quarter of what one more chunk costs, 150, 20 and 8 tokens. On a GPU
@@ -171,10 +170,9 @@ def fastest(precisions: tuple[str, ...], shape: tuple[int, int, int]) -> str:
             works.pop(precision, None)
             _LOGGER.debug("No %s here: %s", precision, error)
     times = {
-        precision: seconds / timed_test.products(*shape[1:])
-        for precision, seconds in timed_test.least_times(works).items()
+        precision: seconds / timing.products(*shape[1:]) for precision, seconds in timing.least_times(works).items()
     }
-    chosen = timed_test.chosen(times) if times else precisions[0]
+    chosen = timing.chosen(times) if times else precisions[0]
     shown = ", ".join(f"{precision} {seconds * 1e6:.0f} µs" for precision, seconds in times.items())
     _LOGGER.info("Timed test, %s: %s; %s it is", " x ".join(map(str, shape)), shown, chosen)
     return chosen
@@ -187,7 +185,7 @@ def _work(precision: str, shape: tuple[int, int, int]) -> Callable[[], Any]:
     with torch.inference_mode():
         weight = torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(0))
         # Copies: layers may use a weight as it is.
-        count = timed_test.products(inputs, outputs)
+        count = timing.products(inputs, outputs)
         columns = precision == "float32" and rows == FEW_ROWS and columns_are_faster()
         layers = [Linear(weight.clone(), None, precision, columns=columns) for _ in range(count)]
         x = weight[:1, :].expand(rows, inputs).to(activations(precision)).contiguous()
