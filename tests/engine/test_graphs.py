@@ -18,7 +18,7 @@ import pytest
 from tests.checkpoint_fixture import SKIP_REASON, TOKENS
 from tests.engine.tiny import load_model
 from wyoming_chatterbox.engine import flow_graphs, t3, upstream
-from wyoming_chatterbox.engine.base import Cancel, Cancelled
+from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineBroken
 from wyoming_chatterbox.engine.flow import StreamingFlow
 from wyoming_chatterbox.engine.flow_graphs import FlowGraphs
 from wyoming_chatterbox.engine.t3 import TokenGenerator
@@ -53,44 +53,82 @@ class _Stream:
 class _Graph:
     def __init__(self) -> None:
         self.replay: Callable[[], None] = lambda: pytest.fail("nothing was captured")
+        self.stream: _Stream | None = None
+        """On which it was captured."""
+
+        self.warmed_up_on: set[_Stream] = set()
 
 
 class _Cuda:
-    """In the place of `torch.cuda`."""
+    """In the place of `torch.cuda`: as there, the current stream is the thread's, and a capture that fails leaves the
+    thread on the stream of the capture."""
 
-    Stream, CUDAGraph = _Stream, _Graph
+    CUDAGraph = _Graph
 
     def __init__(self) -> None:
         self.captured = 0
         self.breaks_at: int | None = None
+        self.error: Exception = torch.cuda.OutOfMemoryError("no memory for it")
+        self.default = _Stream()
+        self.streams: list[_Stream] = []
+        self.graphs: list[_Graph] = []
+        self.worked_on: set[_Stream] = set()
+        """The streams on which something was done since the last capture."""
+
+        self._thread = threading.local()
         self._capturing: _Graph | None = None
 
-    def current_stream(self, device: Any) -> _Stream:
-        return _Stream()
+    def Stream(self, device: Any = None) -> _Stream:
+        self.streams.append(_Stream())
+        return self.streams[-1]
 
-    def stream(self, stream: _Stream) -> Any:
-        return contextlib.nullcontext()
+    def current_stream(self, device: Any = None) -> _Stream:
+        return getattr(self._thread, "stream", self.default)
+
+    def set_stream(self, stream: _Stream) -> None:
+        self._thread.stream = stream
 
     @contextlib.contextmanager
-    def graph(self, graph: _Graph, pool: Any, capture_error_mode: str) -> Iterator[None]:
+    def stream(self, stream: _Stream) -> Iterator[None]:
+        before = self.current_stream()
+        self.set_stream(stream)
+        try:
+            yield
+        finally:
+            self.set_stream(before)
+
+    @contextlib.contextmanager
+    def graph(
+        self, graph: _Graph, pool: Any = None, stream: _Stream | None = None, capture_error_mode: str = ""
+    ) -> Iterator[None]:
         if self._capturing is not None:
             raise RuntimeError("something else is captured")
+        before = self.current_stream()
+        graph.stream, graph.warmed_up_on = stream or _DEFAULT_CAPTURE_STREAM, self.worked_on
+        self.set_stream(graph.stream)
         self._capturing = graph
         try:
             time.sleep(0.01)
             if self.captured == self.breaks_at:
-                raise torch.cuda.OutOfMemoryError("no memory for it")
+                raise self.error
             yield
             self.captured += 1
+            self.graphs.append(graph)
         finally:
-            self._capturing = None
+            self._capturing, self.worked_on = None, set()
+        self.set_stream(before)
 
     def graph_pool_handle(self) -> str:
         return "pool"
 
     def saw(self, work: Callable[[], None]) -> None:
+        self.worked_on.add(self.current_stream())
         if self._capturing is not None:
             self._capturing.replay = work
+
+
+_DEFAULT_CAPTURE_STREAM = _Stream()
+"""Of torch, for all captures that name none."""
 
 
 class _Torch:
@@ -286,3 +324,48 @@ def test_coarser_flow_steps_can_be_captured_too(model: Any, flow: StreamingFlow,
     plain = _mel(StreamingFlow(model.s3gen.flow, precision="bfloat16", steps=steps), model, (12,))
     mel = _mel(coarse, model, (12,))
     assert (mel - plain).norm() / plain.norm() < 0.03
+
+
+def test_every_family_warms_up_and_captures_on_one_lasting_stream_of_its_own(
+    flow: StreamingFlow, model: Any, cuda: _Cuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one stream, cuBLAS gives both families one workspace, and each overwrites the other's partial sums."""
+    monkeypatch.setattr(t3, "_USUAL_POSITIONS", 128)
+    generator = _on_gpu(model, cuda)
+    with torch.inference_mode():
+        generator.capture()
+        tokens = {graph.stream for graph in cuda.graphs}
+        flow.capture()
+    frames = {graph.stream for graph in cuda.graphs[4:]}
+    assert len(cuda.graphs) > 6
+    assert len(tokens) == len(frames) == 1
+    assert not tokens & frames
+    assert _DEFAULT_CAPTURE_STREAM not in tokens | frames
+    assert {*cuda.streams} == tokens | frames, "each stream has a workspace of 32 MiB"
+    for graph in cuda.graphs:
+        assert graph.stream in graph.warmed_up_on, "what a capture allocates is freed with it"
+    cuda.streams.clear()
+    _tokens(generator, model)  # needs graphs of a longer cache
+    assert len(cuda.graphs) > 6
+    assert not cuda.streams
+
+
+@pytest.mark.parametrize("breaks_at", [0, 1])
+def test_a_failed_capture_leaves_the_thread_on_its_stream(
+    flow: StreamingFlow, model: Any, cuda: _Cuda, breaks_at: int
+) -> None:
+    cuda.breaks_at = breaks_at
+    with torch.inference_mode():
+        _on_gpu(model, cuda).capture()
+        assert cuda.current_stream() is cuda.default
+        cuda.captured = 0
+        flow.capture()
+    assert cuda.current_stream() is cuda.default
+
+
+def test_a_capture_that_loses_the_gpu_says_so(flow: StreamingFlow, model: Any, cuda: _Cuda) -> None:
+    cuda.breaks_at, cuda.error = 0, torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+    with torch.inference_mode():
+        for captured in (_on_gpu(model, cuda), flow):
+            with pytest.raises(EngineBroken, match="illegal memory access"):
+                captured.capture()

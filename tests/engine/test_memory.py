@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from wyoming_chatterbox.engine import memory
+from wyoming_chatterbox.engine.graphs import GraphFamily
 from wyoming_chatterbox.engine.memory import Memory
 
 
@@ -78,3 +79,18 @@ def test_gpus_that_nobody_uses_are_left_alone(monkeypatch: pytest.MonkeyPatch) -
     memory.give_back()
     assert Memory.now().gpu is None
     assert cuda.reserved == [700, 300]
+
+
+def test_workspaces_that_captured_graphs_use_are_not_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    cleared: list[str] = []
+    torch = SimpleNamespace(
+        cuda=SimpleNamespace(is_initialized=lambda: True, empty_cache=lambda: None, Stream=lambda device: object()),
+        _C=SimpleNamespace(_cuda_clearCublasWorkspaces=lambda: cleared.append("workspaces")),
+    )
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    family = GraphFamily(torch, "cuda")
+    memory.give_back()
+    assert not cleared
+    del family
+    memory.give_back()
+    assert cleared == ["workspaces"]

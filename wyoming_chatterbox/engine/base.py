@@ -25,6 +25,11 @@ class EngineUnavailable(EngineError):
     """The engine's packages, weights or device are not here."""
 
 
+class EngineBroken(EngineError):
+    """The engine can do nothing any more in this process, as after an error that a GPU does not recover from; a new
+    process can."""
+
+
 class NothingToSay(EngineError):
     """The engine finds no sound in the text, as an English voice in Chinese; others may be spoken."""
 

@@ -61,22 +61,28 @@ class FlowGraphs:
         """Of the step that comes next."""
 
         self._captured: dict[int, _Buffers] = {}
-        self._pool: Any = None
+        self._family: graphs.GraphFamily | None = None
 
     def capture(self) -> None:
         """Capture a step for every usual number of frames; what cannot be captured is done without."""
-        self._pool = self._torch.cuda.graph_pool_handle()
         try:
+            self._family = graphs.GraphFamily(self._torch, self._estimator.device)
+            pool = self._torch.cuda.graph_pool_handle()
             # The largest first: the others find room in its memory.
             for size in range(USUAL_FRAMES, 0, -FRAMES_STEP):
                 buffers = self.buffers(size)
                 state = (buffers.x, self._index)
                 work = functools.partial(self.step, buffers)
-                buffers.graph = graphs.capture(self._torch, self._estimator.device, work, state, self._pool)
+                buffers.graph = self._family.capture(work, state, pool)
                 self._captured[size] = buffers
         except Exception as error:
-            graphs.say_without("flow decoder", error)
-            self._captured.clear()
+            self.drop()
+            graphs.warn_without("flow decoder", error)
+
+    def drop(self) -> None:
+        """Go on without graphs."""
+        self._captured.clear()
+        self._family = None
 
     def solve(self, x: Any, given: Any, cancel: Cancel) -> Any | None:
         """The frames at the end of the last step, shape (1, n, 80); None where no graph is for so many.

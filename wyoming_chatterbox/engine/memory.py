@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import graphs
 from .progress import size_text
 
 
@@ -49,9 +50,9 @@ def give_back() -> None:
     gc.collect()
     torch = _torch_with_cuda()
     if torch is not None:
-        # What cuBLAS took for every stream is not the allocator's to give back.
+        # What cuBLAS took for every stream is not the allocator's to give back. A captured graph goes on using it.
         clear = getattr(getattr(torch, "_C", None), "_cuda_clearCublasWorkspaces", None)
-        if clear is not None:
+        if clear is not None and not graphs.any_alive():
             clear()
         torch.cuda.empty_cache()
     trim_heap()

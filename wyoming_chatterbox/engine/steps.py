@@ -11,6 +11,7 @@ import numpy as np
 
 from . import upstream
 from .base import Cancel, EngineError, Samples
+from .cuda_errors import raise_if_sticky
 
 
 class Steps:
@@ -107,7 +108,8 @@ class Steps:
 
 @contextlib.contextmanager
 def explained_errors() -> Iterator[None]:
-    """What the model raises inside becomes an EngineError; engine errors stay what they are."""
+    """What the model raises inside becomes an EngineError (EngineBroken, where the GPU is lost to this process); engine
+    errors stay what they are."""
     torch = upstream.load_torch()
     try:
         yield
@@ -119,6 +121,7 @@ def explained_errors() -> Iterator[None]:
             "the GPU has too little memory left for this text; close other programs or split it"
         ) from error.with_traceback(None)  # its frames hold the tensors that did not fit
     except Exception as error:
+        raise_if_sticky(error)
         raise EngineError(f"Chatterbox failed on this text ({described(error)})") from error
 
 

@@ -153,8 +153,9 @@ class TokenGenerator:
         self._head_size: int = config.head_dim
         self._prompts: OrderedDict[Any, _Prompt] = OrderedDict()
         self._free: _Cache | None = None
+        self._family: graphs.GraphFamily | None = None
         self._lock = threading.Lock()
-        """Of these two, and of a prompt's blocks: utterances may be in threads of their own."""
+        """Of these, and of a prompt's blocks: utterances may be in threads of their own."""
 
         self.stop_token: int = t3.hp.stop_speech_token
         valid = self._torch.zeros(t3.hp.speech_tokens_dict_size, dtype=self._torch.bool)
@@ -285,12 +286,14 @@ class TokenGenerator:
         """The captured step that attends to the first `end` positions."""
         if end not in cache.graphs:
             state = (cache.position, cache.index, cache.token, cache.seen)
-            cache.graphs[end] = graphs.capture(self._torch, self.device, lambda: self._static_step(cache, end), state)
+            with self._lock:
+                family = self._family = self._family or graphs.GraphFamily(self._torch, self.device)
+            cache.graphs[end] = family.capture(lambda: self._static_step(cache, end), state)
         return cache.graphs[end]
 
     def _do_without_graphs(self, error: Exception) -> None:
-        graphs.say_without("language model", error)
         self._graphs = False
+        graphs.warn_without("language model", error)
 
     def _sample(self, logits: Any, cache: _Cache, random: Any) -> None:
         self._draw_noise(cache, random)
