@@ -17,8 +17,9 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import graphs, upstream
+from . import upstream
 from .base import Cancel
+from .graphs import GraphFamily, warn_without
 from .linear import Layer, activations, fused
 from .timeline import Timeline
 
@@ -153,7 +154,7 @@ class TokenGenerator:
         self._head_size: int = config.head_dim
         self._prompts: OrderedDict[Any, _Prompt] = OrderedDict()
         self._free: _Cache | None = None
-        self._family: graphs.GraphFamily | None = None
+        self._family: GraphFamily | None = None
         self._lock = threading.Lock()
         """Of these, and of a prompt's blocks: utterances may be in threads of their own."""
 
@@ -287,13 +288,13 @@ class TokenGenerator:
         if end not in cache.graphs:
             state = (cache.position, cache.index, cache.token, cache.seen)
             with self._lock:
-                family = self._family = self._family or graphs.GraphFamily(self._torch, self.device)
+                family = self._family = self._family or GraphFamily(self._torch, self.device)
             cache.graphs[end] = family.capture(lambda: self._static_step(cache, end), state)
         return cache.graphs[end]
 
     def _do_without_graphs(self, error: Exception) -> None:
         self._graphs = False
-        graphs.warn_without("language model", error)
+        warn_without("language model", error)
 
     def _sample(self, logits: Any, cache: _Cache, random: Any) -> None:
         self._draw_noise(cache, random)
