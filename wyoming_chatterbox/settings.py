@@ -517,8 +517,9 @@ class Settings:
     )
     http_host: tuple[str, ...] = knob(
         (),
-        "Name under which clients may ask for this server, beside localhost, this machine's name and every address: "
-        "what web pages of others could resolve to it is refused",
+        "Name under which clients may ask for this server, or *.NAME for all that end so. Names of the local network "
+        "(without a dot, .local, .lan, .internal and so on) and addresses need none; other names are refused, because "
+        "web pages of others could resolve theirs to it",
         kind=str,
         group="HTTP",
         repeatable=True,

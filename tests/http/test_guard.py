@@ -222,16 +222,49 @@ async def test_a_method_that_a_path_does_not_take_is_not_taken_for_a_path_that_i
     async with serving(model_of(ToneEngine())) as server, asking(server) as client:
         for method, path, allowed in [
             ("GET", "/v1/audio/speech", "POST"),
-            ("HEAD", "/v1/models", "GET"),
-            ("PUT", "/v1/audio/voices", "GET, POST"),
+            ("HEAD", "/v1/audio/speech", "POST"),
+            ("POST", "/v1/models", "GET, HEAD"),
+            ("PUT", "/v1/audio/voices", "GET, HEAD, POST"),
+            ("POST", "/app.js", "GET, HEAD"),
+            ("POST", "/", "GET, HEAD"),
+            ("DELETE", "/openapi.json", "GET, HEAD"),
         ]:
             answer = await client.request(method, path)
-            expected = 403 if method == "PUT" else 405  # voices are changed only with a token
-            assert answer.status_code == expected, (method, path)
-            if expected == 405:
-                assert answer.headers["Allow"] == allowed
-        for method in ("GET", "HEAD"):
-            assert (await client.request(method, "/v1/nothing")).status_code == 404
+            assert (answer.status_code, answer.headers["Allow"]) == (405, allowed), (method, path)
+            assert method == "HEAD" or answer.json()["error"]["code"] == "method-not-allowed"
+        for method in ("GET", "HEAD", "POST", "DELETE", "OPTIONS"):
+            for path in ("/v1/nothing", "/v2/audio/speech", "/nothing.js"):
+                answer = await client.request(method, path, json={} if method == "POST" else None)
+                assert answer.status_code == 404, (method, path)
+                assert method == "HEAD" or answer.json()["error"]["code"] == "not-found"
+        answer = await client.get("/ws/stream/audio")
+        assert answer.status_code == 404 and "ws://" in answer.json()["error"]["message"]
+
+
+async def test_head_works_wherever_get_does() -> None:
+    async with serving(model_of(ToneEngine())) as server, asking(server) as client:
+        paths = [
+            path for path, methods in (await client.get("/openapi.json")).json()["paths"].items() if "get" in methods
+        ]
+        assert len(paths) > 6
+        for path in (*(path.replace("{model}", "tts-1") for path in paths), "/", "/app.js", "/openapi.json"):
+            whole, head = await client.get(path), await client.head(path)
+            assert (head.status_code, head.content) == (whole.status_code, b"") == (200, b""), path
+            assert head.headers["content-type"] == whole.headers["content-type"]
+
+
+async def test_slashes_too_many_change_nothing() -> None:
+    """What a base URL that ends with a slash makes of a path."""
+    async with serving(model_of(ToneEngine())) as server:
+        for path in ("//v1/models", "/v1//models", "/v1/models/", "///v1///models//"):
+            answer = await raw(server, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            assert answer.startswith(b"HTTP/1.1 200") and b'"object":"list"' in answer, path
+        for path in ("//v1/audio/voices", "/v1/audio//voices/"):  # a way around neither the guard …
+            head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            assert b'"token-needed"' in await raw(server, head.encode()), path
+        for path in ("/v1/models/%2F", "//etc/passwd", "/%2fv1/models"):  # … nor out of a name or the page's folder
+            answer = await raw(server, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            assert answer.startswith(b"HTTP/1.1 404"), path
 
 
 async def test_health_is_told_to_who_asks_for_the_head_only() -> None:

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from .. import __version__
@@ -20,11 +20,14 @@ from .context import Context
 from .errors import InvalidRequest, MethodNotAllowed, NotFound, error_response
 from .explain import explained
 from .guard import Guard
+from .policy import Policy
 
 _MODULES = (speaking, catalogue, voices, health, stream)
 
 PAGE = Path(__file__).parent / "page"
 """The files of the page, served as they are."""
+
+_PAGE_PATHS = frozenset({"/", *(f"/{file.relative_to(PAGE).as_posix()}" for file in PAGE.rglob("*") if file.is_file())})
 
 
 def create_app(context: Context) -> FastAPI:
@@ -46,10 +49,17 @@ def create_app(context: Context) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_fault)
-    app.add_middleware(Guard, context=context)
+    policy = Policy(context.settings.http_host, routes_of(app), _PAGE_PATHS)
+    app.add_middleware(Guard, context=context, policy=policy)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.openapi()  # 60 ms of the event loop, which nobody is waiting for yet
     return app
+
+
+def routes_of(app: FastAPI) -> list[BaseRoute]:
+    """Returns every route of the application; the page's files are none."""
+    declared = [route for route in app.routes if isinstance(route, Route)]
+    return [*declared, *(route for module in _MODULES for route in module.router.routes)]
 
 
 class _Page(StaticFiles):
@@ -78,26 +88,36 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if isinstance(error.__cause__, SpeechError):  # FastAPI's word for whatever goes wrong while it reads the body
         return error_response(error.__cause__, headers={"Connection": "close"})
-    if error.status_code == 404:
-        allowed = _methods(request)
-        if allowed:
-            return error_response(_not_taken(request), headers={"Allow": ", ".join(allowed)})
-        return error_response(NotFound(f"There is nothing at {request.url.path!r}"))
-    if error.status_code == 405:
-        allowed = _methods(request)
-        return error_response(_not_taken(request), headers={"Allow": ", ".join(allowed)} if allowed else headers)
+    if error.status_code in (404, 405):
+        return _on_no_route(request)
     return error_response(InvalidRequest(str(error.detail)), headers=headers)
 
 
-def _not_taken(request: Request) -> MethodNotAllowed:
-    return MethodNotAllowed(f"{request.url.path!r} does not take {request.method}")
+def _on_no_route(request: Request) -> Response:
+    """The answer where nothing takes the request: another method may, or nothing is there."""
+    path, found = request.url.path, routes_of(request.app)
+    allowed = _methods(request, found)
+    if allowed:
+        return error_response(
+            MethodNotAllowed(f"{path!r} does not take {request.method}; it takes {', '.join(allowed)}"),
+            headers={"Allow": ", ".join(allowed)},
+        )
+    if any(isinstance(route, WebSocketRoute) and route.path == path for route in found):
+        return error_response(NotFound(f"{path!r} is a WebSocket; connect to it as ws://HOST:PORT{path}"))
+    return error_response(NotFound(f"There is nothing at {path!r}; GET /openapi.json lists what there is"))
 
 
-def _methods(request: Request) -> list[str]:
-    """What the routes at a request's path take; none: there is no route, the files of the page were asked."""
-    routes = [route for module in _MODULES for route in module.router.routes if isinstance(route, Route)]
-    found = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
-    return sorted({method for route in found for method in route.methods or ()})
+def _methods(request: Request, routes: list[BaseRoute]) -> list[str]:
+    """What is taken at a request's path; none: there is nothing."""
+    found = [
+        route for route in routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+    ]
+    methods = {method for route in found for method in route.methods or ()}
+    if request.url.path in _PAGE_PATHS:
+        methods.add("GET")
+    if "GET" in methods:
+        methods.add("HEAD")
+    return sorted(methods)
 
 
 async def _on_fault(request: Request, error: Exception) -> Response:

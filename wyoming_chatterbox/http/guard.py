@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
-import socket
-from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -30,6 +27,7 @@ from .errors import (
     Unauthorized,
     error_response,
 )
+from .policy import Policy, tidy
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -44,10 +42,6 @@ UPLOAD_SECONDS = 300.0
 
 _DISCARD_BYTES, _DISCARD_SECONDS = 8 * 1024 * 1024, 5.0
 """What is taken of a body that is refused: a minute of speech as WAV. Of more the client is cut off."""
-
-_GUARDED = ("/v1/", "/audio/", "/ws/", "/api/", "/metrics")
-"""Paths for which a token is needed, where there are some. The others, the page's files and whether the server is
-healthy, tell nothing that is said or by whom."""
 
 _CORS_METHODS = "GET, POST, DELETE"
 _CORS_HEADERS = "Authorization, Content-Type"
@@ -69,16 +63,17 @@ _SECURITY = {
 class Guard:
     """Stands before the application: what it refuses, no route sees."""
 
-    def __init__(self, app: ASGIApp, context: Context) -> None:
+    def __init__(self, app: ASGIApp, context: Context, policy: Policy) -> None:
         self._app = app
         self._context = context
-        self._names = _allowed_names(context.settings.http_host)
+        self._policy = policy
         self._origins = frozenset(context.settings.http_cors_origin)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
+        scope = tidy(scope)
         headers = Headers(scope=scope)
         if scope["type"] == "http":
             send = self._counted(scope, self._with_headers(headers.get("origin"), send))
@@ -108,8 +103,7 @@ class Guard:
 
     def _check_host(self, headers: Headers) -> None:
         host = headers.get("host", "")
-        name = _host_name(host)
-        if name is None or not (name in self._names or _is_address(name)):
+        if not self._policy.allows_host(host):
             raise HostNotAllowed(f"Host {host[:100]!r} is not a name of this server; add it with --http-host")
 
     def _check_origin(self, headers: Headers) -> None:
@@ -123,9 +117,9 @@ class Guard:
 
     def _check_token(self, scope: Scope, headers: Headers) -> None:
         tokens = self._context.tokens
-        if tokens is None and _changes_voices(scope):
+        if tokens is None and self._policy.changes_something(scope):
             raise TokenNeeded("Voices are added and deleted only by clients with a token; see --http-token-file")
-        if tokens is None or not scope["path"].startswith(_GUARDED):
+        if tokens is None or self._policy.is_open(scope):
             return
         given = _bearer(headers)
         if given is None and scope["type"] == "websocket":
@@ -193,29 +187,6 @@ class _Body:
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"The body is longer than {self.limit} bytes")
-
-
-def _allowed_names(named: Iterable[str]) -> frozenset[str]:
-    """Host names that are this server's: what is resolved on this machine or by mDNS no stranger can hand out."""
-    own = socket.gethostname().casefold()
-    return frozenset({"localhost", own, f"{own.partition('.')[0]}.local", *(name.casefold() for name in named)})
-
-
-def _host_name(host: str) -> str | None:
-    """The name in a Host header, without its port; None where there is none."""
-    try:
-        return urlsplit(f"//{host}").hostname
-    except ValueError:
-        return None
-
-
-def _is_address(name: str) -> bool:
-    """Whether it is an IP address: who asks for that was not sent here by a name of somebody else."""
-    try:
-        ipaddress.ip_address(name.partition("%")[0])
-    except ValueError:
-        return False
-    return True
 
 
 def _bearer(headers: Headers) -> str | None:

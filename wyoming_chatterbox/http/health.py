@@ -30,8 +30,6 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text format."""
 
 
-@router.head("/health", include_in_schema=False)
-@router.head("/health/live", include_in_schema=False)  # what wget --spider asks with
 @router.get("/health", response_class=PlainTextResponse)
 @router.get("/health/live", response_class=PlainTextResponse)
 async def live() -> PlainTextResponse:
@@ -39,7 +37,6 @@ async def live() -> PlainTextResponse:
     return PlainTextResponse("OK")
 
 
-@router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready", response_model=Health, responses={503: {"model": Health}})
 async def ready(here: Here) -> Response:
     """A request would be spoken now, if need be by the embedded voice; 503 where nothing can speak."""
