@@ -51,6 +51,11 @@ ROOMS: dict[str, set[str]] = {
 }
 """Each room of the package and the rooms it may import. Nothing imports upward."""
 
+for _rooms in ROOMS.values():
+    _rooms.add("installation")
+ROOMS["installation"] = set()
+"""Which command works here: a leaf that every message may need."""
+
 TORCH = {"torch", "torchaudio", "chatterbox", "perth", "transformers", "librosa", "safetensors"}
 EDGES = {"wyoming", "zeroconf", "socket"}
 HTTP = {"fastapi", "starlette", "uvicorn", "pydantic", "h11", "websockets", "prometheus_client"}

@@ -30,23 +30,39 @@ def audio(samples: Any = None, rate: int = RATE, format: str = "WAV", subtype: s
 def write(path: Path, samples: Any = None, rate: int = RATE, **options: Any) -> Path:
     """An audio file of the format that its name says."""
     formats = {".wav": ("WAV", None), ".flac": ("FLAC", None), ".mp3": ("MP3", None)}
-    formats |= {".ogg": ("OGG", "VORBIS"), ".opus": ("OGG", "OPUS")}
+    formats |= {".ogg": ("OGG", "VORBIS"), ".oga": ("OGG", "VORBIS"), ".opus": ("OGG", "OPUS")}
+    formats |= {".aiff": ("AIFF", None), ".aif": ("AIFF", None)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".m4a":
-        path.write_bytes(m4a(sound(rate=rate) if samples is None else samples, rate))
+    if path.suffix in BY_AV:
+        path.write_bytes(by_av(sound(rate=rate) if samples is None else samples, rate, *BY_AV[path.suffix]))
     else:
         format, subtype = formats[path.suffix]
         path.write_bytes(audio(samples, rate, format, options.get("subtype", subtype)))
     return path
 
 
+BY_AV = {
+    **dict.fromkeys((".m4a", ".m4b"), ("ipod", "aac")),
+    **{".mp4": ("mp4", "aac"), ".mov": ("mov", "aac"), ".3gp": ("3gp", "aac"), ".aac": ("adts", "aac")},
+    **{".webm": ("webm", "libopus"), ".mka": ("matroska", "aac"), ".mkv": ("matroska", "aac")},
+    **{".wma": ("asf", "wmav2"), ".caf": ("caf", "pcm_s16le")},
+}
+"""FFmpeg's container and encoder, by the suffix of the file."""
+
+
 def m4a(samples: Any, rate: int = RATE) -> bytes:
     """AAC in an MPEG-4 container, mono."""
+    return by_av(samples, rate, "ipod", "aac")
+
+
+def by_av(samples: Any, rate: int, format: str, codec: str) -> bytes:
+    """A file that FFmpeg writes, mono."""
     import av
 
     file = io.BytesIO()
-    with av.open(file, "w", format="ipod") as container:
-        stream = container.add_stream("aac", rate=rate, layout="mono")
+    with av.open(file, "w", format=format) as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        stream.bit_rate = 64_000
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="fltp", layout="mono")
         frame.sample_rate = rate
         for packet in [*stream.encode(frame), *stream.encode(None)]:

@@ -336,7 +336,7 @@ def test_what_is_added_is_there_at_once_with_its_manner(tmp_path: Path) -> None:
         ("../up", audio(), ".wav", "", "begins with a dot"),
         ("a/b", audio(), ".wav", "", "cannot contain '/'"),
         ("a\\b", audio(), ".wav", "", r"cannot contain '\\'"),
-        ("a\0b", audio(), ".wav", "", r"cannot contain '\x00'"),
+        ("a\0b", audio(), ".wav", "", "cannot contain U+0000"),
         ("", audio(), ".wav", "", "is empty"),
         (" x", audio(), ".wav", "", "begins with a dot or a space"),
         ("x?seed=1", audio(), ".wav", "", "cannot contain '?'"),

@@ -11,8 +11,9 @@ from fastapi import APIRouter, File, Form, Path, UploadFile
 
 from ..speech.errors import VoiceNotFound
 from ..voices.errors import VoiceError
-from ..voices.files import MAX_CLIP_BYTES
+from ..voices.files import FORMATS, MAX_CLIP_BYTES
 from ..voices.library import VoiceLibrary
+from ..voices.names import name_key
 from .catalogue import voice_item
 from .context import Context, Here
 from .errors import BodyTooLarge, CannotClone, InvalidVoice
@@ -29,7 +30,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody} for status in (400, 401, 403, 404, 408, 409, 413)
 }
 _Name = Annotated[str, Form(min_length=1, max_length=MAX_NAME_CHARS, description="Of the voice; its file is named so")]
-_Clip = Annotated[UploadFile, File(description="5 to 15 seconds of clear speech; WAV, FLAC, MP3, Ogg, Opus or M4A")]
+_Clip = Annotated[UploadFile, File(description=f"5 to 15 seconds of clear speech; {FORMATS}")]
 _Manner = Annotated[str, Form(max_length=MAX_MANNER_CHARS, description="The voice's settings, as in NAME.yaml")]
 _Replace = Annotated[bool, Form(description="Whether a voice of that name may be replaced")]
 
@@ -56,7 +57,7 @@ async def add_voice(
 async def remove_voice(here: Here, name: Annotated[str, Path(max_length=MAX_NAME_CHARS)]) -> VoiceRemoved:
     """Delete a voice's files."""
     library = _library(here)
-    if not any(voice.name.casefold() == name.casefold() for voice in library.voices):
+    if not any(name_key(voice.name) == name_key(name) for voice in library.voices):
         raise VoiceNotFound(f"There is no cloned voice {name!r}")
     try:
         removed = await asyncio.to_thread(library.remove, name)

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from urllib.parse import parse_qsl
 
+from .names import name_key
 from .voice import Voice
 
 _MAX_SETTINGS = 20
@@ -66,7 +67,7 @@ def find_voice(
 
     Args:
         voices: what is offered, hidden ones too; the first one is the default where `default` is None.
-        name: or an alias; wins over the language. Capitals do not matter.
+        name: or an alias; wins over the language. Neither capitals nor how Unicode composes its letters matter.
         language: "en", "en_US" and "en-US" all find a voice for "en", "no" one for "nb". Of a named voice with several
             languages it chooses the one that it speaks.
         speaker: of the named voice, or of the default one.
@@ -82,7 +83,7 @@ def find_voice(
         if not found:
             raise UnknownVoice(_no_such_name(voices, name))
         same_base = [voice for voice in voices if found[0].base and voice.base == found[0].base]
-        if language is not None and not _speaks(found[0], language) and name.casefold() == found[0].base.casefold():
+        if language is not None and not _speaks(found[0], language) and name_key(name) == name_key(found[0].base):
             found = _best(same_base, language) or found
         return _spoken_by(found, speaker)
     preferred = (_named(voices, default) if default is not None else []) or [voices[0], *_others_of(voices, voices[0])]
@@ -104,9 +105,9 @@ def same_language(one: str, other: str) -> bool:
 
 def _named(voices: Sequence[Voice], name: str) -> list[Voice]:
     """The speakers of the voice of a name; names win over aliases."""
-    wanted = name.casefold()
-    named = [voice for voice in voices if voice.name.casefold() == wanted]
-    return named or [voice for voice in voices if wanted in (alias.casefold() for alias in voice.aliases)]
+    wanted = name_key(name)
+    named = [voice for voice in voices if name_key(voice.name) == wanted]
+    return named or [voice for voice in voices if wanted in (name_key(alias) for alias in voice.aliases)]
 
 
 def _others_of(voices: Sequence[Voice], first: Voice) -> list[Voice]:
@@ -118,12 +119,12 @@ def _spoken_by(found: Sequence[Voice], speaker: str | None) -> Voice:
     if speaker is None:
         return found[0]
     name = found[0].name
-    by_speaker = {voice.speaker.casefold(): voice for voice in found if voice.speaker is not None}
+    by_speaker = {name_key(voice.speaker): voice for voice in found if voice.speaker is not None}
     if not by_speaker:
-        if speaker.casefold() == name.casefold():
+        if name_key(speaker) == name_key(name):
             return found[0]
         raise UnknownVoice(f"Voice {name!r} has no speaker {speaker!r}; leave the speaker out")
-    chosen = by_speaker.get(speaker.casefold())
+    chosen = by_speaker.get(name_key(speaker))
     if chosen is None:
         there_are = ", ".join(voice.speaker or "" for voice in by_speaker.values())
         raise UnknownVoice(f"Voice {name!r} has no speaker {speaker!r}; there are: {there_are}")
@@ -135,8 +136,8 @@ def _no_such_name(voices: Sequence[Voice], name: str) -> str:
     for voice in voices:
         if not voice.hidden:
             for one in (voice.name, *voice.aliases):
-                shown.setdefault(one.casefold(), one)
-    near = difflib.get_close_matches(name.casefold(), shown, n=3)
+                shown.setdefault(name_key(one), one)
+    near = difflib.get_close_matches(name_key(name), shown, n=3)
     if near:
         return f"There is no voice {name!r}; near names: {', '.join(shown[one] for one in near)}"
     names = list(dict.fromkeys(voice.name for voice in voices if not voice.hidden))

@@ -1,6 +1,6 @@
 """From the bytes of an audio file to samples, whatever the bytes are.
 
-libsndfile reads WAV, FLAC, MP3, Ogg Vorbis and Opus; FFmpeg's libraries (PyAV) read M4A, and what libsndfile cannot.
+libsndfile reads WAV, FLAC, MP3, AIFF, Ogg Vorbis and Opus; FFmpeg's libraries (PyAV) read the rest (M4A, MP4, WebM, …).
 Both are given bytes, never a name, and FFmpeg the container's format as well: of the formats it would guess some name
 other files or addresses.
 """
@@ -15,7 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..installation import installing
 from .errors import ClipError
+from .files import FORMATS
+from .wav import LEAST_UNKNOWN_LENGTH, with_length
 
 MAX_SECONDS = 60.0
 """Chatterbox takes the sound of the first 10 seconds and the speaker of all; a minute is more than it gains from."""
@@ -32,15 +35,25 @@ MAX_CHANNELS = 8
 _MOST_SAMPLES = 60 * 192_000 * 2
 """Of all channels together, 92 MB: a minute of the fastest stereo, or of 7.1 at 48 kHz."""
 
-_SNDFILE_FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")
+_SNDFILE_FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3", "AIFF")
 """Of libsndfile's two dozen; the others are old and rare, as are the eyes that looked at their readers."""
 
-_CONTAINERS = {".m4a": "mov", ".mp3": "mp3", ".ogg": "ogg", ".opus": "ogg", ".flac": "flac", ".wav": "wav"}
-"""FFmpeg's names."""
+_CONTAINERS = {
+    **{".wav": "wav", ".flac": "flac", ".mp3": "mp3", ".aiff": "aiff", ".aif": "aiff", ".aac": "aac", ".amr": "amr"},
+    **dict.fromkeys((".ogg", ".oga", ".opus"), "ogg"),
+    **dict.fromkeys((".m4a", ".m4b", ".mp4", ".mov", ".3gp"), "mov"),
+    **dict.fromkeys((".webm", ".mka", ".mkv"), "matroska"),
+    **{".wma": "asf", ".caf": "caf"},
+}
+"""FFmpeg's names of the container, by the suffix of the file."""
+
+_BY_SNDFILE = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif")
+"""Suffixes of what libsndfile may read; the others go to FFmpeg at once."""
 
 _BLOCK_SECONDS = 1.0
 
-NEEDS_AV = "it needs the package av: pip install av"
+_DAMAGED_TO_SNDFILE = (".wav", ".aiff", ".aif")
+"""Suffixes of what FFmpeg cannot read better."""
 
 
 @dataclass(frozen=True)
@@ -69,21 +82,23 @@ def decode(content: bytes, suffix: str, seconds: float = MAX_SECONDS) -> Decoded
 
     if not content:
         raise ClipError("it is empty", unfinished=True)
-    if suffix != ".m4a":
+    if suffix in _BY_SNDFILE:
         try:
-            return _by_sndfile(content, seconds)
+            return _by_sndfile(with_length(content), seconds)
         except soundfile.LibsndfileError as error:
-            if suffix == ".wav":
-                raise ClipError(f"it cannot be decoded ({_reason(error)}); give a WAV file", unfinished=True) from error
+            if suffix in _DAMAGED_TO_SNDFILE:
+                kind = "a WAV file" if suffix == ".wav" else "WAV or FLAC"
+                raise ClipError(f"it cannot be decoded ({_reason(error)}); give {kind}", unfinished=True) from error
     return _by_ffmpeg(content, suffix, seconds)
 
 
 def is_whole(content: bytes) -> bool:
-    """Whether nothing is missing at the end, as far as the format says; True where it says nothing (MP3)."""
+    """Whether nothing is missing at the end, as far as the format says; True where it says nothing (MP3, WebM)."""
     if content[:4] == b"RIFF" and content[8:12] == b"WAVE":
-        # 0 and 0xFFFFFFFF are written by programs that do not know yet, or never will.
         size = int.from_bytes(content[4:8], "little")
-        return size in (0, 0xFFFFFFFF) or size + 8 <= len(content) + 1
+        return size == 0 or size >= LEAST_UNKNOWN_LENGTH or size + 8 <= len(content) + 1
+    if content[:4] == b"FORM" and content[8:12] in (b"AIFF", b"AIFC"):
+        return int.from_bytes(content[4:8], "big") + 8 <= len(content) + 1
     if content[:4] == b"OggS":
         return _last_page_is_whole(content)
     if content[4:8] == b"ftyp":
@@ -117,7 +132,7 @@ def _by_sndfile(content: bytes, seconds: float) -> Decoded:
 
     with soundfile.SoundFile(io.BytesIO(content)) as file:
         if file.format not in _SNDFILE_FORMATS:
-            raise ClipError(f"it is a {file.format} file; give WAV, FLAC, MP3, Ogg, Opus or M4A")
+            raise ClipError(f"it is a {file.format} file; give {FORMATS}")
         _check(file.samplerate, file.channels, file.frames / file.samplerate if file.samplerate > 0 else 0.0)
         blocks = _sndfile_blocks(file, round(seconds * file.samplerate) + 1)
         decoded = _collected(blocks, file.samplerate, seconds)
@@ -143,7 +158,10 @@ def _by_ffmpeg(content: bytes, suffix: str, seconds: float) -> Decoded:
     try:
         import av
     except ImportError:
-        raise ClipError(f"{suffix[1:].upper()} files of this kind cannot be read here, {NEEDS_AV}") from None
+        raise ClipError(
+            f"{suffix[1:].upper()} files need the package av, which is not installed: {installing('http', 'av')}, or "
+            "convert it to WAV"
+        ) from None
     try:
         with av.open(io.BytesIO(content), format=_CONTAINERS[suffix], metadata_errors="ignore") as container:
             stream = next(iter(container.streams.audio), None)
@@ -153,12 +171,11 @@ def _by_ffmpeg(content: bytes, suffix: str, seconds: float) -> Decoded:
             if not codec.sample_rate:  # a stream that was announced, and of which nothing was found
                 raise ClipError(f"it cannot be decoded ({suffix[1:]} data expected); give an audio file")
             declared = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+            declared = max(declared, (container.duration or 0) / av.time_base)  # all that WebM says
             _check(codec.sample_rate, codec.channels, declared)
             return _collected(_ffmpeg_blocks(container, stream), codec.sample_rate, seconds)
     except av.error.FFmpegError as error:
-        raise ClipError(
-            f"it cannot be decoded ({_reason(error)}); give WAV, FLAC, MP3, Ogg, Opus or M4A", unfinished=True
-        ) from error
+        raise ClipError(f"it cannot be decoded ({_reason(error)}); give {FORMATS}", unfinished=True) from error
 
 
 def _ffmpeg_blocks(container: Any, stream: Any) -> Iterator[NDArray[np.float32]]:

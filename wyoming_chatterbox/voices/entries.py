@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import Problem, VoiceError
-from .files import MANNER_SUFFIXES, PICKLES, SUFFIXES, check_name
+from .files import FORMATS, MANNER_SUFFIXES, PICKLES, QUIET_SUFFIXES, SUFFIXES
+from .names import check_name, name_key
 
 MAX_VOICES = 500
 """In one folder. Info grows by 150 bytes for each, and Home Assistant asks for it every 30 seconds."""
@@ -91,14 +92,14 @@ def _entries(root: Path, paths: list[Path]) -> tuple[list[Entry], list[Problem]]
             if not speakers:
                 continue
             name = check_name(name)
-            beside = [one for one in manners if one.stem in (name, path.stem if path.is_file() else path.name)]
+            beside = [one for one in manners if name_key(one.stem) == name_key(name)]
             used.update(beside)
-            if (first := taken.get(name.casefold())) is not None:
+            if (first := taken.get(name_key(name))) is not None:
                 raise VoiceError(f"there is a voice of this name already, {shown(first)}; rename one of them")
             if len(entries) == MAX_VOICES:
                 raise VoiceError(f"there are {MAX_VOICES} voices before it, no more are looked at; use another folder")
             entries.append(_entry(name, root, path, speakers, [*beside, *own]))
-            taken[name.casefold()] = path
+            taken[name_key(name)] = path
         except VoiceError as error:
             problems.append(Problem(shown(path), str(error), fatal=True))
         except OSError as error:  # it went away meanwhile, or must not be looked at
@@ -138,6 +139,8 @@ def _clips_of(
     if suffix in PICKLES:
         raise VoiceError(f"{suffix} files are never loaded; give the audio that it was made from")
     if suffix not in SUFFIXES:
+        if (unreadable := _unreadable(path, shown(path))) is not None:
+            problems.append(unreadable)
         return path.stem, (), []
     if not stat.S_ISREG(status.st_mode):
         raise VoiceError("it is no regular file; give an audio file")
@@ -156,7 +159,8 @@ def _speakers_of(
             speakers.append((check_name(path.name), clips))
     if own:
         speakers.insert(0, (folder.name if speakers else None, tuple(own)))
-    manners = [path for path in _visible(folder) if path.name in [f"{folder.name}{one}" for one in MANNER_SUFFIXES]]
+    settings = [path for path in _visible(folder) if path.suffix in MANNER_SUFFIXES]
+    manners = [path for path in settings if name_key(path.stem) == name_key(folder.name)]
     return tuple(speakers), manners
 
 
@@ -165,13 +169,26 @@ def _audio_files(folder: Path, problems: list[Problem], where: str) -> Iterator[
     for path in _visible(folder):
         if path.suffix.lower() in PICKLES:
             problems.append(Problem(f"{where}/{shown(path)}", f"{path.suffix} files are never loaded", fatal=False))
-        if path.suffix.lower() not in SUFFIXES or path.is_dir():
+        if path.is_dir():
+            continue
+        if path.suffix.lower() not in SUFFIXES:
+            if (unreadable := _unreadable(path, f"{where}/{shown(path)}")) is not None:
+                problems.append(unreadable)
             continue
         found += 1
         if found > MAX_CLIPS:
             problems.append(Problem(where, f"only its first {MAX_CLIPS} clips are used", fatal=False))
             return
         yield path
+
+
+def _unreadable(path: Path, where: str) -> Problem | None:
+    """Returns what to tell about a file that cannot be a clip; None for one that nobody takes for a voice."""
+    suffix = path.suffix.lower()
+    if suffix in (*MANNER_SUFFIXES, *QUIET_SUFFIXES, *PICKLES):
+        return None
+    kind = f"{suffix} files are" if suffix else "a file without a suffix is"
+    return Problem(where, f"{kind} not read as a voice; give {FORMATS}, with the suffix of its format", fatal=False)
 
 
 def _visible(folder: Path) -> list[Path]:

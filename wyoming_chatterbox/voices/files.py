@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import os
 import stat
-import unicodedata
 from pathlib import Path
 
-from .errors import ClipError, VoiceError
+from .errors import ClipError
 
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
-"""What a reference clip may be."""
+SUFFIXES = (
+    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif"),  # libsndfile reads these
+    *(".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".aac", ".webm", ".mka", ".mkv", ".wma", ".amr", ".caf"),  # PyAV
+)
+"""What a reference clip may be: a recording in one of these, or the sound of a film."""
+
+FORMATS = "WAV, FLAC, MP3, Ogg, Opus, AIFF, M4A, MP4, AAC, WebM or WMA"
+"""The usual ones, for people."""
+
+QUIET_SUFFIXES = (
+    *(".txt", ".md", ".rst", ".pdf", ".json", ".csv", ".srt", ".jpg", ".jpeg", ".png", ".webp", ".gif"),
+    *(".part", ".partial", ".filepart", ".crdownload", ".tmp", ".bak", ".ini", ".db", ".lnk", ".sh", ".py"),
+)
+"""Files beside clips that nobody takes for a voice: notes, pictures, what a transfer or a desktop leaves."""
 
 MANNER_SUFFIXES = (".yaml", ".yml")
 
@@ -22,32 +33,6 @@ MAX_CLIP_BYTES = 64 * 2**20
 
 MAX_MANNER_BYTES = 64 * 2**10
 """A page of settings is 2 kB."""
-
-MAX_NAME_CHARS = 100
-"""Half of what the protocol lets a client send for a name with its settings."""
-
-_RESERVED = '?&#/\\:*"<>|'
-"""`?` and `&` begin settings in a request; the rest cannot be in file names everywhere."""
-
-
-def check_name(name: str) -> str:
-    """A voice's name, in Unicode's composed form.
-
-    Raises:
-        VoiceError: it cannot be one; the message says why.
-    """
-    name = unicodedata.normalize("NFC", name)
-    if not name or name != name.strip() or name.startswith("."):
-        raise VoiceError(f"{name!r} cannot be a voice's name: it is empty, or begins with a dot or a space; rename it")
-    if len(name) > MAX_NAME_CHARS:
-        raise VoiceError(
-            f"a voice's name has at most {MAX_NAME_CHARS} characters, {name[:20]!r}… has {len(name)}; rename it"
-        )
-    # Surrogates are how Python spells bytes in a file name that are no UTF-8.
-    bad = next((c for c in name if c in _RESERVED or unicodedata.category(c) in ("Cc", "Cs", "Cn", "Zl", "Zp")), None)
-    if bad is not None:
-        raise VoiceError(f"a voice's name cannot contain {bad!a}; rename it")
-    return name
 
 
 def read_file(path: Path, root: Path, limit: int) -> bytes:

@@ -14,9 +14,10 @@ from . import clips
 from .decoding import is_whole
 from .entries import Entry, clip_entry, find_entries
 from .errors import ClipError, Problem, VoiceError
-from .files import MAX_CLIP_BYTES, SUFFIXES, check_name, read_file
+from .files import MAX_CLIP_BYTES, SUFFIXES, read_file
 from .looking import CUT_SHORT, SETTLE_SECONDS, Known, Looker
 from .manner import parse_manner
+from .names import check_name, name_key
 from .placing import place, take_away
 from .voice import Voice
 
@@ -239,7 +240,7 @@ class VoiceLibrary:
             known = self._entries[os.fspath(entry.path)]
             problems += [dataclasses.replace(problem, voice=entry.name) for problem in known.problems]
             for voice in known.voices:
-                name = voice.name.casefold()
+                name = name_key(voice.name)
                 owner = owners.setdefault(name, entry)
                 if name in RESERVED_NAMES:
                     problems.append(
@@ -282,18 +283,18 @@ class VoiceLibrary:
 
     def _entry_of(self, name: str) -> Entry | None:
         for known in self._entries.values():
-            if known.entry is not None and known.entry.name.casefold() == name.casefold():
+            if known.entry is not None and name_key(known.entry.name) == name_key(name):
                 return known.entry
         return None
 
     def _problem_of(self, name: str) -> str:
         for problem in self._problems:
-            if Path(problem.file).stem.casefold() == name.casefold():
+            if name_key(Path(problem.file).stem) == name_key(name):
                 return str(problem)
         return "see the log"
 
     def _check_free(self, name: str, replace: bool) -> None:
-        if name.casefold() in RESERVED_NAMES:
+        if name_key(name) in RESERVED_NAMES:
             raise VoiceError(f"the name {name!r} is that of the built-in voice; choose another one")
         entry = self._entry_of(name)
         if entry is not None and not replace:
@@ -306,8 +307,8 @@ class VoiceLibrary:
 
 def built_in(own: Sequence[Voice], cloned: Sequence[Voice]) -> tuple[Voice, ...]:
     """Of a model's own voices those whose names no cloned voice has taken."""
-    taken = {voice.name.casefold() for voice in cloned}
-    return tuple(voice for voice in own if voice.name.casefold() not in taken)
+    taken = {name_key(voice.name) for voice in cloned}
+    return tuple(voice for voice in own if name_key(voice.name) not in taken)
 
 
 def create_voices(clip: Path) -> tuple[Voice, ...]:
@@ -325,13 +326,13 @@ def create_voices(clip: Path) -> tuple[Voice, ...]:
 
 
 def _without_taken_aliases(voices: list[Voice], problems: list[Problem]) -> list[Voice]:
-    taken = {voice.name.casefold(): voice.name for voice in reversed(voices)} | {one: one for one in RESERVED_NAMES}
+    taken = {name_key(voice.name): voice.name for voice in reversed(voices)} | {one: one for one in RESERVED_NAMES}
     kept = []
     for voice in voices:
-        own = [one for one in voice.aliases if taken.setdefault(one.casefold(), voice.name) == voice.name]
+        own = [one for one in voice.aliases if taken.setdefault(name_key(one), voice.name) == voice.name]
         for alias in voice.aliases:
             if alias not in own:
-                text = f"aliases: {alias!r} is the name of another voice, {taken[alias.casefold()]}; it is left out"
+                text = f"aliases: {alias!r} is the name of another voice, {taken[name_key(alias)]}; it is left out"
                 problems.append(Problem(f"{voice.base}.yaml", text, fatal=False))
         kept.append(dataclasses.replace(voice, aliases=tuple(own)) if len(own) < len(voice.aliases) else voice)
     return kept

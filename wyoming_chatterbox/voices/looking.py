@@ -21,8 +21,11 @@ from .voice import Voice
 SETTLE_SECONDS = 0.3
 """A file counts as written when it did not change for so long."""
 
-_SETTLE_SECONDS_MP3 = 0.8
-"""Of an MP3 nothing says where it ends."""
+_SETTLE_SECONDS_OPEN = 0.8
+"""The same for a file in which nothing says where it ends."""
+
+_SAY_THEIR_END = (".wav", ".flac", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".m4a", ".m4b", ".mp4", ".mov", ".3gp")
+"""Suffixes of formats whose files say how long they are."""
 
 PATIENCE_SECONDS = 5.0
 """For so long a file that is not whole may be one that is still copied, slowly."""
@@ -65,8 +68,8 @@ class Known:
         if entry.facts != self._seen:
             self._seen, self._since = entry.facts, now
         quiet = now - self._since
-        is_mp3 = any(clip.suffix.lower() == ".mp3" for clip in entry.clips)
-        if patient and quiet < (_SETTLE_SECONDS_MP3 if is_mp3 else SETTLE_SECONDS):
+        is_open = any(clip.suffix.lower() not in _SAY_THEIR_END for clip in entry.clips)
+        if patient and quiet < (_SETTLE_SECONDS_OPEN if is_open else SETTLE_SECONDS):
             return False
         look = open_files(entry)
         if patient and not look.whole and quiet < PATIENCE_SECONDS:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..settings import SettingsError, utterance_knobs
 from .errors import VoiceError
-from .files import check_name
+from .names import check_name
 
 _SPOKEN = (
     "exaggeration",

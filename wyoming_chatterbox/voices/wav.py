@@ -1,0 +1,35 @@
+"""WAV files whose header does not say how long they are: written into a pipe, or by a program that was interrupted."""
+
+from __future__ import annotations
+
+LEAST_UNKNOWN_LENGTH = 0x7FFFF000
+"""Programs that write into a pipe claim 0xFFFFFFFF, 0x80000000 or, as sox does, a little less than 2 GiB. No file
+that is read here has more than 64 MB."""
+
+_MAX_CHUNKS = 64
+"""Chunks before the samples: a recorder writes up to ten."""
+
+_CHUNKS_BEHIND = (b"LIST", b"INFO", b"id3 ", b"ID3 ", b"bext", b"cue ", b"smpl", b"fact", b"JUNK", b"_PMX", b"iXML")
+"""What may follow samples. Behind `data` of 0 bytes one of these means that there really are none."""
+
+
+def with_length(content: bytes) -> bytes:
+    """Returns the file with its true length in the header, where that says 0 or "unknown"; else the same object."""
+    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+        return content
+    at = 12
+    for _ in range(_MAX_CHUNKS):
+        if at + 8 > len(content):
+            return content
+        size = int.from_bytes(content[at + 4 : at + 8], "little")
+        if content[at : at + 4] == b"data":
+            break
+        at += 8 + size + size % 2
+    else:
+        return content
+    rest = len(content) - at - 8
+    is_empty = size == 0 and (rest == 0 or content[at + 8 : at + 12] in _CHUNKS_BEHIND)
+    if is_empty or 0 < size < LEAST_UNKNOWN_LENGTH:
+        return content
+    lengths = [number.to_bytes(4, "little") for number in (len(content) - 8, rest)]
+    return b"".join((content[:4], lengths[0], content[8 : at + 4], lengths[1], content[at + 8 :]))
