@@ -20,7 +20,7 @@ from ..settings import ComputeSettings, GenerationSettings
 from ..voices.conditionals_cache import ConditionalsCache
 from ..voices.library import CHATTERBOX_DEFAULT, built_in
 from ..voices.voice import Voice
-from . import checkpoint, upstream
+from . import checkpoint, gpu, upstream
 from .base import Cancel, EngineError, EngineUnavailable, Samples, StreamMetrics
 from .conditionals import VoiceConditionals
 from .cpu import use_threads
@@ -105,11 +105,7 @@ class OriginalEngine:
         device = upstream.pick_device(device)
         use_threads(compute.threads if compute is not None else 0)
         if device.startswith("cuda"):
-            # Streams and graphs belong to the thread's current device; this is the thread that speaks, too.
-            torch = upstream.load_torch()
-            torch.cuda.set_device(torch.device(device).index or 0)
-            # Convolutions would round their input to 10 bits, and the vocoder's joins would not be exact.
-            torch.backends.cudnn.allow_tf32 = False
+            gpu.set_up(upstream.load_torch(), device)  # on this thread, which is the one that speaks, too
         model = checkpoint.load_model(files, device, max(seed, 0))
         own = (CHATTERBOX_DEFAULT,) if model.conds is not None else ()
         voices = (*(voices or ()), *built_in(own, voices or ()))
@@ -257,6 +253,8 @@ class OriginalEngine:
 
     def close(self) -> None:
         """Drop the model; `memory.give_back()` returns its memory to the system."""
+        if self._decoder is not None:
+            self._decoder.close()
         self._model = self._decoder = None
         self._cloned = VoiceConditionals(None, None, "", _forget_nothing)
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import queue
-import threading
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -27,6 +25,7 @@ from .memory import trim_heap
 from .profiles import Plan
 from .t3 import TokenGenerator
 from .timeline import Timeline
+from .token_thread import TokenThread
 from .vocoder import StreamingVocoder
 from .watermark import StreamingWatermark
 
@@ -71,8 +70,9 @@ class SeamlessDecoder:
             graphs=plan.graphs,
         )
         self._vocoder = StreamingVocoder(model.s3gen.mel2wav)
-        # One for all utterances: torch keeps memory for every stream that was ever used.
-        self._stream = self._torch.cuda.Stream(model.t3.device) if model.t3.device.type == "cuda" else None
+        # One stream for all utterances: torch keeps memory for every stream that was ever used.
+        stream = self._torch.cuda.Stream(model.t3.device) if model.t3.device.type == "cuda" else None
+        self._token_thread = TokenThread(self._torch, stream)
         # Of fewer tokens nothing can be heard yet: the last ones wait for what follows them, in the flow decoder and
         # in the vocoder.
         self._least = self._flow.lookahead + self._vocoder.right // FRAMES_PER_TOKEN + 1
@@ -120,7 +120,7 @@ class SeamlessDecoder:
             timeline=timeline,
         )
         if self._plan.parallel:
-            tokens = in_own_thread(tokens, own_cancel, torch, self._stream)
+            tokens = self._token_thread.iterate(tokens, own_cancel)
         with torch.inference_mode():
             utterance = _Utterance(self, conditionals, seed, cancel, voice_key, timeline)
         size = float(self._first_chunk(text, settings))
@@ -161,6 +161,10 @@ class SeamlessDecoder:
         self._tokens.forget(voice_key)
         self._flow.forget(voice_key)
 
+    def close(self) -> None:
+        """End the thread that makes tokens."""
+        self._token_thread.close()
+
     def _first_chunk(self, text: str, settings: GenerationSettings) -> int:
         """Tokens of the first chunk."""
         size = settings.chunk_size or self._plan.chunk_size
@@ -187,57 +191,6 @@ def most_tokens(text: str) -> int:
     digits = sum(character.isdigit() for character in text)
     tokens = _TOKENS_PER_CHARACTER * (len(text) - digits) + _TOKENS_PER_DIGIT * digits
     return min(MAX_SPEECH_TOKENS, _MARGIN_TOKENS + tokens)
-
-
-def in_own_thread(
-    tokens: Generator[int, None, None], cancel: Cancel, torch: Any, stream: Any = None
-) -> Generator[int, None, None]:
-    """The same tokens, made in a thread of their own while earlier ones are decoded.
-
-    Args:
-        tokens: advanced and closed in that thread only.
-        cancel: is set when this generator is closed early; must stop `tokens`.
-        stream: the CUDA stream for them; None: not on a GPU.
-    """
-    made: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
-    outside = None if stream is None else torch.cuda.current_stream(stream.device)
-
-    def work() -> None:
-        end: BaseException | None = None
-        try:
-            with torch.inference_mode(), _in_stream(torch, stream, outside), contextlib.closing(tokens):
-                for token in tokens:
-                    made.put(token)
-        except BaseException as error:  # raised where the tokens are taken
-            end = error
-        made.put(end)
-
-    thread = threading.Thread(target=work, name="speech-tokens", daemon=True)
-    thread.start()
-    try:
-        while not isinstance(item := made.get(), BaseException):
-            if item is None:
-                return
-            yield item
-        raise item
-    finally:
-        cancel.set()
-        thread.join()  # it looks at `cancel` before every token; nobody may use its cache before it is done
-
-
-@contextlib.contextmanager
-def _in_stream(torch: Any, stream: Any, outside: Any) -> Iterator[None]:
-    """In a CUDA stream, behind what `outside` has to do; everything is done at the end."""
-    if stream is None:
-        yield
-        return
-    with torch.cuda.device(stream.device):
-        stream.wait_stream(outside)
-        try:
-            with torch.cuda.stream(stream):
-                yield
-        finally:
-            stream.synchronize()
 
 
 class _Utterance:
