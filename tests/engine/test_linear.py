@@ -121,3 +121,27 @@ def test_a_row_of_zeros_is_no_trouble() -> None:
         layer.weight.zero_()
         assert torch.equal(linear.fused([layer], "int8")(torch.ones(1, 8)), torch.zeros(1, 4))
         assert torch.equal(linear.fused(_layers(False)[:1], "int8")(torch.zeros(1, 64)), torch.zeros(1, 48))
+
+
+@pytest.mark.parametrize("height", [100.0, 1000.0])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_row_with_a_large_channel_leaves_the_other_rows_their_precision(height: float, bias: bool) -> None:
+    """Trained language models have such a row at their first position. With one scale for all rows, the others were
+    12 % off at 100 standard deviations and 92 % at 1000."""
+    layers = _layers(bias)[:1]
+    x = torch.randn(1, 34, 64, generator=torch.Generator().manual_seed(1))
+    x[0, 0, 5] = height
+    with torch.inference_mode():
+        expected = layers[0](x)
+        got = linear.fused(layers, "int8")(x)
+    errors = (got - expected).norm(dim=-1) / expected.norm(dim=-1)
+    assert errors[0, 1:].max() < 0.03
+    assert errors[0, 0] < 0.05
+
+
+def test_what_a_row_becomes_in_int8_does_not_depend_on_how_loud_the_rows_beside_it_are() -> None:
+    layer = linear.fused(_layers(True), "int8")
+    x = torch.randn(6, 64, generator=torch.Generator().manual_seed(1))
+    louder = torch.cat((x[:3], 500 * x[3:]))
+    with torch.inference_mode():
+        assert torch.equal(layer(x)[:3], layer(louder)[:3])
