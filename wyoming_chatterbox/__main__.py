@@ -63,14 +63,15 @@ def _serve(settings: Settings) -> int:
     from .server import Server
     from .sockets import ListenError
 
-    async def serve() -> None:
-        await Server(settings).run()
+    async def serve() -> int:
+        server = Server(settings)
+        await server.run()
+        return server.exit_status
 
     try:
-        asyncio.run(serve())
+        return asyncio.run(serve())
     except ListenError as error:
         return _complain(error)
-    return 0
 
 
 def _voices(arguments: Sequence[str]) -> int:

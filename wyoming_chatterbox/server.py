@@ -45,6 +45,13 @@ _LAST_WORDS_SECONDS = 1.0
 _JOIN_SECONDS = 0.5
 """How long an engine's thread may take to notice its cancellation before the process exits without it."""
 
+EXIT_ENGINE_BROKEN = 1
+"""Exit status where only a new process can speak with the model again; service managers start it after this status."""
+
+LEAST_UPTIME_SECONDS = 300.0
+"""A process runs at least so long before it ends for a broken engine: where the GPU fails at every start, the service
+is restarted twelve times an hour at most, and the embedded voice speaks the rest of the time."""
+
 
 class Server:
     """Serves Wyoming clients until it is told to stop.
@@ -85,6 +92,8 @@ class Server:
         self._stdio: asyncio.Task[None] | None = None
         self.http: HttpEdge | None = None
         self._started = time.perf_counter()
+        self.exit_status = 0
+        """Of the process, once `run` returned."""
 
     async def start(self) -> None:
         """Take the addresses, load the embedded voice, serve; a larger model goes on loading in the background.
@@ -221,6 +230,26 @@ class Server:
     def _load_models(self) -> None:
         for model in self._all_models():
             self._keeping.append(asyncio.create_task(self._keep(model)))
+        self._keeping.append(asyncio.create_task(self._stop_when_broken()))
+
+    async def _stop_when_broken(self) -> None:
+        """Stop the server when its engine can do nothing any more in this process, as after a GPU's failure, so that a
+        service manager starts a new one. What is being spoken is finished by the embedded voice."""
+        await self._model.broken.wait()
+        if not self._settings.exit_on_gpu_failure:
+            _LOGGER.error("Restart the server to get model %s back (--no-exit-on-gpu-failure)", self._model.name)
+            return
+        wait = LEAST_UPTIME_SECONDS - (time.perf_counter() - self._started)
+        if wait > 0:
+            _LOGGER.error("The server ends in %.0f s, lest it be restarted again and again", wait)
+            await asyncio.sleep(wait)
+        _LOGGER.error(
+            "The server ends with status %d: a new process can speak with model %s again",
+            EXIT_ENGINE_BROKEN,
+            self._model.name,
+        )
+        self.exit_status = EXIT_ENGINE_BROKEN
+        self.stop()
 
     async def _keep(self, model: Model) -> None:
         """Load a model; where that is wanted, unload it when it is idle and load it again when it is asked for."""

@@ -487,6 +487,13 @@ class Settings:
         bounds=(0.1, 86400),
         group="Server",
     )
+    exit_on_gpu_failure: bool = knob(
+        True,
+        "Keep running after a failure from which a GPU does not recover in this process; the embedded voice answers. "
+        "Otherwise the server ends with status 1 (five minutes after its start at the earliest), to be restarted by "
+        "systemd or Docker",
+        group="Server",
+    )
     write_timeout: float = knob(
         60.0, "A client that takes no audio for so long is cut off", unit="seconds", bounds=(0.1, 3600), group="Server"
     )

@@ -20,6 +20,7 @@ from ..voices.errors import VoiceError
 from ..voices.voice import Voice
 from . import upstream
 from .base import EngineError
+from .cuda_errors import raise_if_sticky
 from .steps import described
 
 _LOGGER = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ class VoiceConditionals:
         except VoiceError as error:
             raise EngineError(f"voice {voice.name!r} cannot be taken from its clip {error}") from error
         except Exception as error:
+            raise_if_sticky(error)
             raise EngineError(
                 f"voice {voice.name!r} cannot be taken from {', '.join(path.name for path in voice.clips)} "
                 f"({described(error)}); give 5 to 15 s of clear speech as WAV"

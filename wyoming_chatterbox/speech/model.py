@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from ..engine import memory
 from ..engine.base import Cancel, Cancelled, Clones, Engine, EngineError, NothingToSay, Samples, StreamMetrics
+from ..engine.cuda_errors import is_sticky
 from ..engine.worker import EngineHung, EngineWorker
 from ..settings import GenerationSettings
 from ..voices.library import built_in
@@ -116,6 +117,8 @@ class Model:
         self._engine: Engine | None = None
         self._settled = asyncio.Event()
         self._loaded = asyncio.Event()  # an engine is there and does not hang
+        self.broken = asyncio.Event()
+        """Set for good once the engine can do nothing any more in this process; a new process can."""
 
     @property
     def ready(self) -> bool:
@@ -161,6 +164,9 @@ class Model:
             self._hang(str(error))
         except Exception as error:
             if self._engine is not engine:  # it was unloaded meanwhile
+                return
+            if is_sticky(error):
+                self._break(error)
                 return
             if not isinstance(error, EngineError):
                 _LOGGER.exception("Model %s broke on voice %s", self.name, voice.name)
@@ -211,6 +217,9 @@ class Model:
         except Cancelled:
             return False
         except Exception as error:
+            if is_sticky(error):
+                self._break(error)
+                return False
             if not isinstance(error, EngineError):
                 _LOGGER.exception("Model %s broke while it was loaded", self.name)
             self._set_status(ModelStatus(ModelState.FAILED, error=str(error) or type(error).__name__))
@@ -325,8 +334,22 @@ class Model:
             raise
         except Exception as error:
             self.trouble = str(error) or type(error).__name__
+            if is_sticky(error):
+                self._break(error)
             raise
         self.trouble = None
+
+    def _break(self, error: BaseException) -> None:
+        """Never ask the engine again: nothing that it does in this process can succeed."""
+        if self.broken.is_set():
+            return
+        reason = str(error) or type(error).__name__
+        self.status = ModelStatus(ModelState.FAILED, error=reason)
+        self._loaded.clear()
+        self._settled.set()
+        self._usage.begin()  # for good: to unload it and load it again would be of no use
+        _LOGGER.error("Model %s is lost to this process: %s", self.name, reason)
+        self.broken.set()
 
     def _hang(self, reason: str) -> None:
         """Let nobody wait for the thread, until it comes back."""
@@ -339,6 +362,8 @@ class Model:
         _LOGGER.error("Model %s hangs: %s; it is not asked again until it comes back", self.name, reason)
 
         def came_back() -> None:
+            if self.broken.is_set():
+                return
             _LOGGER.info("Model %s came back", self.name)
             self._set_status(ModelStatus(ModelState.READY))
             self._loaded.set()
