@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..audio import amplify, silence, trim_silence
+from ..faults import without_spoken
 from ..settings import GenerationSettings
 from ..voices.voice import Voice
 from .base import Cancel, Engine, EngineError, EngineUnavailable, NothingToSay, Samples, StreamMetrics
@@ -128,13 +129,15 @@ class HibariEngine:
             )
             yield samples, metrics
         if made == 0:
-            raise NothingToSay(f"The embedded voice speaks English only and found nothing to say in {text!r}")
+            raise NothingToSay("The embedded voice speaks English only and found nothing to say in this text")
 
     def _parts(self, text: str, seed: int | None) -> Iterator[Samples]:
         try:
             yield from self._tts.stream(text, seed=seed)
         except Exception as error:  # third-party text processing: any text may find its bug
-            raise EngineError(f"The embedded voice failed on {text!r}: {error}") from error
+            _LOGGER.debug("The embedded voice failed on %r", text, exc_info=error)
+            detail = without_spoken(str(error), text)
+            raise EngineError(f"The embedded voice failed on this text ({type(error).__name__}: {detail})") from error
 
     def close(self) -> None:
         self._tts = None

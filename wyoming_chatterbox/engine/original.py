@@ -196,7 +196,7 @@ class OriginalEngine:
         stream = self._decoder.stream(text, conditionals, settings, seed, cancel, key, self.timeline)
         with contextlib.closing(stream):
             while True:
-                with explained_errors():
+                with explained_errors(text):
                     samples = next(stream, None)
                 if samples is None:
                     return
@@ -223,7 +223,7 @@ class OriginalEngine:
             fade_duration=settings.fade_duration,
             print_metrics=settings.print_metrics,
         )
-        steps = Steps(view, settings.seed, cancel)
+        steps = Steps(view, settings.seed, cancel, text)
         try:
             while (samples := steps.next_chunk(stream)) is not None:
                 yield samples

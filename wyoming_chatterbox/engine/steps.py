@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..faults import without_spoken
 from . import upstream
 from .base import Cancel, EngineError, Samples
 from .cuda_errors import raise_if_sticky
@@ -17,10 +18,12 @@ from .cuda_errors import raise_if_sticky
 class Steps:
     """Advances one upstream generator, leaving the thread and the model as they were after each step."""
 
-    def __init__(self, model: Any, seed: int, cancel: Cancel) -> None:
+    def __init__(self, model: Any, seed: int, cancel: Cancel, text: str = "") -> None:
+        """`text`: what the generator speaks; no error repeats it."""
         self._torch = upstream.load_torch()
         self._device = self._torch.device(model.device)
         self._cancel = cancel
+        self._text = text
         self._random = self._seeded(secrets.randbelow(2**31) if seed < 0 else seed)
         self._language_model = model.t3.tfmr
         self._decoder_parts = (
@@ -41,7 +44,7 @@ class Steps:
         Raises Cancelled before the next speech token or flow step, and EngineError for what upstream raises.
         """
         # Upstream leaves inference mode on when it yields; this one puts back what the caller had.
-        with explained_errors(), self._torch.inference_mode(), self._own_random(), self._hooks():
+        with explained_errors(self._text), self._torch.inference_mode(), self._own_random(), self._hooks():
             item = next(stream, None)
         if item is None:
             return None
@@ -107,9 +110,12 @@ class Steps:
 
 
 @contextlib.contextmanager
-def explained_errors() -> Iterator[None]:
+def explained_errors(text: str = "") -> Iterator[None]:
     """What the model raises inside becomes an EngineError (EngineBroken, where the GPU is lost to this process); engine
-    errors stay what they are."""
+    errors stay what they are.
+
+    `text`: what is spoken; the error's message does not repeat it.
+    """
     torch = upstream.load_torch()
     try:
         yield
@@ -122,7 +128,7 @@ def explained_errors() -> Iterator[None]:
         ) from error.with_traceback(None)  # its frames hold the tensors that did not fit
     except Exception as error:
         raise_if_sticky(error)
-        raise EngineError(f"Chatterbox failed on this text ({described(error)})") from error
+        raise EngineError(f"Chatterbox failed on this text ({without_spoken(described(error), text)})") from error
 
 
 def described(error: BaseException) -> str:

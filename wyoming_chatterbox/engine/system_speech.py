@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..audio import trim_silence
+from ..faults import without_spoken
 from ..settings import GenerationSettings
 from ..voices.voice import Voice
 from .base import Cancel, EngineError, EngineUnavailable, NothingToSay, Samples, StreamMetrics
@@ -83,7 +84,7 @@ class SystemSpeechEngine:
         raw, _ = self._run(text, cancel)
         samples = trim_silence(raw, self.sample_rate)
         if len(samples) == 0:
-            raise NothingToSay(f"{self._program} found nothing to say in {text!r}")
+            raise NothingToSay(f"{self._program} found nothing to say in this text")
         elapsed = time.perf_counter() - started
         audio = len(samples) / self.sample_rate
         yield samples, StreamMetrics(1, elapsed, elapsed, audio, elapsed / audio)
@@ -109,13 +110,17 @@ class SystemSpeechEngine:
                     except subprocess.TimeoutExpired:
                         cancel.raise_if_set()
                         if time.monotonic() > deadline:
-                            raise EngineError(f"{self._program} took over {_TIMEOUT:g} s for {text!r}") from None
+                            raise EngineError(
+                                f"{self._program} took over {_TIMEOUT:g} s for a text of {len(text)} characters"
+                            ) from None
             finally:
                 if process.poll() is None:
                     process.kill()
                     process.communicate()
             if process.returncode != 0 or not target.is_file():
-                detail = complaint.decode(errors="replace").strip()[:200]
+                detail = complaint.decode(errors="replace").strip()
+                _LOGGER.debug("%s failed on %r: %s", self._program, text, detail)
+                detail = without_spoken(detail[:200], text)
                 raise EngineError(f"{self._program} failed with status {process.returncode}: {detail}")
             return _read_wav(target.read_bytes())
 

@@ -12,6 +12,9 @@ from .schemas import KNOBS
 _MAX_VALUE_CHARS = 80
 _DEFAULTS = Settings().utterance
 
+_SPOKEN_FIELDS = frozenset({"text", "input", "instructions"})
+"""Their values are what people say: no message, and so no log line, repeats them."""
+
 
 def explained(errors: list[Any]) -> tuple[SpeechError, str | None]:
     """The error for the first thing that is wrong, which names field, value and what is allowed; and the field."""
@@ -29,9 +32,13 @@ def explained(errors: list[Any]) -> tuple[SpeechError, str | None]:
         except SettingsError as error:
             return InvalidSetting(str(error)), field
         return InvalidSetting(f"{field}: {_shortened(first['input'])} is not of the right type"), field
-    return InvalidRequest(f"{'.'.join(path)}: {first['msg']}, not {_shortened(first['input'])}"), field
+    received = "" if field in _SPOKEN_FIELDS else f", not {_shortened(first['input'])}"
+    return InvalidRequest(f"{'.'.join(path)}: {first['msg']}{received}"), field
 
 
 def _shortened(value: object) -> str:
+    """The value for an error message; of objects and arrays the type alone, since any field of theirs may be a text."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "an array"
     text = repr(value)
     return text if len(text) <= _MAX_VALUE_CHARS else text[: _MAX_VALUE_CHARS - 3] + "..."

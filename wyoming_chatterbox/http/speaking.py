@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ..audio import CHANNELS, SAMPLE_WIDTH
+from ..faults import log_fault
 from ..speech.errors import ShuttingDown, SpeechError
 from ..speech.request import SpeechRequest
 from ..speech.service import Speech
@@ -198,7 +199,7 @@ class SpeechAnswer(Response):
             transport.abort()
             return
         if not isinstance(error, SpeechError):
-            _LOGGER.error("Utterance %d ended with an error of the server", self._request.id, exc_info=error)
+            log_fault(_LOGGER, error, "Utterance %d ended with an error of the server", self._request.id)
             error = SpeechError(f"The server failed: {error}")
         if not self._started:
             await error_response(error)(scope, receive, send)

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..audio import CHANNELS, SAMPLE_WIDTH
+from ..faults import log_fault
 from ..speech.errors import EmptyText, InvalidEvent, ServerBusy, ShuttingDown, SpeechError
 from ..speech.request import SpeechRequest
 from ..speech.service import Speech
@@ -172,7 +173,7 @@ class Session:
             _LOGGER.warning("WebSocket %s: cut off, %s", self.id, fault)
             self._transport.abort()
         elif fault is not None:
-            _LOGGER.error("WebSocket %s ended with an error of the server", self.id, exc_info=fault)
+            log_fault(_LOGGER, fault, "WebSocket %s ended with an error of the server", self.id)
             await self._close_with(SpeechError("The server failed; its log says more"), INTERNAL)
         elif self._stopping and not any(isinstance(one, _Gone) for one in faults):
             if self._turns:
@@ -349,7 +350,7 @@ class Session:
             raise
         except Exception as error:
             outcome = SpeechError.code
-            _LOGGER.exception("Utterance %d ended with an error of the server", turn.request.id)
+            log_fault(_LOGGER, error, "Utterance %d ended with an error of the server", turn.request.id)
             await self._send(Failed(code=outcome, message=f"The server failed: {error}", id=turn.name))
         finally:
             speaking.cancel()

@@ -19,6 +19,7 @@ from wyoming.ping import Pong
 from wyoming.tts import SynthesizeStopped
 
 from ..audio import CHANNELS, SAMPLE_WIDTH
+from ..faults import log_fault
 from ..settings import Settings
 from ..speech.errors import (
     EmptyText,
@@ -113,7 +114,7 @@ class Connection:
                 if isinstance(result, OSError):
                     _LOGGER.debug("Connection lost: %s", result)
                 elif isinstance(result, Exception):
-                    _LOGGER.error("A connection ended with an error of the server", exc_info=result)
+                    log_fault(_LOGGER, result, "A connection ended with an error of the server")
             await self._writer.close()
 
     async def stop(self) -> None:
@@ -294,7 +295,7 @@ class Connection:
             raise  # there is nobody left to tell
         except Exception as error:
             turn.failed = True
-            _LOGGER.exception("Utterance %d ended with an error of the server", turn.request.id)
+            log_fault(_LOGGER, error, "Utterance %d ended with an error of the server", turn.request.id)
             await self._writer.write(error_event(SpeechError(f"The server failed: {error}")))
         await self._writer.write(audio_stop(seconds, last))
         if turn.streamed:

@@ -74,7 +74,7 @@ class EventReader:
         header = _json_object(line, "header")
         event_type = header.get("type")
         if not isinstance(event_type, str):
-            raise InvalidEvent(f"A header has no 'type' that is a string: {_excerpt(line)}")
+            raise InvalidEvent(f"A header has no 'type' that is a string ({len(line)} bytes)")
         data = header.get("data") or {}
         if not isinstance(data, dict):
             raise InvalidEvent(f"The data of {shortened(event_type)} is not an object")
@@ -94,9 +94,9 @@ def _json_object(text: bytes, what: str) -> dict[str, Any]:
     try:
         value = json.loads(text, parse_int=_integer)
     except (ValueError, RecursionError) as error:
-        raise InvalidEvent(f"The {what} is not JSON ({error}): {_excerpt(text)}") from None
+        raise InvalidEvent(f"The {what} is not JSON ({error}), {len(text)} bytes") from None
     if not isinstance(value, dict):
-        raise InvalidEvent(f"The {what} is not a JSON object: {_excerpt(text)}")
+        raise InvalidEvent(f"The {what} is not a JSON object, {len(text)} bytes")
     return value
 
 
@@ -115,10 +115,6 @@ def _length(header: dict[str, Any], name: str, limit: int) -> int:
     if value > limit:
         raise InvalidEvent(f"{name} is {value}; at most {limit} bytes are taken")
     return value
-
-
-def _excerpt(text: bytes) -> str:
-    return repr(text[:60])
 
 
 def shortened(value: object) -> str:

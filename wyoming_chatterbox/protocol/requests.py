@@ -9,6 +9,8 @@ from wyoming.event import Event
 from ..speech.errors import InvalidEvent, UnsupportedTextFormat
 from .events import shortened
 
+_JSON_TYPES = {dict: "an object", list: "an array", int: "a number", float: "a number", bool: "a boolean"}
+
 MAX_NAME_CHARS = 200
 """Of voices, speakers and languages; looking for near names costs more than a millisecond beyond."""
 
@@ -42,5 +44,5 @@ def is_ssml(event: Event) -> bool:
 
 
 def no_string(what: str, value: Any) -> InvalidEvent:
-    """The error for a value that has to be a string."""
-    return InvalidEvent(f"The {what} is {shortened(value)}, not a string")
+    """The error for a value that has to be a string; it names the type only, as the value may be spoken text."""
+    return InvalidEvent(f"The {what} is {_JSON_TYPES.get(type(value), type(value).__name__)}, not a string")

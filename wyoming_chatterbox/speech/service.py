@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from ..audio import PCMEncoder, louder, silence
 from ..engine.base import Cancel, Cancelled, EngineError, NothingToSay
+from ..faults import log_fault, without_spoken
 from ..metrics import Observer, UtteranceMetrics
 from ..settings import Settings, SettingsError, UtteranceSettings
 from ..voices.choosing import MalformedName, UnknownVoice, find_voice, split_name
@@ -300,12 +301,15 @@ class SpeechService:
             except Cancelled as error:
                 raise EngineFailed(f"Model {speaker.model.name} was stopped") from error
             except Exception as error:
+                reason = str(error)
                 if not isinstance(error, EngineError):
-                    _LOGGER.exception("Model %s broke after %.2f s", speaker.model.name, time.perf_counter() - started)
+                    reason = without_spoken(reason, text)
+                    seconds = time.perf_counter() - started
+                    log_fault(_LOGGER, error, "Model %s broke after %.2f s", speaker.model.name, seconds)
                 # A sentence that was heard in part cannot be begun again in another voice.
                 if spoken or not speaker.fall_back():
-                    raise EngineFailed(f"Model {speaker.model.name} failed: {error}") from error
-                _LOGGER.warning("Model %s failed, the embedded voice goes on: %s", metrics.model, error)
+                    raise EngineFailed(f"Model {speaker.model.name} failed: {reason}") from error
+                _LOGGER.warning("Model %s failed, the embedded voice goes on: %s", metrics.model, reason)
 
     def _find_voice(self, name: str | None = None, language: str | None = None, speaker: str | None = None) -> Voice:
         if name is None and language is None and self._settings.language is not None:
