@@ -33,6 +33,7 @@ from tests.checkpoint_fixture import SKIP_REASON
 from tests.serving import ROOT, environment
 from wyoming_chatterbox.engine import upstream
 from wyoming_chatterbox.engine.base import Cancel
+from wyoming_chatterbox.engine.source import SAMPLES_PER_FRAME
 from wyoming_chatterbox.engine.weights import find_files
 from wyoming_chatterbox.engine.worker import EngineWorker
 
@@ -240,25 +241,34 @@ def test_tokens_are_seen_and_replaced_at_their_full_cost() -> None:
     assert not SeamlessTokens(types.SimpleNamespace()).can_replace
 
 
-class Vocoder:
-    """Stands for our vocoder: what is heard is its source, of which it knows two samples more than it returns."""
+class Source:
+    """Stands for our vocoder's source."""
 
     def __init__(self, torch: Any) -> None:
         self.torch = torch
         self.random = torch.Generator().manual_seed(0)
 
-    def _source(self, state: dict[str, int]) -> tuple[Any, list[float]]:
-        return self.torch.randn(1, 1, state["new"] + 2, generator=self.random), [0.0]
+    def samples(self, state: Any, f0: Any) -> tuple[Any, list[float]]:
+        return self.torch.randn(1, 1, f0.shape[1] * SAMPLES_PER_FRAME, generator=self.random), [0.0]
 
-    def push(self, state: dict[str, int], new: int, *, final: bool) -> tuple[Any, Any]:
-        state["new"] = new
-        source = self._source(state)[0][0, 0]
-        return source[: new + 2 * final], source[new + 2 * final :]
+
+class Vocoder:
+    """Stands for our vocoder: what is heard is its source, of which it knows two frames more than it returns."""
+
+    def __init__(self, torch: Any) -> None:
+        self.torch = torch
+        self.source = Source(torch)
 
     def speak(self, *cuts: int) -> Any:
-        state: dict[str, int] = {}
-        ends = [*[False] * (len(cuts) - 1), True]
-        return self.torch.cat([self.push(state, cut, final=end)[0] for cut, end in zip(cuts, ends, strict=True)])
+        """Shape (frames * 480,); the last cut is followed by the two frames that had to wait."""
+        state, heard = types.SimpleNamespace(position=0), []
+        for index, new in enumerate(cuts):
+            final = index == len(cuts) - 1
+            source = self.source.samples(state, self.torch.zeros(1, new + 2))[0][0, 0]
+            frames = new + 2 * final
+            heard.append(source[: frames * SAMPLES_PER_FRAME])
+            state.position += frames
+        return self.torch.cat(heard)
 
 
 def test_another_decode_gets_the_streams_source() -> None:
@@ -266,7 +276,8 @@ def test_another_decode_gets_the_streams_source() -> None:
     vocoder = Vocoder(torch)
     probe = SeamlessSource(types.SimpleNamespace(_decoder=types.SimpleNamespace(_vocoder=vocoder)))
     stream = vocoder.speak(5, 20, 8)
-    assert len(stream) == 35
+    length = 35 * SAMPLES_PER_FRAME
+    assert len(stream) == length
     for cuts in ([33], [12, 21]):
         with probe.replayed():
             probe.clear()
@@ -274,7 +285,7 @@ def test_another_decode_gets_the_streams_source() -> None:
     with probe.replayed():
         probe.clear()
         longer = vocoder.speak(40)
-    assert torch.equal(longer[:35], stream) and len(longer) == 42, "behind its end it is another one"
+    assert torch.equal(longer[:length], stream) and len(longer) > length, "behind its end it is another one"
     probe.clear()
     assert not torch.equal(vocoder.speak(33), stream)
     SeamlessSource(types.SimpleNamespace())  # of a decoder without such a thing nothing is known

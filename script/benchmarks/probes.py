@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from wyoming_chatterbox.engine import upstream
+from wyoming_chatterbox.engine.source import SAMPLES_PER_FRAME
 from wyoming_chatterbox.engine.timeline import Timeline
-from wyoming_chatterbox.engine.vocoder import SAMPLES_PER_FRAME
 
 _FRAMES_PER_TOKEN = 2
 _STATUS = Path("/proc/self/status")
@@ -77,42 +77,36 @@ class SeamlessSource:
     """The random source of our decoder's vocoder: what it was in one stream, another decode may have too."""
 
     def __init__(self, engine: Any) -> None:
-        self._parts: list[Any] = []
-        self._last: Any = None
+        self._recorded: Any = None
         self._replayed: Any = None
-        self._heard = 0
-        self._vocoder: Any = getattr(getattr(engine, "_decoder", None), "_vocoder", None)
-        if self._vocoder is not None:
-            self._source, self._push = self._vocoder._source, self._vocoder.push
-            self._vocoder._source, self._vocoder.push = self._watched_source, self._watched_push
+        vocoder: Any = getattr(getattr(engine, "_decoder", None), "_vocoder", None)
+        if vocoder is not None:
+            self._original = vocoder.source.samples
+            vocoder.source.samples = self._samples
 
     def clear(self) -> None:
         """The next utterance begins."""
-        self._parts, self._heard = [], 0
+        self._recorded = None
 
     @contextlib.contextmanager
     def replayed(self) -> Iterator[None]:
         """Let the next utterance have the last one's source, as far as that goes."""
-        self._replayed = upstream.load_torch().cat(self._parts, dim=2) if self._parts else None
+        self._replayed = self._recorded
         try:
             yield
         finally:
             self._replayed = None
 
-    def _watched_source(self, state: Any) -> tuple[Any, list[float]]:
-        source, cycles = self._source(state)
+    def _samples(self, state: Any, f0: Any) -> tuple[Any, list[float]]:
+        cat = upstream.load_torch().cat
+        source, cycles = self._original(state, f0)
+        begin = state.position * SAMPLES_PER_FRAME
         if self._replayed is not None:
-            earlier = self._replayed[:, :, self._heard : self._heard + source.shape[2]]
-            source = upstream.load_torch().cat((earlier, source[:, :, earlier.shape[2] :]), dim=2)
-        self._last = source
+            earlier = self._replayed[:, :, begin : begin + source.shape[2]]
+            source = cat((earlier, source[:, :, earlier.shape[2] :]), dim=2)
+        # What a stream foresaw of later frames gives way to what they became.
+        self._recorded = source if self._recorded is None else cat((self._recorded[:, :, :begin], source), dim=2)
         return source, cycles
-
-    def _watched_push(self, *arguments: Any, **named: Any) -> tuple[Any, Any]:
-        samples, preview = self._push(*arguments, **named)
-        if len(samples):
-            self._parts.append(self._last[:, :, : len(samples)])
-            self._heard += len(samples)
-        return samples, preview
 
 
 class UpstreamProbe:

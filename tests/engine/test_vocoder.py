@@ -13,7 +13,8 @@ from tests.engine.tiny import agreement, load_model
 from wyoming_chatterbox.engine import upstream
 from wyoming_chatterbox.engine.base import Cancel
 from wyoming_chatterbox.engine.flow import StreamingFlow
-from wyoming_chatterbox.engine.vocoder import LEFT_FRAMES, RIGHT_FRAMES, SAMPLES_PER_FRAME, StreamingVocoder
+from wyoming_chatterbox.engine.source import SAMPLES_PER_FRAME
+from wyoming_chatterbox.engine.vocoder import LEFT_FRAMES, RIGHT_FRAMES, StreamingVocoder
 
 if not upstream.is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)
@@ -115,19 +116,19 @@ def test_one_decode_is_upstreams_with_the_same_random_numbers(
 
     vocoder = StreamingVocoder(hift)
     state = vocoder.start(3)
-    vocoder._draw_noise(state, FRAMES)
+    vocoder.source.draw_noise(state.source, FRAMES)
 
     class Phases:
         def __init__(self, **bounds: float) -> None:
             pass
 
         def sample(self, sample_shape: tuple[int, ...]) -> Any:
-            assert sample_shape == state.phases.shape
-            return state.phases.clone()
+            assert sample_shape == state.source.phases.shape
+            return state.source.phases.clone()
 
-    real = torch.randn_like
+    real, noise = torch.randn_like, state.source.noise
     monkeypatch.setattr(hifigan, "Uniform", Phases)
-    monkeypatch.setattr(torch, "randn_like", lambda x: state.noise if x.shape == state.noise.shape else real(x))
+    monkeypatch.setattr(torch, "randn_like", lambda x: noise if x.shape == noise.shape else real(x))
     expected, expected_source = hift.inference(mel)
     monkeypatch.undo()
 
