@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 ENVIRONMENT_PREFIX = "WYOMING_CHATTERBOX_"
 MODELS = ("auto", "original", "embedded")
 
-_REFUSED = {
+UNSUPPORTED = {
     "top_p": "is fixed at 0.8 in chatterbox-streaming",
     "min_p": "does not exist in chatterbox-streaming",
     "top_k": "does not exist in chatterbox-streaming",
@@ -41,8 +41,8 @@ class SettingsError(ValueError):
 
 def unknown_setting(name: str, known: Sequence[str]) -> SettingsError:
     """The error for a setting that does not exist: why, or the nearest that does."""
-    if name in _REFUSED:
-        return SettingsError(f"{name}: refused, it {_REFUSED[name]}")
+    if name in UNSUPPORTED:
+        return SettingsError(f"{name}: refused, it {UNSUPPORTED[name]}")
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
     return SettingsError(f"{name}: unknown setting; {hint}")

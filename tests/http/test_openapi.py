@@ -21,6 +21,7 @@ ROUTES = [
     ("/audio/speech/stream", "post"),
     ("/v1/models", "get"),
     ("/v1/models/{model}", "get"),
+    ("/v1/audio/models", "get"),
     ("/v1/audio/voices", "get"),
     ("/v1/audio/voices", "post"),
     ("/v1/audio/voices/{name}", "delete"),

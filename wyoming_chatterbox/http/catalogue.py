@@ -16,6 +16,7 @@ from .errors import ModelNotFound
 from .schemas import (
     KNOBS,
     MAX_NAME_CHARS,
+    AudioModelList,
     ErrorBody,
     ModelItem,
     ModelList,
@@ -42,23 +43,23 @@ _OWNER = "wyoming-chatterbox"
 _STARTED = int(time.time())
 
 
-def chosen_voice(service: SpeechService, model: str, voice: str | None) -> str | None:
-    """The name of the voice that a request means; None is the default one, or that of the request's language.
+def chosen_voice(service: SpeechService, model: str | None, voice: str | None) -> str | None:
+    """Returns the name of the voice that a request means; None is the default one, or that of the request's language.
+
+    Args:
+        model: any name that is not one of this server's models is whatever this server speaks with: clients have the
+            names of other servers' models built in.
 
     Raises:
-        ModelNotFound: there is no such model.
         VoiceNotFound: another model speaks that voice. (Whether there is such a voice, the service sees.)
     """
     voices = service.voices
     names = {one.name.casefold() for one in voices}
     if voice is not None and voice.casefold() in OPENAI_VOICES - names:
         voice = None
-    if model.casefold() in ALIASES:
-        return voice
-    of_model = [one for one in voices if one.model == model.casefold()]
+    of_model = [one for one in voices if model is not None and one.model == model.casefold()]
     if not of_model:
-        offered = ", ".join(dict.fromkeys([*(one.model for one in voices), *ALIASES]))
-        raise ModelNotFound(f"There is no model {model!r}; there are: {offered}")
+        return voice
     if voice is None:
         return None if service.default_voice in of_model else of_model[0].name
     try:
@@ -71,17 +72,28 @@ def chosen_voice(service: SpeechService, model: str, voice: str | None) -> str |
 
 
 @router.get("/v1/models")
+@router.get("/models", include_in_schema=False)
 async def models(here: Here) -> ModelList:
     """The models, and the names by which OpenAI's clients ask for them."""
-    names = dict.fromkeys([*(voice.model for voice in here.service.voices), *ALIASES])
-    return ModelList(data=[_model(here.service, name) for name in names])
+    return ModelList(data=[_model(here.service, name) for name in _model_names(here.service)])
 
 
 @router.get("/v1/models/{model}", responses={400: {"model": ErrorBody}, 404: {"model": ErrorBody}})
+@router.get("/models/{model}", include_in_schema=False)
 async def model(model: Annotated[str, Path(max_length=MAX_NAME_CHARS)], here: Here) -> ModelItem:
     """One of them."""
-    chosen_voice(here.service, model, None)
+    names = _model_names(here.service)
+    if model.casefold() not in names:
+        raise ModelNotFound(f"There is no model {model!r}; there are: {', '.join(names)}")
     return _model(here.service, model)
+
+
+@router.get("/v1/audio/models")
+@router.get("/audio/models", include_in_schema=False)
+async def audio_models(here: Here) -> AudioModelList:
+    """The same list as of GET /v1/models, also by the name of `models`, under which Open WebUI looks for it."""
+    items = [_model(here.service, name) for name in _model_names(here.service)]
+    return AudioModelList(data=items, models=items)
 
 
 @router.get("/v1/audio/voices")
@@ -137,6 +149,10 @@ def voice_item(voice: Voice) -> VoiceItem:
         attribution=voice.attribution,
         licence=voice.licence,
     )
+
+
+def _model_names(service: SpeechService) -> list[str]:
+    return list(dict.fromkeys([*(voice.model for voice in service.voices), *ALIASES]))
 
 
 def _model(service: SpeechService, name: str) -> ModelItem:

@@ -26,6 +26,10 @@ MEDIA_TYPES = {
     "aac": "audio/aac",
 }
 
+SILENCE_SECONDS = 0.1
+"""What a text without anything to speak becomes: clients take a file without a frame for broken, or keep it. Two frames
+of AAC at 24 kHz, whose frames are the longest, and too short to be noticed."""
+
 UNKNOWN_LENGTH = 0xFFFFFFFF
 """In a WAV header whose file is still growing; players read to the end then."""
 
@@ -243,6 +247,23 @@ class Faster:
         return (self._encoder.encode(rest) if rest else b"") + self._encoder.finish()
 
 
+class NonEmpty:
+    """An encoder whose file can be decoded even if there was nothing to encode: it has a moment of silence then."""
+
+    def __init__(self, encoder: Encoder, rate: int) -> None:
+        self.blocking = encoder.blocking
+        self._encoder = encoder
+        self._silence = bytes(round(SILENCE_SECONDS * rate) * SAMPLE_WIDTH * CHANNELS)
+
+    def encode(self, pcm: bytes) -> bytes:
+        self._silence = b""
+        return self._encoder.encode(pcm)
+
+    def finish(self) -> bytes:
+        silence = self._encoder.encode(self._silence) if self._silence else b""
+        return silence + self._encoder.finish()
+
+
 def encoder_for(name: str, rate: int, speed: float = 1.0) -> Encoder:
     """An encoder by the name of its response_format.
 
@@ -250,5 +271,6 @@ def encoder_for(name: str, rate: int, speed: float = 1.0) -> Encoder:
         rate: of the PCM that it will get.
         speed: the tempo, 0.25 to 4.
     """
-    encoder: Encoder = PCM() if name == "pcm" else WAV(rate) if name == "wav" else Compressed(name, rate)
+    container: Encoder = PCM() if name == "pcm" else WAV(rate) if name == "wav" else Compressed(name, rate)
+    encoder = NonEmpty(container, rate)
     return encoder if speed == 1.0 else Faster(encoder, speed, rate)

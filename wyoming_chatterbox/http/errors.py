@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ..speech.errors import InvalidSetting, SpeechError
+from ..speech.errors import InvalidSetting, SpeechError, TextTooLong
 
 STATUS = {
     "internal-error": 500,
@@ -119,6 +119,8 @@ def error_body(error: SpeechError, param: str | None = None) -> dict[str, Any]:
     """What OpenAI's clients read: {"error": {"message", "type", "param", "code"}}."""
     if param is None and isinstance(error, InvalidSetting):
         param = str(error).partition(":")[0]
+    elif param is None and isinstance(error, TextTooLong):
+        param = "input"
     kind = "invalid_request_error" if STATUS[error.code] < 500 else "server_error"
     return {"error": {"message": str(error), "type": kind, "param": param, "code": error.code}}
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..settings import Settings, SettingsError
+from ..settings import Settings, SettingsError, unknown_setting
 from ..speech.errors import InvalidSetting, SpeechError
 from .errors import InvalidRequest
-from .schemas import KNOBS
+from .schemas import KNOBS, SpeechBody
 
 _MAX_VALUE_CHARS = 80
 _DEFAULTS = Settings().utterance
@@ -17,7 +17,7 @@ _SPOKEN_FIELDS = frozenset({"text", "input", "instructions"})
 
 
 def explained(errors: list[Any]) -> tuple[SpeechError, str | None]:
-    """The error for the first thing that is wrong, which names field, value and what is allowed; and the field."""
+    """Returns the error for the first thing that is wrong, with field, value and what is allowed; and the field."""
     first = errors[0]
     if first["type"] == "json_invalid":
         return InvalidRequest(f"The body is not JSON: {first['ctx']['error']}"), None
@@ -26,14 +26,17 @@ def explained(errors: list[Any]) -> tuple[SpeechError, str | None]:
     if field is None:
         remedy = "; send a JSON object with Content-Type: application/json" if where == ("body",) else ""
         return InvalidRequest(first["msg"] + remedy), None
-    if field in KNOBS or (first["type"] == "extra_forbidden" and len(path) == 1):
+    if field in KNOBS:
         try:
             _DEFAULTS.changed({field: first["input"]})
         except SettingsError as error:
             return InvalidSetting(str(error)), field
         return InvalidSetting(f"{field}: {_shortened(first['input'])} is not of the right type"), field
-    received = "" if field in _SPOKEN_FIELDS else f", not {_shortened(first['input'])}"
-    return InvalidRequest(f"{'.'.join(path)}: {first['msg']}{received}"), field
+    if first["type"] == "extra_forbidden" and len(path) == 1:
+        known = SpeechBody.model_fields if where == ("body",) else KNOBS
+        return InvalidSetting(str(unknown_setting(field, list(known)))), field
+    received = "" if field in _SPOKEN_FIELDS or first["type"] == "missing" else f", not {_shortened(first['input'])}"
+    return InvalidRequest(f"{field}: {first['msg']}{received}"), field
 
 
 def _shortened(value: object) -> str:

@@ -125,9 +125,9 @@ class Guard:
         if given is None and scope["type"] == "websocket":
             given = next((one[7:] for one in scope["subprotocols"] if one.startswith("bearer.")), None)
         if given is None:
-            raise Unauthorized("A token is needed: Authorization: Bearer TOKEN (see --http-token-file)")
+            raise Unauthorized("A token is needed, as the API key: Authorization: Bearer TOKEN (see --http-token-file)")
         if not tokens.accept(given):
-            raise Unauthorized("That is not a token of this server (see --http-token-file)")
+            raise Unauthorized("The API key is not a token of this server; use one of its --http-token-file")
 
     def _counted(self, scope: Scope, send: Send) -> Send:
         async def sending(message: Message) -> None:

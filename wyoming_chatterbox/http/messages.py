@@ -22,7 +22,7 @@ class Start(Manner):
         None, max_length=MAX_NAME_CHARS, description="Where no voice is named: the first one that speaks it"
     )
     speaker: str | None = Field(None, max_length=MAX_NAME_CHARS, description="Of a voice that has several")
-    response_format: ResponseFormat = "pcm"
+    response_format: ResponseFormat | None = Field(None, description="Default: pcm")
     id: Id | None = None
 
 

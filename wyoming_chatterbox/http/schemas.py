@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ..settings import Knob, utterance_knobs
+from ..settings import UNSUPPORTED, Knob, utterance_knobs
 
 MAX_NAME_CHARS = 200
 """Of voices, languages and ids; looking for near names costs more than a millisecond beyond."""
@@ -14,7 +15,18 @@ MAX_NAME_CHARS = 200
 MAX_INSTRUCTIONS_CHARS = 4096
 """What OpenAI takes."""
 
-ResponseFormat = Literal["wav", "pcm", "mp3", "opus", "flac", "aac"]
+_MISSPELT = 0.85
+"""How like a field's name another one must be to be taken for its misspelling: "exagerration" is one, at 0.92; "stream"
+(0.63 of "stream_format"), "speaker_id" (0.82) and "language_id" (0.84) are fields of other servers."""
+
+
+def _small_letters(value: object) -> object:
+    """MP3 is mp3."""
+    return value.casefold() if isinstance(value, str) else value
+
+
+ResponseFormat = Annotated[Literal["wav", "pcm", "mp3", "opus", "flac", "aac"], BeforeValidator(_small_letters)]
+StreamFormat = Annotated[Literal["audio", "sse"], BeforeValidator(_small_letters)]
 
 KNOBS = {one.name: one for one in utterance_knobs()}
 """What one utterance may set."""
@@ -94,14 +106,26 @@ class VoiceReference(BaseModel):
     id: str = Field(max_length=MAX_NAME_CHARS)
 
 
+def _narrowed_and_open(schema: dict[str, Any]) -> None:
+    """Add the bounds, and that other fields are ignored."""
+    _narrowed(schema)
+    schema.pop("additionalProperties", None)
+
+
 class SpeechBody(Manner):
-    """OpenAI's "create speech", and what Chatterbox has beside it."""
+    """OpenAI's "create speech", and what Chatterbox has beside it. null is the default of every field but `input`.
+
+    Fields of other servers are ignored. One whose name is almost that of a field here, or is a setting that Chatterbox
+    does not let anybody choose, is refused.
+    """
+
+    model_config = ConfigDict(json_schema_extra=_narrowed_and_open)
 
     input: str = Field(min_length=1, description="The text to speak")
-    model: str = Field(
-        "chatterbox",
+    model: str | None = Field(
+        None,
         max_length=MAX_NAME_CHARS,
-        description="The server's model, by any of the names of GET /v1/models",
+        description="A model of GET /v1/models. By any other name: whatever the server speaks with, which X-Model says",
     )
     voice: Annotated[str, Field(max_length=MAX_NAME_CHARS)] | VoiceReference | None = Field(
         None,
@@ -114,20 +138,34 @@ class SpeechBody(Manner):
     response_format: ResponseFormat | None = Field(
         None, description="Default: mp3, as OpenAI's; wav for /audio/speech/stream"
     )
-    stream_format: Literal["audio", "sse"] = Field(
-        "audio", description="The audio itself, or server-sent events with pieces of it in base64"
+    stream_format: StreamFormat | None = Field(
+        None,
+        description="The audio itself (audio, the default), or server-sent events (sse) with pieces of it in base64",
     )
-    speed: float = Field(
-        1.0,
+    speed: float | None = Field(
+        None,
         ge=0.25,
         le=4.0,
-        description="Tempo of what was spoken, at the same pitch; the model has no rate of its own",
+        description="Tempo of what was spoken, at the same pitch; the model has no rate of its own. Default: 1",
     )
     instructions: str | None = Field(
         None,
         max_length=MAX_INSTRUCTIONS_CHARS,
         description="Accepted for OpenAI's clients, without effect: Chatterbox takes none. See exaggeration",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ignore_fields_of_others(cls, body: object) -> object:
+        if not isinstance(body, dict):
+            return body
+        return {name: value for name, value in body.items() if name in cls.model_fields or _is_mistaken(name)}
+
+
+def _is_mistaken(name: str) -> bool:
+    """Returns True if ignoring an unknown field would hide a mistake: it is misspelt, or cannot be chosen."""
+    close = difflib.get_close_matches(name[:MAX_NAME_CHARS], SpeechBody.model_fields, n=1, cutoff=_MISSPELT)
+    return name in UNSUPPORTED or bool(close)
 
 
 class ErrorDetail(BaseModel):
@@ -200,6 +238,12 @@ class ModelList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[ModelItem]
+
+
+class AudioModelList(ModelList):
+    """The same models twice: where OpenAI's clients look for them, and where Open WebUI's does."""
+
+    models: list[ModelItem]
 
 
 class SettingItem(BaseModel):

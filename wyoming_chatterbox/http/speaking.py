@@ -72,7 +72,7 @@ def _answer(here: Context, body: SpeechBody, default_format: str) -> Response:
         edge="http",
     )
     name = body.response_format or default_format
-    encoder = encoder_for(name, here.service.sample_rate, body.speed)
+    encoder = encoder_for(name, here.service.sample_rate, body.speed or 1.0)
     if body.stream_format == "sse":
         return SpeechAnswer(here, request, encoder, "text/event-stream", events=True)
     return SpeechAnswer(here, request, encoder, MEDIA_TYPES[name])

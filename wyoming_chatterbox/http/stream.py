@@ -287,7 +287,7 @@ class Session:
         except ValidationError as error:
             turn = _Turn(SpeechRequest(self._service.new_text(), edge="ws"), name and name[:200], "pcm")
             turn.error = explained(list(error.errors()))[0]
-            if "text" not in raw:
+            if raw.get("text") is None:
                 self._open = turn
             return turn
         whole = start.text is not None
@@ -301,7 +301,7 @@ class Session:
             streamed=not whole,
             edge="ws",
         )
-        turn = _Turn(request, start.id, start.response_format)
+        turn = _Turn(request, start.id, start.response_format or "pcm")
         if start.text == "":
             turn.error = EmptyText("The start message has an empty text; leave it out where the text follows")
         if not whole:
