@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,8 @@ UNSUPPORTED = {
 """Settings people bring from other Chatterbox servers, and why they are refused rather than ignored."""
 
 DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT = "127.0.0.1", 10201
+
+_HOST_NAME = re.compile(r"(\*\.)?[\w-]+(\.[\w-]+)*\.?")
 
 _URIS = "allowed: tcp://HOST:PORT, unix://PATH, stdio://"
 
@@ -522,6 +525,12 @@ class Settings:
         kind=Path,
         group="HTTP",
     )
+    http_public_voices: bool = knob(
+        False,
+        "Tell clients without a token which voices and models there are (GET /v1/audio/voices, /v1/audio/models): Open "
+        "WebUI asks for its list of voices without one",
+        group="HTTP",
+    )
     http_host: tuple[str, ...] = knob(
         (),
         "Name under which clients may ask for this server, or *.NAME for all that end so. Names of the local network "
@@ -583,6 +592,8 @@ class Settings:
                 f"http_token_file: {str(self.http_token_file)!r} is not a file; write a token of 16 characters or more "
                 "into it"
             )
+        for name in self.http_host:
+            check_host_name(name)
         for origin in self.http_cors_origin:
             check_origin(origin)
         for folder in self.voices_dir:
@@ -647,6 +658,12 @@ def http_address(uri: str) -> tuple[str, int]:
         hint = "; TLS is a reverse proxy's work" if parts.scheme == "https" else ""
         raise SettingsError(f"http_uri: {uri!r} is not valid (allowed: http://HOST:PORT{hint})")
     return parts.hostname or DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT if port is None else port
+
+
+def check_host_name(name: str) -> None:
+    """Raise SettingsError unless it is a host name, or `*.` before one."""
+    if not _HOST_NAME.fullmatch(name):
+        raise SettingsError(f"http_host: {name!r} is no host name (allowed: tts.example.org, *.example.org; no port)")
 
 
 def check_origin(origin: str) -> None:

@@ -14,6 +14,7 @@ from tests.http.clients import TOKEN, asking, serving
 from tests.serving import Running
 from wyoming_chatterbox.http.app import PAGE, routes_of
 from wyoming_chatterbox.http.policy import Policy
+from wyoming_chatterbox.settings import Settings, SettingsError
 
 OPEN = {"/health", "/health/live", "/health/ready", "/openapi.json"}
 """Written down here once more: whoever opens a path has to think about it twice."""
@@ -87,7 +88,7 @@ async def test_a_route_that_is_added_is_closed(token_file: Path) -> None:
     new = FastAPI()
     new.get("/new")(nothing)
     new.post("/new")(nothing)
-    policy = Policy((), new.routes, {"/"})
+    policy = Policy(Settings(), new.routes, {"/"})
     for method in ("GET", "POST"):
         scope: Scope = {"type": "http", "method": method, "path": "/new", "root_path": "", "headers": []}
         assert not policy.is_open(scope)
@@ -119,7 +120,7 @@ async def test_a_route_that_is_added_is_closed(token_file: Path) -> None:
     ],
 )
 def test_names_that_no_stranger_can_hand_out_are_this_servers(host: str) -> None:
-    assert Policy(("tts.example.org", "*.Fritz.Box"), [], ()).allows_host(host)
+    assert Policy(Settings(http_host=("tts.example.org", "*.Fritz.Box")), [], ()).allows_host(host)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_names_that_no_stranger_can_hand_out_are_this_servers(host: str) -> None
 )
 def test_names_that_somebody_else_may_own_are_refused(host: str) -> None:
     allowed = host == "arpa"  # a top-level domain, and those have no addresses
-    assert Policy(("tts.example.org",), [], ()).allows_host(host) == allowed
+    assert Policy(Settings(http_host=("tts.example.org",)), [], ()).allows_host(host) == allowed
 
 
 async def test_names_of_the_local_network_are_answered() -> None:
@@ -148,3 +149,29 @@ async def test_names_of_the_local_network_are_answered() -> None:
             "'tts.fritz.box'" in answer.json()["error"]["message"]
             and "--http-host" in answer.json()["error"]["message"]
         )
+
+
+@pytest.mark.parametrize(
+    "name", ["*", "*.", "", "tts.example.org:10201", "http://tts.example.org", "a..b", "*tts", "a b"]
+)
+def test_what_is_no_host_name_ends_the_start(name: str) -> None:
+    with pytest.raises(SettingsError, match="is no host name"):
+        Settings(http_host=(name,))
+
+
+async def test_voices_are_listed_without_a_token_where_the_owner_says_so(token_file: Path) -> None:
+    """Open WebUI shows its key with a text to be spoken alone; refused, its list has only OpenAI's voices."""
+    paths = ("/v1/audio/voices", "/audio/voices", "/v1/audio/models", "/audio/models")
+    for public, status in ((False, 401), (True, 200)):
+        changes = {"http_token_file": token_file, "http_public_voices": public}
+        async with serving(model_of(ToneEngine()), **changes) as server, asking(server) as client:
+            for path in paths:
+                assert (await client.get(path)).status_code == status, path
+                assert (await client.post(path)).status_code == 401, path
+            for method, path in (("DELETE", "/v1/audio/voices/tone"), ("GET", "/v1/models"), ("GET", "/metrics")):
+                assert (await client.request(method, path)).status_code == 401, path
+            assert (await client.post("/v1/audio/speech", json={"input": "x"})).status_code == 401
+    async with serving(model_of(ToneEngine()), **changes) as server, asking(server) as client:
+        listed = (await client.get("/v1/audio/voices")).json()
+        assert {voice["id"]: voice["name"] for voice in listed["voices"]} == {"tone": "tone"}
+        assert "tone" in [model["id"] for model in (await client.get("/v1/audio/models")).json()["models"]]

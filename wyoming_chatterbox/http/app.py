@@ -49,7 +49,7 @@ def create_app(context: Context) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_fault)
-    policy = Policy(context.settings.http_host, routes_of(app), _PAGE_PATHS)
+    policy = Policy(context.settings, routes_of(app), _PAGE_PATHS)
     app.add_middleware(Guard, context=context, policy=policy)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.openapi()  # 60 ms of the event loop, which nobody is waiting for yet

@@ -8,14 +8,19 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from urllib.parse import unquote, urlsplit
 
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
+from ..settings import Settings
+
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/openapi.json"})
 """What everybody may GET beside the page's files: none of it tells what is spoken, by whom or in which voices."""
+
+VOICE_LIST_PATHS = frozenset({"/v1/audio/voices", "/audio/voices", "/v1/audio/models", "/audio/models"})
+"""What everybody may GET where the owner says so (--http-public-voices): Open WebUI fills its lists without a token."""
 
 SPEECH_PATHS = frozenset({"/v1/audio/speech", "/audio/speech", "/audio/speech/stream"})
 """What may be POSTed to a server without tokens: it costs computing time and changes nothing."""
@@ -48,14 +53,14 @@ _COUNTRY = re.compile(r"[a-z]{2}")
 class Policy:
     """Says what a request may reach; `Guard` holds it up."""
 
-    def __init__(self, host_names: Iterable[str], routes: Sequence[BaseRoute], page: Collection[str]) -> None:
-        """Takes further names of this server (`*.example.org`: all that end so), its routes, its page's paths."""
-        names = {name.casefold().rstrip(".") for name in host_names}
+    def __init__(self, settings: Settings, routes: Sequence[BaseRoute], page: Collection[str]) -> None:
+        """Takes the server's settings, the routes of its application and the paths of its page's files."""
+        names = {name.casefold().removesuffix(".") for name in settings.http_host}
         own = socket.gethostname().casefold()
         self._names = frozenset({own, *(name for name in names if not name.startswith("*."))})
         self._suffixes = LOCAL_SUFFIXES | {name[2:] for name in names if name.startswith("*.")}
         self._routes = routes
-        self._open = OPEN_PATHS | frozenset(page)
+        self._open = OPEN_PATHS | frozenset(page) | (VOICE_LIST_PATHS if settings.http_public_voices else frozenset())
 
     def allows_host(self, host: str) -> bool:
         """Returns True if a Host header names this server: no web page of a stranger can have been served from it."""
