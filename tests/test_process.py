@@ -171,7 +171,7 @@ def test_a_port_in_use_is_one_clear_line_and_status_2(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--temprature", "1"], "temprature: unknown setting; did you mean temperature?"),
-        (["--top-p", "0.9"], "top_p: refused, it is fixed at 0.8 in chatterbox-streaming"),
+        (["--top-k", "50"], "top_k: refused, it does not exist for Chatterbox's original model"),
         (["--temperature", "9"], "temperature: 9.0 is out of range (allowed: 0.05 to 5)"),
         (["--uri", "http://127.0.0.1:80"], "uri: 'http://127.0.0.1:80' is not valid"),
         (["--model-dir", "/nowhere"], "model_dir: '/nowhere' is not a directory"),

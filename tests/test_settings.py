@@ -23,7 +23,7 @@ def load(*arguments: str, **environment: str) -> Settings:
 
 def test_the_nine_parameters_of_upstream_are_settings_or_named_otherwise() -> None:
     upstream = {"exaggeration", "cfg_weight", "temperature", "chunk_size", "context_window", "fade_duration"}
-    ours = {"decoder", "chunk_growth", "seed"}
+    ours = {"sampling", "repetition_penalty", "min_p", "top_p", "decoder", "chunk_growth", "seed"}
     assert upstream | {"print_metrics"} | ours == {knob.name for knob in knobs_of(GenerationSettings)}
     with pytest.raises(SettingsError, match="is called --reference-clip here"):
         load("--audio-prompt-path", "x.wav")
@@ -117,6 +117,11 @@ def test_settings_of_one_utterance_are_taken_as_text_and_as_values() -> None:
         ({"exagerration": 1}, "exagerration: unknown setting; did you mean exaggeration?"),
         ({"speed": 2}, "speed: refused, it does not exist in chatterbox-streaming"),
         ({"decoder": "upstream"}, "decoder: unknown setting"),
+        ({"sampling": "streaming"}, "sampling: unknown setting"),
+        ({"repetition_penalty": 0.9}, "repetition_penalty: 0.9 is out of range (allowed: 1 to 2)"),
+        ({"min_p": "5%"}, "min_p: '5%' is not a valid value (allowed: 0 to 1)"),
+        ({"top_p": -0.1}, "top_p: -0.1 is out of range (allowed: 0 to 1)"),
+        ({"top_k": 50}, "top_k: refused, it does not exist for Chatterbox's original model"),
         ({"exaggeration": 5}, "exaggeration: 5 is out of range (allowed: 0 to 2)"),
         ({"exaggeration": "loud"}, "exaggeration: 'loud' is not a valid value (allowed: 0 to 2)"),
         ({"exaggeration": True}, "exaggeration: True is not a valid value"),

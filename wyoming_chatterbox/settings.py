@@ -22,14 +22,14 @@ ENVIRONMENT_PREFIX = "WYOMING_CHATTERBOX_"
 MODELS = ("auto", "original", "embedded")
 
 UNSUPPORTED = {
-    "top_p": "is fixed at 0.8 in chatterbox-streaming",
-    "min_p": "does not exist in chatterbox-streaming",
-    "top_k": "does not exist in chatterbox-streaming",
-    "repetition_penalty": "is fixed at 2.0 in chatterbox-streaming",
+    "top_k": "does not exist for Chatterbox's original model: min_p and top_p say which tokens may be drawn",
     "speed": "does not exist in chatterbox-streaming: generate_stream() has no speaking rate",
     "audio_prompt_path": "is called --reference-clip here, or is a voice in --voices-dir",
 }
 """Settings people bring from other Chatterbox servers, and why they are refused rather than ignored."""
+
+SERVER_ONLY = ("sampling", "decoder")
+"""Generation settings that no voice and no request can change."""
 
 DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT = "127.0.0.1", 10201
 
@@ -178,7 +178,7 @@ def knobs_of(cls: type) -> Iterator[Knob]:
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """How one utterance is spoken: the parameters of chatterbox-streaming's `generate_stream()`.
+    """How one utterance is spoken: the parameters of chatterbox-streaming's `generate_stream()` and our own.
 
     Its other two parameters are the text, which every request brings, and `audio_prompt_path`, which is
     the voice's reference clip.
@@ -194,6 +194,34 @@ class GenerationSettings:
         group="Chatterbox",
     )
     temperature: float = knob(0.8, "Sampling temperature; higher varies more", bounds=(0.05, 5.0), group="Chatterbox")
+    sampling: str = knob(
+        "current",
+        "How speech tokens are drawn: current is what Chatterbox's developers recommend for these weights, with the "
+        "three settings below; streaming is chatterbox-streaming's older way, which can end in noise: a repetition "
+        "penalty of 2, top_p 0.8 and no min_p, whatever these settings are (seamless only: upstream has no other)",
+        choices=("current", "streaming"),
+        group="Chatterbox",
+    )
+    repetition_penalty: float = knob(
+        1.2,
+        "How much less likely a speech token becomes once it was drawn; 1 is no penalty (sampling current only)",
+        bounds=(1.0, 2.0),
+        group="Chatterbox",
+    )
+    min_p: float = knob(
+        0.05,
+        "Speech tokens less likely than this share of the likeliest one are never drawn; 0 excludes none (sampling "
+        "current only)",
+        bounds=(0.0, 1.0),
+        group="Chatterbox",
+    )
+    top_p: float = knob(
+        1.0,
+        "Only the likeliest speech tokens, which together have this probability, are drawn; 1 excludes none (sampling "
+        "current only)",
+        bounds=(0.0, 1.0),
+        group="Chatterbox",
+    )
     decoder: str = knob(
         "seamless",
         "How speech tokens become sound: seamless is ours, upstream is chatterbox-streaming's own, for comparison",
@@ -252,14 +280,14 @@ class GenerationSettings:
         """These settings with some others in their place: a voice's, or those of one utterance.
 
         Args:
-            values: by the knob's name, as text (of a query) or of the knob's type. `decoder` is the server's alone.
+            values: by the knob's name, as text (of a query) or of the knob's type. `SERVER_ONLY` is the server's alone.
 
         Raises:
             SettingsError: a name is unknown or a value is not allowed; the message names it and the remedy.
         """
         if not values:
             return self
-        knobs = {one.name: one for one in knobs_of(GenerationSettings) if one.name != "decoder"}
+        knobs = {one.name: one for one in knobs_of(GenerationSettings) if one.name not in SERVER_ONLY}
         unknown = next((name for name in values if name not in knobs), None)
         if unknown is not None:
             raise unknown_setting(unknown, list(knobs))
@@ -294,7 +322,7 @@ def utterance_knobs() -> tuple[Knob, ...]:
     """What a voice or a request may set for an utterance."""
     names = ("gain", "sentence_silence")
     return (
-        *(one for one in knobs_of(GenerationSettings) if one.name != "decoder"),
+        *(one for one in knobs_of(GenerationSettings) if one.name not in SERVER_ONLY),
         *(one for one in knobs_of(Settings) if one.name in names),
     )
 

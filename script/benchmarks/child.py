@@ -112,7 +112,12 @@ class Speaker:
         """Samples, chunk by chunk."""
         if self._job.ends_where_told:
             random_checkpoint.set_eos_at(self._model.t3, utterance.tokens)
-        chosen = GenerationSettings(seed=self._job.seed, temperature=self._job.temperature, decoder=self._job.decoder)
+        chosen = GenerationSettings(
+            seed=self._job.seed,
+            temperature=self._job.temperature,
+            decoder=self._job.decoder,
+            sampling="streaming",  # upstream has no other, and both are to draw the same tokens
+        )
         stream = self.engine.generate_stream(
             utterance.text, self.engine.voices[0], dataclasses.replace(chosen, **settings), Cancel()
         )

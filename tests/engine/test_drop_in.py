@@ -46,7 +46,9 @@ def test_the_parameters_are_upstreams_and_ours_come_behind_them() -> None:
     ours = parameters(ChatterboxTTS)
     assert len(theirs) == 1 + 9
     assert ours[: len(theirs)] == theirs
-    assert [name for name, _ in ours[len(theirs) :]] == ["seed", "cancel", "chunk_growth"]
+    assert [name for name, _ in ours[len(theirs) :]] == [
+        *("seed", "cancel", "chunk_growth", "sampling", "repetition_penalty", "min_p", "top_p")
+    ]
 
 
 def test_it_yields_what_upstream_does(tts: ChatterboxTTS, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,6 +73,8 @@ def test_seed_clip_and_what_is_wrong(tts: ChatterboxTTS, tmp_path: Path) -> None
     assert torch.equal(_samples(tts, TEXT, seed=1), first)
     assert not torch.equal(_samples(tts, TEXT), _samples(tts, TEXT)), "without one, upstream's are never the same"
     assert not torch.equal(_samples(tts, TEXT, str(clip), seed=1), first)
+    for change in ({"sampling": "streaming"}, {"min_p": 0.5}, {"top_p": 0.5}):
+        assert not torch.equal(_samples(tts, TEXT, seed=1, **change), first), change
     with pytest.raises(SettingsError, match="temperature"):
         next(iter(tts.generate_stream(TEXT, temperature=99.0)))
     cancel = Cancel()

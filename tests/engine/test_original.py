@@ -169,7 +169,7 @@ def test_all_nine_parameters_reach_upstreams_generate_stream(
         **{
             name: value
             for name, value in dataclasses.asdict(settings).items()
-            if name not in ("seed", "decoder", "chunk_growth")
+            if name not in ("seed", "decoder", "chunk_growth", "sampling", "repetition_penalty", "min_p", "top_p")
         },
     }
 
@@ -184,14 +184,35 @@ def test_all_nine_parameters_reach_upstreams_generate_stream(
         {"context_window": 3},
         {"fade_duration": 0.4},
         {"seed": 7},
+        {"sampling": "streaming"},
+        {"min_p": 0.5},
+        {"top_p": 0.5},
     ],
 )
 def test_every_setting_is_heard(
     engine: OriginalEngine, settings: GenerationSettings, plain_speech: Samples, change: dict[str, Any]
 ) -> None:
     heard = _speak(engine, settings=dataclasses.replace(settings, **change))
-    is_upstreams = bool(change.keys() & {"context_window", "fade_duration"})
-    assert np.array_equal(heard, plain_speech) is (is_upstreams and settings.decoder == "seamless")
+    of_the_other = {
+        "seamless": {"context_window", "fade_duration"},
+        "upstream": {"sampling", "repetition_penalty", "min_p", "top_p"},
+    }
+    assert np.array_equal(heard, plain_speech) is bool(change.keys() & of_the_other[settings.decoder])
+
+
+@pytest.mark.parametrize("fixed", [{"decoder": "upstream"}, {"sampling": "streaming"}], ids=str)
+def test_settings_of_sampling_that_have_no_effect_are_warned_of_once(
+    tiny_checkpoint: Path, fixed: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = OriginalEngine.load(tiny_checkpoint, "cpu", None, 0)
+    fixed_settings = dataclasses.replace(SETTINGS, **fixed)
+    plain = _speak(engine, settings=fixed_settings)
+    assert "no effect" not in caplog.text
+    for top_p in (0.5, 0.6):
+        assert np.array_equal(_speak(engine, settings=dataclasses.replace(fixed_settings, top_p=top_p)), plain)
+    ((name, value),) = fixed.items()
+    assert caplog.text.count("no effect") == 1
+    assert f"repetition_penalty, min_p and top_p have no effect with --{name} {value}" in caplog.text
 
 
 def test_metrics_are_printed_on_stderr_if_at_all(engine: OriginalEngine, capfd: pytest.CaptureFixture[str]) -> None:

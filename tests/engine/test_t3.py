@@ -14,6 +14,7 @@ from tests.checkpoint_fixture import SKIP_REASON, TOKENS
 from tests.engine.tiny import load_model
 from wyoming_chatterbox.engine import t3, upstream
 from wyoming_chatterbox.engine.base import Cancel, Cancelled
+from wyoming_chatterbox.engine.sampling import CURRENT, STREAMING, Sampling
 from wyoming_chatterbox.engine.t3 import TokenGenerator
 
 if not upstream.is_installed():
@@ -141,22 +142,56 @@ def test_a_seed_gives_the_tokens_that_upstream_draws_with_it(
     either: TokenGenerator, model: Any, options: dict[str, Any]
 ) -> None:
     theirs = _upstreams(model, "The kettle is on.", **options)
-    assert _tokens(either, model, **options) == theirs[:-1]
+    assert _tokens(either, model, sampling=STREAMING, **options) == theirs[:-1]
+    assert _tokens(either, model, **options) != theirs[:-1], "not its sampling, unless that is asked for"
 
 
-def test_sampling_is_upstreams_but_for_tokens_that_do_not_exist(generator: TokenGenerator, model: Any) -> None:
-    from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor, TopPLogitsWarper
+def _processors(sampling: Sampling) -> list[Any]:
+    """transformers' own, in the order in which Chatterbox's current `generate()` has them."""
+    from transformers.generation import logits_process
 
+    return [
+        logits_process.RepetitionPenaltyLogitsProcessor(penalty=sampling.repetition_penalty),
+        logits_process.TemperatureLogitsWarper(0.7),
+        logits_process.MinPLogitsWarper(min_p=sampling.min_p),
+        logits_process.TopPLogitsWarper(top_p=sampling.top_p),
+    ]
+
+
+def _streamings(sampling: Sampling) -> list[Any]:
+    """In chatterbox-streaming's `inference_stream()`, the temperature comes first, and there is no min-p."""
+    penalty, temperature, _, top_p = _processors(STREAMING)
+    return [temperature, penalty, top_p]
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+@pytest.mark.parametrize(
+    ("sampling", "processors"),
+    [
+        (STREAMING, _streamings),
+        (CURRENT, _processors),
+        (Sampling(1.5, 0.2, 0.6), _processors),
+        (Sampling(1.0, 0.0, 0.9), _processors),
+        (Sampling(1.0, 0.0, 1.0), _processors),
+    ],
+    ids=str,
+)
+def test_sampling_is_transformers_but_for_tokens_that_do_not_exist(
+    model: Any, graphs: bool, sampling: Sampling, processors: Any
+) -> None:
+    generator = TokenGenerator(model.t3, graphs=graphs)
     noise = torch.Generator().manual_seed(1)
     cache = t3._Cache(generator, 1)
     past = torch.randint(0, SPEECH_TOKENS, (1, 200), generator=noise)
-    cache.cfg_weight.fill_(0.3)
-    cache.temperature.fill_(0.7)
+    cache.set_up(0.3, 0.7, sampling)
+    repeated = 0
     for seed in range(20):
-        logits = 4 * torch.randn(2, len(cache.seen), generator=noise)
+        logits = 2 * torch.randn(2, len(cache.seen), generator=noise)
+        logits[:, past[0, seed]] = 12.0  # likely, and drawn before
         logits[:, SPEECH_TOKENS:] = -1e4  # what upstream must not sample
-        scores = (logits[:1] + 0.3 * (logits[:1] - logits[1:])) / 0.7
-        scores = TopPLogitsWarper(top_p=0.8)(None, RepetitionPenaltyLogitsProcessor(penalty=2.0)(past, scores))
+        scores = logits[:1] + 0.3 * (logits[:1] - logits[1:])
+        for processor in processors(sampling):
+            scores = processor(past, scores)
         for draw in range(5):
             cache.seen.zero_()
             cache.seen[past[0]] = True
@@ -165,6 +200,67 @@ def test_sampling_is_upstreams_but_for_tokens_that_do_not_exist(generator: Token
             expected = torch.multinomial(probabilities, 1, generator=torch.Generator().manual_seed(100 * seed + draw))
             assert int(cache.token) == int(expected)
             assert cache.seen[cache.token]
+            repeated += int(cache.token) == int(past[0, seed])
+    assert repeated or sampling != CURRENT
+
+
+def test_a_token_that_was_drawn_can_be_drawn_again(generator: TokenGenerator) -> None:
+    """Of probability 0.6, as the tokens of a held sound are. chatterbox-streaming never draws it twice."""
+    probabilities = torch.full((len(generator._invalid),), 0.4 / (SPEECH_TOKENS - 1))
+    probabilities[7] = 0.6
+    logits = (probabilities.log() - probabilities.log().mean()).expand(2, -1)
+    often = {}
+    for name, sampling in (("current", CURRENT), ("streaming", STREAMING)):
+        cache = t3._Cache(generator, 1)
+        cache.set_up(0.5, 0.8, sampling)
+        often[name] = 0
+        for seed in range(50):
+            cache.seen.zero_()
+            cache.seen[7] = True
+            generator._sample(logits, cache, torch.Generator().manual_seed(seed))
+            often[name] += int(cache.token) == 7
+    assert often["streaming"] < 10 < often["current"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("graphs", [False, True])
+def test_without_guidance_one_row_says_what_two_say(
+    model: Any, monkeypatch: pytest.MonkeyPatch, graphs: bool, precision: str
+) -> None:
+    """Upstream's formula with a weight of 0 is the conditional row's logits; the other row is computed for nothing."""
+
+    def speak() -> tuple[list[int], list[Any], int]:
+        generator, rows = TokenGenerator(model.t3, precision, graphs=graphs), []
+        real = generator._through
+        generator._through = lambda hidden, parts, cache: rows.append(len(hidden)) or real(hidden, parts, cache)  # type: ignore[method-assign]
+        with torch.inference_mode(), _our_logits(generator) as logits:
+            said = [_tokens(generator, model, cfg_weight=0.0, prompt_key="kept") for _ in range(2)]
+        assert said[0] == said[1]
+        return said[0], logits, sum(rows)
+
+    one, logits, positions = speak()
+    real = t3._Cache.set_up
+
+    def both(self: Any, cfg_weight: float, *rest: Any) -> None:
+        real(self, cfg_weight, *rest)
+        self.rows = 2
+
+    monkeypatch.setattr(t3._Cache, "set_up", both)
+    two, expected, more_positions = speak()
+    assert all(each.shape == (1, SPEECH_TOKENS) for each in logits)
+    assert all(each.shape == (2, SPEECH_TOKENS) for each in expected)
+    assert positions < more_positions, "nothing is computed of the blank row"
+    if precision == "float32":
+        assert one == two and len(one) == TOKENS
+        for mine, theirs in zip(logits, expected, strict=True):
+            assert (mine[0] - theirs[0]).norm() / theirs[0].norm() < 1e-4
+
+
+def test_utterances_with_and_without_guidance_take_turns_in_one_cache(generator: TokenGenerator, model: Any) -> None:
+    alone = {weight: _tokens(TokenGenerator(model.t3), model, cfg_weight=weight) for weight in (0.0, 0.5)}
+    assert alone[0.0] != alone[0.5]
+    for weight in (0.5, 0.0, 0.5, 0.0):
+        assert _tokens(generator, model, cfg_weight=weight, prompt_key="kept") == alone[weight]
 
 
 @pytest.mark.parametrize(("precision", "most"), [("bfloat16", 0.3), ("int8", 0.6)])

@@ -131,7 +131,7 @@ async def test_what_is_sent_is_what_the_schema_says() -> None:
     written = json.loads((ROOT / "docs" / "websocket.schema.json").read_text())
     server_says, client_says = (jsonschema_rs.validator_for(written[side]) for side in ("server", "client"))
     for right in (
-        {"type": "start", "text": "x", "seed": 3, "chunk_size": 0, "exaggeration": 2},
+        {"type": "start", "text": "x", "seed": 3, "chunk_size": 0, "exaggeration": 2, "top_p": 1, "min_p": 0.1},
         {"type": "start", "voice": "x", "response_format": "mp3", "id": "a"},
         {"type": "text", "text": ""},
         {"type": "cancel"},
@@ -140,7 +140,8 @@ async def test_what_is_sent_is_what_the_schema_says() -> None:
     for wrong in (
         {"type": "start", "exaggeration": 2.1},
         {"type": "start", "chunk_size": 3},
-        {"type": "start", "top_p": 1},
+        {"type": "start", "top_p": 1.1},
+        {"type": "start", "top_k": 1},
         {"type": "shout"},
         {"text": "x"},
     ):

@@ -148,7 +148,8 @@ WRONG: list[tuple[dict[str, Any], int, str, str | None, str]] = [
     ({"input": "x", "exaggeration": "high"}, 400, "invalid-setting", "exaggeration", "exaggeration: 'high'"),
     ({"input": "x", "seed": 1.5}, 400, "invalid-setting", "seed", "seed: 1.5"),
     ({"input": "x", "chunk_size": 3}, 400, "invalid-setting", "chunk_size", "chunk_size: 3 is out of range"),
-    ({"input": "x", "top_p": 0.5}, 400, "invalid-setting", "top_p", "is fixed at 0.8"),
+    ({"input": "x", "top_k": 50}, 400, "invalid-setting", "top_k", "min_p and top_p say which"),
+    ({"input": "x", "top_p": 1.1}, 400, "invalid-setting", "top_p", "1.1 is out of range (allowed: 0 to 1)"),
     ({"input": "x", "exagerration": 1}, 400, "invalid-setting", "exagerration", "did you mean exaggeration?"),
     ({"input": "x", "langauge": "en"}, 400, "invalid-setting", "langauge", "did you mean language?"),
     ({"input": "x", "audio_prompt_path": "/x"}, 400, "invalid-setting", "audio_prompt_path", "--voices-dir"),
@@ -200,18 +201,23 @@ async def test_what_is_no_json_object_is_refused() -> None:
 async def test_openais_voices_are_the_default_one_and_settings_reach_the_engine() -> None:
     engine = ToneEngine()
     async with serving(model_of(engine)) as server, asking(server) as client:
-        for voice in ("alloy", "Nova", {"id": "tone"}, "tone?exaggeration=0.9"):
+        for voice in ("alloy", "Nova", {"id": "tone"}, "tone?exaggeration=0.9&min_p=0.1"):
             body = {
                 **HELLO,
                 "voice": voice,
                 "model": "tts-1-hd",
                 "temperature": 1,
                 "seed": 5.0,
+                "top_p": 0.9,
+                "repetition_penalty": 2,
                 "instructions": "Cheer!",
             }
             assert (await client.post("/v1/audio/speech", json=body)).status_code == 200
     assert [one.exaggeration for one in engine.settings] == [0.5, 0.5, 0.5, 0.9]
-    assert {(one.temperature, one.seed) for one in engine.settings} == {(1.0, 5)}
+    assert [one.min_p for one in engine.settings] == [0.05, 0.05, 0.05, 0.1]
+    assert {(one.temperature, one.seed, one.top_p, one.repetition_penalty) for one in engine.settings} == {
+        (1.0, 5, 0.9, 2.0)
+    }
 
 
 async def test_a_model_is_asked_for_by_its_name() -> None:

@@ -55,7 +55,10 @@ async def test_what_makes_the_sound_makes_the_key(tmp_path: Path) -> None:
         key(cache, model_fingerprint="other weights"),
         *(
             key(cache, settings=dataclasses.replace(SETTINGS, **{name: value}))
-            for name, value in (("exaggeration", 0.6), ("seed", 1), ("chunk_size", 30), ("temperature", 0.7))
+            for name, value in (
+                *(("exaggeration", 0.6), ("seed", 1), ("chunk_size", 30), ("temperature", 0.7), ("top_p", 0.9)),
+                *(("sampling", "streaming"), ("min_p", 0.1), ("repetition_penalty", 1.0)),
+            )
         ),
     ]
     assert None not in keys and len(set(keys)) == len(keys)

@@ -112,7 +112,7 @@ def test_short_clips_are_enough_together(tmp_path: Path) -> None:
     [
         ("exaggeration: 3", "exaggeration: 3 is out of range (allowed: 0 to 2)"),
         ("exageration: 1", "exageration: unknown key; did you mean exaggeration?"),
-        ("top_k: 3", "top_k: unknown key; known: aliases, attribution, cfg_weight"),
+        ("zoom: 3", "zoom: unknown key; known: aliases, attribution, cfg_weight"),
         ("temperature: warm", "temperature: 'warm' is not a valid value (allowed: 0.05 to 5)"),
         ("seed: 1.5", "seed: 1.5 is not a valid value (allowed: -1 to 2147483647)"),
         ("chunk_size: 3", "chunk_size: 3 is out of range (allowed: 0, or 5 to 500 tokens)"),

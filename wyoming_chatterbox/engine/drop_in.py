@@ -58,6 +58,10 @@ class ChatterboxTTS:
         seed: int = -1,
         cancel: Cancel | None = None,
         chunk_growth: float = 0.0,
+        sampling: str = "current",
+        repetition_penalty: float = 1.2,
+        min_p: float = 0.05,
+        top_p: float = 1.0,
     ) -> Iterator[tuple[Any, StreamMetrics]]:
         """Speak one piece of text; the arguments up to `print_metrics` are upstream's.
 
@@ -69,6 +73,11 @@ class ChatterboxTTS:
             seed: of all that is random, at least 0; -1 draws a new one.
             cancel: ends the stream before its next token, with Cancelled.
             chunk_growth: how much longer each chunk is than the one before, 1 to 4; 0 is what suits.
+            sampling: how tokens are drawn. "current": with the three arguments behind it, as Chatterbox's newer
+                `generate()` does; "streaming": as chatterbox-streaming does, whatever these are.
+            repetition_penalty: 1 to 2; 1 is none.
+            min_p: 0 to 1; 0 excludes no token.
+            top_p: 0 to 1; 1 excludes no token.
 
         Yields:
             (samples, a float32 tensor of shape (1, n) on the CPU, the metrics so far).
@@ -87,6 +96,10 @@ class ChatterboxTTS:
             context_window=context_window,
             fade_duration=fade_duration,
             seed=seed,
+            sampling=sampling,
+            repetition_penalty=repetition_penalty,
+            min_p=min_p,
+            top_p=top_p,
         )
         voice = self._engine.voices[0] if audio_prompt_path is None else create_voices(Path(audio_prompt_path))[0]
         torch = upstream.load_torch()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import logging
 import secrets
 import time
@@ -27,6 +28,7 @@ from .cpu import use_threads
 from .flow import TOKENS_PER_SECOND
 from .memory import trim_heap
 from .profiles import Plan, choose_plan
+from .sampling import CURRENT, STREAMING, Sampling
 from .seamless import MAX_SPEECH_TOKENS, SAMPLE_RATE, SeamlessDecoder
 from .steps import Steps, explained_errors
 from .timeline import Timeline
@@ -70,6 +72,7 @@ class OriginalEngine:
         self._decoder: Any = None
         """Ours; None for an engine that speaks with upstream's only."""
 
+        self._warned_of_sampling = False
         self.fingerprint = ""
         self._cloned = VoiceConditionals(model, cache, revision, self._forget)
         self.timeline: Timeline | None = None
@@ -141,7 +144,7 @@ class OriginalEngine:
         """Speak up to the first chunk: it loads kernels, captures graphs, fills the allocator's pools, and computes
         what is kept of the default voice in its manner."""
         if self._usual.decoder == "seamless":
-            self._decoder.capture()
+            self._decoder.capture(self._usual)
         stream = self.generate_stream(_WARM_UP_TEXT, self._voices[0], self._usual, Cancel())
         with contextlib.closing(stream):
             _, metrics = next(stream)
@@ -160,6 +163,7 @@ class OriginalEngine:
         if self._model is None:
             raise EngineError("the engine is closed")
         self._check_length(text)
+        self._warn_of_fixed_sampling(settings)
         kept, key = self._kept_of(voice)
         conditionals = self._with_exaggeration(kept, settings.exaggeration)
         if settings.decoder == "upstream":
@@ -186,6 +190,20 @@ class OriginalEngine:
         if not chunks:
             raise EngineError(
                 "Chatterbox made no speech of this text, it ended before the first sound; try another seed"
+            )
+
+    def _warn_of_fixed_sampling(self, settings: GenerationSettings) -> None:
+        """Say once that settings have no effect, where sampling is chatterbox-streaming's."""
+        upstreams = settings.decoder == "upstream"
+        if self._warned_of_sampling or not (upstreams or settings.sampling == "streaming"):
+            return
+        if Sampling(settings.repetition_penalty, settings.min_p, settings.top_p) != CURRENT:
+            self._warned_of_sampling = True
+            _LOGGER.warning(
+                "The settings repetition_penalty, min_p and top_p have no effect with %s: chatterbox-streaming's are "
+                "fixed (%g, %g and %g)",
+                "--decoder upstream" if upstreams else "--sampling streaming",
+                *dataclasses.astuple(STREAMING),
             )
 
     def _seamless(

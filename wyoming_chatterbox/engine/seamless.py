@@ -23,6 +23,7 @@ from .base import Cancel, Samples
 from .flow import FRAMES_PER_TOKEN, TOKENS_PER_SECOND, StreamingFlow, split
 from .memory import trim_heap
 from .profiles import Plan
+from .sampling import sampling_of
 from .t3 import TokenGenerator
 from .timeline import Timeline
 from .token_thread import TokenThread
@@ -113,6 +114,7 @@ class SeamlessDecoder:
             text_tokens,
             cfg_weight=settings.cfg_weight,
             temperature=settings.temperature,
+            sampling=sampling_of(settings),
             seed=seed,
             limit=limit,
             cancel=own_cancel,
@@ -150,10 +152,10 @@ class SeamlessDecoder:
                 len(text),
             )
 
-    def capture(self) -> None:
+    def capture(self, settings: GenerationSettings) -> None:
         """Capture the CUDA graphs that utterances of usual length need; elsewhere, do nothing."""
         with self._torch.inference_mode():
-            self._tokens.capture()
+            self._tokens.capture(guided=settings.cfg_weight > 0)
             self._flow.capture()
 
     def forget(self, voice_key: Any) -> None:

@@ -21,11 +21,8 @@ from . import upstream
 from .base import Cancel
 from .graphs import GraphFamily, warn_without
 from .linear import Layer, activations, fused
+from .sampling import CURRENT, Sampling, drop_below_min_p, drop_outside_top_p, penalize
 from .timeline import Timeline
-
-TOP_P = 0.8
-REPETITION_PENALTY = 2.0
-"""Fixed in upstream's `inference_stream`."""
 
 _CACHED_PROMPTS = 16
 """Prompts whose keys and values are kept: one per voice and exaggeration in use."""
@@ -122,10 +119,31 @@ class _Cache:
         self.token = torch.zeros(1, dtype=torch.long, device=device)
         self.seen = torch.zeros(vocabulary, dtype=torch.bool, device=device)
         self.noise = torch.ones(vocabulary, device=device)
+        self.rows = 2
+        """Rows in use: without guidance, the first one alone."""
+
         self.cfg_weight = torch.zeros((), device=device)
         self.temperature = torch.ones((), device=device)
-        self.graphs: dict[int, Any] = {}
-        """CUDA graphs of a step, by the positions they attend to."""
+        self.repetition_penalty = torch.ones((), device=device)
+        self.min_p = torch.zeros((), device=device)
+        self.tail = torch.zeros((), device=device)
+        """1 - top_p."""
+
+        self.has_tail = False
+        """Whether top_p drops anything."""
+
+        self.graphs: dict[tuple[int, int], Any] = {}
+        """CUDA graphs of a step, by the positions they attend to and the rows."""
+
+    def set_up(self, cfg_weight: float, temperature: float, sampling: Sampling) -> None:
+        """Take an utterance's settings."""
+        self.rows = 1 if cfg_weight == 0 else 2
+        self.cfg_weight.fill_(cfg_weight)
+        self.temperature.fill_(temperature)
+        self.repetition_penalty.fill_(sampling.repetition_penalty)
+        self.min_p.fill_(sampling.min_p)
+        self.tail.fill_(1 - sampling.top_p)
+        self.has_tail = sampling.top_p < 1
 
 
 class TokenGenerator:
@@ -175,6 +193,7 @@ class TokenGenerator:
         seed: int,
         limit: int,
         cancel: Cancel,
+        sampling: Sampling = CURRENT,
         prompt_key: Any = None,
         timeline: Timeline | None = None,
     ) -> Generator[int, None, None]:
@@ -183,6 +202,7 @@ class TokenGenerator:
         Args:
             conditionals: upstream's T3Cond.
             text_tokens: shape (1, n), without start and stop.
+            cfg_weight: at 0 only the row with the text is computed, half of the work.
             limit: most tokens.
             cancel: looked at before every token.
             prompt_key: what `conditionals` are; they share their prompt with all that were given an equal key. None:
@@ -199,8 +219,7 @@ class TokenGenerator:
         cancel.raise_if_set()
         words = self._text_embeddings(text_tokens)
         with self._cache(prompt.length + words.shape[0] + _BLANK_BLOCK + limit) as cache:
-            cache.cfg_weight.fill_(cfg_weight)
-            cache.temperature.fill_(temperature)
+            cache.set_up(cfg_weight, temperature, sampling)
             logits = self._prefilled(prompt, words, cache)
             self._sample(logits, cache, random)
             reader = _Reader(self._torch, cache.token)
@@ -221,12 +240,14 @@ class TokenGenerator:
                 timeline.add("token", started, 1)
                 yield token
 
-    def capture(self) -> None:
-        """Capture the graphs of a step for utterances of usual length; without graphs, do nothing."""
+    def capture(self, *, guided: bool = True) -> None:
+        """Capture the graphs of a step for utterances of usual length, with or without guidance; without graphs, do
+        nothing."""
         if not self._graphs or self.device.type != "cuda":
             return
         try:
             with self._cache(_USUAL_POSITIONS) as cache:
+                cache.rows = 2 if guided else 1
                 for end in range(_CACHE_STEP, _USUAL_POSITIONS + 1, _CACHE_STEP):
                     self._graph(cache, end)
         except Exception as error:  # a driver, a version of torch, too little memory
@@ -256,12 +277,13 @@ class TokenGenerator:
                     return
             self._static_step(cache, end)
             return
-        hidden = self._speech_embedding(cache.token, cache.index)
+        hidden = self._speech_embedding(cache)
         cos, sin = cache.cos[position : position + 1], cache.sin[position : position + 1]
         for layer, kept in zip(self._layers, cache.layers, strict=True):
             query, new = self._projected(layer, hidden, cos, sin)
-            kept[:, :, :, position : position + 1] = new
-            mixed = self._torch.nn.functional.scaled_dot_product_attention(query, *kept[:, :, :, : position + 1])
+            kept[:, : cache.rows, :, position : position + 1] = new
+            keys, values = kept[:, : cache.rows, :, : position + 1]
+            mixed = self._torch.nn.functional.scaled_dot_product_attention(query, keys, values)
             hidden = self._fed(layer, hidden, mixed)
         self._sample(self._logits(hidden), cache, random)
         cache.index += 1
@@ -269,15 +291,16 @@ class TokenGenerator:
     def _static_step(self, cache: _Cache, end: int) -> None:
         """`_advance`, but its shapes depend on `end` alone, and it draws from `cache.noise`: what a graph needs."""
         torch = self._torch
-        hidden = self._speech_embedding(cache.token, cache.index)
+        hidden = self._speech_embedding(cache)
         cos, sin = cache.cos[cache.position], cache.sin[cache.position]
         # Added to the scores: of a mask of yes and no, a GPU would make this in every layer, in three steps.
         mask = torch.zeros(1, end, dtype=self.dtype, device=self.device)
         mask = mask.masked_fill(cache.places[:end] > cache.position, float("-inf"))
         for layer, kept in zip(self._layers, cache.layers, strict=True):
             query, new = self._projected(layer, hidden, cos, sin)
-            kept.index_copy_(3, cache.position, new)
-            mixed = torch.nn.functional.scaled_dot_product_attention(query, *kept[:, :, :, :end], attn_mask=mask)
+            kept[:, : cache.rows].index_copy_(3, cache.position, new)
+            keys, values = kept[:, : cache.rows, :, :end]
+            mixed = torch.nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
             hidden = self._fed(layer, hidden, mixed)
         self._draw(self._logits(hidden), cache)
         cache.position += 1
@@ -285,12 +308,13 @@ class TokenGenerator:
 
     def _graph(self, cache: _Cache, end: int) -> Any:
         """The captured step that attends to the first `end` positions."""
-        if end not in cache.graphs:
+        key = (end, cache.rows)
+        if key not in cache.graphs:
             state = (cache.position, cache.index, cache.token, cache.seen)
             with self._lock:
                 family = self._family = self._family or GraphFamily(self._torch, self.device)
-            cache.graphs[end] = family.capture(lambda: self._static_step(cache, end), state)
-        return cache.graphs[end]
+            cache.graphs[key] = family.capture(lambda: self._static_step(cache, end), state)
+        return cache.graphs[key]
 
     def _do_without_graphs(self, error: Exception) -> None:
         self._graphs = False
@@ -306,21 +330,22 @@ class TokenGenerator:
         cache.noise.clamp_min_(self._torch.finfo(self._torch.float32).tiny)
 
     def _draw(self, logits: Any, cache: _Cache) -> None:
-        """One token from logits of shape (2, vocabulary): guidance, temperature, repetition penalty, top-p.
+        """One token from logits of shape (rows, vocabulary): guidance, temperature, and what `Sampling` says.
 
         Dividing by exponential noise and taking the largest is how torch.multinomial draws one: on a CPU a seed gives
         the tokens that upstream draws with it.
         """
         torch = self._torch
-        scores = logits[0] + cache.cfg_weight * (logits[0] - logits[1])
+        scores = logits[0]
+        if cache.rows == 2:
+            scores = scores + cache.cfg_weight * (scores - logits[1])
         scores = scores.masked_fill(self._invalid, float("-inf")) / cache.temperature
-        penalised = torch.where(scores < 0, scores * REPETITION_PENALTY, scores / REPETITION_PENALTY)
-        scores = torch.where(cache.seen, penalised, scores)
-        ordered, order = torch.sort(scores, descending=False)
-        dropped = ordered.softmax(dim=-1).cumsum(dim=-1) <= 1 - TOP_P
-        dropped[-1:] = False
-        dropped = torch.empty_like(dropped).scatter_(0, order, dropped)
-        probabilities = scores.masked_fill(dropped, float("-inf")).softmax(dim=-1)
+        scores = penalize(torch, scores, cache.seen, cache.repetition_penalty)
+        scores = drop_below_min_p(scores, cache.min_p)
+        # A graph is for every top_p; elsewhere, nothing is sorted in vain.
+        if self._graphs or cache.has_tail:
+            scores = drop_outside_top_p(torch, scores, cache.tail)
+        probabilities = scores.softmax(dim=-1)
         cache.token.copy_((probabilities / cache.noise).argmax(dim=-1, keepdim=True))
         cache.seen.index_fill_(0, cache.token, True)
 
@@ -352,23 +377,28 @@ class TokenGenerator:
             kept -= oldest.positions
 
     def _prefilled(self, prompt: _Prompt, words: Any, cache: _Cache) -> Any:
-        """Fill the cache with the prompt and the start token, twice; the logits behind it, shape (2, vocabulary)."""
+        """Fill the cache with the prompt and the start token, twice; the logits behind it, shape (rows, vocabulary)."""
         torch, begin, length = self._torch, prompt.length, words.shape[0]
         end = begin + length
         for kept, voice in zip(cache.layers, prompt.voice, strict=True):
-            kept[:, :, :, :begin] = voice[:, None]
-        self._fill_blanks(prompt, length, cache)
+            kept[:, : cache.rows, :, :begin] = voice[:, None]
         cache.token.fill_(self._t3.hp.start_speech_token)
         cache.index.zero_()
         cache.seen.zero_()
         cache.seen[self._t3.hp.start_speech_token] = True
         cache.position.fill_(end + _BEGIN)
-        start = self._speech_embedding(cache.token, cache.index)[0].expand(_BEGIN, -1)
-        # One pass for both rows: of the second, only what is behind the blanks.
-        parts = (_Part(0, begin, length + _BEGIN), _Part(1, end, _BEGIN))
-        hidden = self._through(torch.cat((words.to(self.dtype), start, start)), parts, cache)
+        start = self._speech_embedding(cache)[0].expand(_BEGIN, -1)
+        new = torch.cat((words.to(self.dtype), start))
+        part = _Part(0, begin, length + _BEGIN)
+        if cache.rows == 1:
+            last = self._through(new, (part,), cache)[-1:]
+        else:
+            self._fill_blanks(prompt, length, cache)
+            # One pass for both rows: of the second, only what is behind the blanks.
+            hidden = self._through(torch.cat((new, start)), (part, _Part(1, end, _BEGIN)), cache)
+            last = torch.stack((hidden[part.length - 1], hidden[-1]))
         cache.index.fill_(1)
-        return self._logits(torch.stack((hidden[length + _BEGIN - 1], hidden[-1]))[:, None])
+        return self._logits(last[:, None])
 
     def _fill_blanks(self, prompt: _Prompt, length: int, cache: _Cache) -> None:
         """Fill the second row with positions without words, from earlier texts' as far as these went."""
@@ -395,11 +425,11 @@ class TokenGenerator:
         tokens = torch.nn.functional.pad(tokens, (0, 1), value=t3.hp.stop_text_token).long().to(self.device)
         return t3.text_emb(tokens)[0] + t3.text_pos_emb.emb.weight[: tokens.shape[1]]
 
-    def _speech_embedding(self, token: Any, index: Any) -> Any:
-        """Shape (2, 1, width): the same in both rows."""
+    def _speech_embedding(self, cache: _Cache) -> Any:
+        """Of the token that is fed next, shape (rows, 1, width): the same in all rows."""
         t3 = self._t3
-        embedding = t3.speech_emb(token) + t3.speech_pos_emb.emb(index)
-        return embedding.to(self.dtype).expand(2, 1, -1)
+        embedding = t3.speech_emb(cache.token) + t3.speech_pos_emb.emb(cache.index)
+        return embedding.to(self.dtype).expand(cache.rows, 1, -1)
 
     # The network
 
@@ -440,7 +470,7 @@ class TokenGenerator:
         return hidden + layer.feed_out(self._torch.nn.functional.silu(gate) * up)
 
     def _logits(self, hidden: Any) -> Any:
-        """Shape (2, 1, width) → (2, vocabulary)."""
+        """Shape (rows, 1, width) → (rows, vocabulary)."""
         return self._head(self._norm(hidden))[:, 0].float()
 
     def _layer(self, layer: Any, precision: str, columns: bool) -> _Layer:
