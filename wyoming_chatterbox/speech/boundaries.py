@@ -82,12 +82,14 @@ _BEFORE_ORDINAL = _words(
 )
 """Words before which a number with a full stop is an ordinal, in languages that write them so ("am 3. Oktober")."""
 
-_MONTHS = _words(
+MONTHS = _words(
     """
     januar jänner februar märz april mai juni juli august september oktober november dezember mars maj marts juin
     desember december jan feb mär apr jun jul aug sep sept okt nov dez
     """
 )
+"""Before them a number with a full stop is a day, in languages that write it so."""
+
 _MAX_ITEM = 99
 """Lists inside a line are not longer; "In 2025." is none."""
 
@@ -220,7 +222,7 @@ class SentenceDetector:
         if number == self._item + 1 <= _MAX_ITEM:
             self._item = number
             return False
-        return word not in _MONTHS and not (len(words) > 1 and words[-2].casefold() in _BEFORE_ORDINAL)
+        return word not in MONTHS and not (len(words) > 1 and words[-2].casefold() in _BEFORE_ORDINAL)
 
     def _go_on(self, char: str) -> str | None:
         """The mark ended no sentence: returns None."""

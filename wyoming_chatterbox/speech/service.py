@@ -29,6 +29,7 @@ from .model import Model, ModelStatus
 from .request import SpeechRequest, TextPaused, TextStream
 from .sentences import Sentence, SentenceSplitter
 from .ssml import SSMLStripper
+from .thoughts import ThoughtFilter
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -336,7 +337,7 @@ class SpeechService:
 
     async def _sentences(self, request: SpeechRequest) -> AsyncGenerator[Sentence, None]:
         splitter = SentenceSplitter(self._settings.max_sentence_chars, self._settings.first_clause_words)
-        stripper = SSMLStripper() if request.ssml else None
+        stripper = SSMLStripper() if request.ssml else ThoughtFilter()
         while True:
             try:
                 piece = await request.text.read(_PATIENCE if splitter.may_be_complete else None)
@@ -349,12 +350,11 @@ class SpeechService:
             # A long text without a word to say must not keep everybody else waiting.
             for start in range(0, len(piece), _CHARS_AT_ONCE):
                 text = piece[start : start + _CHARS_AT_ONCE]
-                for sentence in splitter.feed(stripper.strip(text) if stripper else text):
+                for sentence in splitter.feed(stripper.strip(text)):
                     yield sentence
                 await asyncio.sleep(0)
-        if stripper:
-            for sentence in splitter.feed(stripper.finish()):
-                yield sentence
+        for sentence in splitter.feed(stripper.finish()):
+            yield sentence
         for sentence in splitter.flush():
             yield sentence
 
