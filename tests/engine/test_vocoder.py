@@ -13,6 +13,8 @@ from tests.engine.tiny import agreement, load_model
 from wyoming_chatterbox.engine import upstream
 from wyoming_chatterbox.engine.base import Cancel
 from wyoming_chatterbox.engine.flow import StreamingFlow
+from wyoming_chatterbox.engine.incremental_hift import HiFTState, IncrementalHiFT
+from wyoming_chatterbox.engine.incremental_vocoder import IncrementalVocoder
 from wyoming_chatterbox.engine.source import SAMPLES_PER_FRAME
 from wyoming_chatterbox.engine.vocoder import LEFT_FRAMES, RIGHT_FRAMES, StreamingVocoder
 
@@ -22,6 +24,7 @@ if not upstream.is_installed():
 import torch
 
 FRAMES = 120
+VOCODERS = [StreamingVocoder, IncrementalVocoder]
 CUTS = [[120], [60, 60], [28, 74, 18], [1, 16, 1, 100, 2], [7] * 17 + [1], [1] * 120]
 
 
@@ -52,7 +55,7 @@ def hift(model: Any) -> Iterator[Any]:
     classifier.bias.data.copy_(bias)
 
 
-def _pieces(vocoder: StreamingVocoder, mel: Any, cuts: list[int], *, seed: int = 3) -> tuple[list[Any], list[Any]]:
+def _pieces(vocoder: Any, mel: Any, cuts: list[int], *, seed: int = 3) -> tuple[list[Any], list[Any]]:
     """The samples of every push, and its previews."""
     assert sum(cuts) == FRAMES
     state, done, previews, begin = vocoder.start(seed), [], [], 0
@@ -71,11 +74,11 @@ def test_the_pitch_moves_in_these_tests(hift: Any, mel: Any) -> None:
     assert 0.5 < float((f0 > hift.m_source.l_sin_gen.voiced_threshold).float().mean()) < 1
 
 
+@pytest.mark.parametrize("vocoder", VOCODERS)
 @pytest.mark.parametrize("cuts", CUTS, ids=lambda cuts: f"{len(cuts)} pieces")
-def test_pieces_are_one_decode(hift: Any, mel: Any, cuts: list[int]) -> None:
-    vocoder = StreamingVocoder(hift)
-    (whole,), _ = _pieces(vocoder, mel, [FRAMES])
-    done, previews = _pieces(vocoder, mel, cuts)
+def test_pieces_are_one_decode(hift: Any, mel: Any, cuts: list[int], vocoder: Any) -> None:
+    (whole,), _ = _pieces(StreamingVocoder(hift), mel, [FRAMES])
+    done, previews = _pieces(vocoder(hift), mel, cuts)
     streamed = torch.cat(done)
     assert len(streamed) == FRAMES * SAMPLES_PER_FRAME == len(whole), "nothing is lost"
     assert agreement(streamed, whole) > 100
@@ -142,8 +145,9 @@ def test_one_decode_is_upstreams_with_the_same_random_numbers(
     assert torch.equal(samples, decode(x=mel, s=sources[0])[0])
 
 
-def test_the_seed_decides(hift: Any, mel: Any) -> None:
-    vocoder = StreamingVocoder(hift)
+@pytest.mark.parametrize("kind", VOCODERS)
+def test_the_seed_decides(hift: Any, mel: Any, kind: Any) -> None:
+    vocoder = kind(hift)
     (first,), _ = _pieces(vocoder, mel, [FRAMES])
     torch.randn(3)
     (same,), _ = _pieces(vocoder, mel, [FRAMES])
@@ -152,13 +156,59 @@ def test_the_seed_decides(hift: Any, mel: Any) -> None:
     assert agreement(other, first) < 40
 
 
-def test_nothing_to_decode_is_nothing(hift: Any, mel: Any) -> None:
-    vocoder = StreamingVocoder(hift)
+@pytest.mark.parametrize("kind", VOCODERS)
+def test_nothing_to_decode_is_nothing(hift: Any, mel: Any, kind: Any) -> None:
+    vocoder = kind(hift)
     samples, preview = vocoder.push(vocoder.start(0), mel[:, :, :0], final=True)
     assert len(samples) == len(preview) == 0
 
 
-def test_the_shortest_speech(hift: Any, mel: Any) -> None:
-    vocoder = StreamingVocoder(hift)
+@pytest.mark.parametrize("kind", VOCODERS)
+def test_the_shortest_speech(hift: Any, mel: Any, kind: Any) -> None:
+    vocoder = kind(hift)
     samples, _ = vocoder.push(vocoder.start(0), mel[:, :, :2], final=True)
     assert len(samples) == 2 * SAMPLES_PER_FRAME
+
+
+def test_previews_are_those_of_a_window(hift: Any, mel: Any) -> None:
+    _, expected = _pieces(StreamingVocoder(hift), mel, CUTS[2])
+    _, previews = _pieces(IncrementalVocoder(hift), mel, CUTS[2])
+    for preview, other in zip(previews[:-1], expected[:-1], strict=True):
+        assert agreement(preview, other) > 80
+
+
+def test_no_frame_is_decoded_twice(hift: Any, mel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = []
+    real = torch.nn.functional.conv1d
+
+    def counted(x: Any, weight: Any, *arguments: Any) -> Any:
+        y = real(x, weight, *arguments)
+        columns.append(weight.numel() * y.shape[2])
+        return y
+
+    layers = IncrementalHiFT(hift)
+    source = torch.zeros(1, 1, FRAMES * SAMPLES_PER_FRAME)
+    monkeypatch.setattr(torch.nn.functional, "conv1d", counted)
+    layers.decode(HiFTState(), mel, source, final=True)
+    whole, columns[:] = sum(columns), []
+    state = HiFTState()
+    for begin in range(0, FRAMES, 20):
+        samples = slice(begin * SAMPLES_PER_FRAME, (begin + 20) * SAMPLES_PER_FRAME)
+        layers.decode(state, mel[:, :, begin : begin + 20], source[:, :, samples], final=begin + 20 == FRAMES)
+    assert sum(columns) == whole
+
+
+def test_a_copy_of_the_state_can_be_finished(hift: Any, mel: Any) -> None:
+    layers, state = IncrementalHiFT(hift), HiFTState()
+    source = torch.randn(1, 1, FRAMES * SAMPLES_PER_FRAME, generator=torch.Generator().manual_seed(0)) / 10
+    half = FRAMES // 2 * SAMPLES_PER_FRAME
+    first = layers.decode(state, mel[:, :, : FRAMES // 2], source[:, :, :half], final=False)
+    layers.decode(state.copy(), mel[:, :, :0], source[:, :, :0], final=True)
+    rest = layers.decode(state, mel[:, :, FRAMES // 2 :], source[:, :, half:], final=True)
+    assert agreement(torch.cat((first, rest), dim=1), hift.decode(x=mel, s=source)) > 100
+
+
+def test_bfloat16_is_close(hift: Any, mel: Any) -> None:
+    (whole,), _ = _pieces(StreamingVocoder(hift), mel, [FRAMES])
+    done, _ = _pieces(IncrementalVocoder(hift, "bfloat16"), mel, CUTS[2])
+    assert 30 < agreement(torch.cat(done), whole) < 60

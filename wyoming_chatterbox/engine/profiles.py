@@ -56,6 +56,13 @@ class Plan:
     flow_prompt: float
     """Seconds of the voice's prompt."""
 
+    incremental_vocoder: bool
+    """Whether the vocoder keeps its layers' state (incremental_vocoder.py), which is a third less work than windows with
+    context (vocoder.py). Not where frames that were decoded may be replaced, nor on a GPU."""
+
+    vocoder_precision: str
+    """Of the incremental vocoder's convolutions: float32 or bfloat16."""
+
     chunk_size: int
     """Tokens of the first chunk, where a request does not say."""
 
@@ -122,6 +129,8 @@ def choose_plan(settings: ComputeSettings, device: Any) -> Plan:
         flow_attention=attention,
         flow_steps=settings.flow_steps or _STEPS[profile],
         flow_prompt=settings.flow_prompt or _PROMPT_SECONDS[profile],
+        incremental_vocoder=cpu and attention == "causal",
+        vocoder_precision="float32",
         # 12 tokens are the least that can be heard; where playback keeps up, 16 give it a lead of 0.2 s.
         chunk_size=12 if cpu and profile != "fast" else 16,
         chunk_growth=(4.0 if dear_chunks else _GROWTH[profile]) if cpu else 1.5,

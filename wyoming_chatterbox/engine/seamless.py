@@ -21,6 +21,7 @@ from ..settings import GenerationSettings
 from . import upstream
 from .base import Cancel, Samples
 from .flow import FRAMES_PER_TOKEN, TOKENS_PER_SECOND, StreamingFlow, split
+from .incremental_vocoder import IncrementalVocoder
 from .memory import trim_heap
 from .profiles import Plan
 from .sampling import sampling_of
@@ -70,7 +71,10 @@ class SeamlessDecoder:
             precision=plan.flow_precision,
             graphs=plan.graphs,
         )
-        self._vocoder = StreamingVocoder(model.s3gen.mel2wav)
+        hift = model.s3gen.mel2wav
+        self._vocoder: StreamingVocoder | IncrementalVocoder = (
+            IncrementalVocoder(hift, plan.vocoder_precision) if plan.incremental_vocoder else StreamingVocoder(hift)
+        )
         # One stream for all utterances: torch keeps memory for every stream that was ever used.
         stream = self._torch.cuda.Stream(model.t3.device) if model.t3.device.type == "cuda" else None
         self._token_thread = TokenThread(self._torch, stream)
@@ -136,12 +140,10 @@ class SeamlessDecoder:
                     chunk, ahead, final = _take(tokens, ahead, int(size), self._plan.tokens_ahead if taken else 0)
                 taken += len(chunk)
                 final = final or taken >= limit
-                pieces = list(split(chunk, self._flow.longest))
-                for index, piece in enumerate(pieces):
-                    with torch.inference_mode():
-                        samples = utterance.push(piece, final=final and index == len(pieces) - 1)
-                    if len(samples):
-                        yield samples
+                with torch.inference_mode():
+                    samples = utterance.push(chunk, final=final)
+                if len(samples):
+                    yield samples
                 if final:
                     break
                 size = min(size * growth, max(size, _MAX_CHUNK_TOKENS))
@@ -212,18 +214,18 @@ class _Utterance:
         self._timeline = timeline
         # The tokens' seed is the first of three, so that no noise follows another's.
         self._flow = decoder._flow.start(conditionals.gen, seed + 1, voice_key)
-        self._vocoder = decoder._vocoder.start(seed + 2)
+        self._vocoder: Any = decoder._vocoder.start(seed + 2)  # the state of whichever it is
         self._watermark = StreamingWatermark(decoder._model.watermarker, SAMPLE_RATE)
         # Upstream silences and fades in the first 40 ms, where the reference clip may be heard.
         self._fade = decoder._model.s3gen.trim_fade.cpu().numpy()
         self._loudest = 0.0
 
     def push(self, tokens: list[int], *, final: bool) -> Samples:
-        decoder, timeline = self._decoder, self._timeline
+        timeline = self._timeline
         started = timeline.now()
         self._tidy()
-        before, waiting = self._flow.frames, self._vocoder.waiting
-        mel = decoder._flow.push(self._flow, tokens, final=final, cancel=self._cancel, again=waiting)
+        before = self._flow.frames
+        mel = self._flow_decoded(tokens, final=final)
         new = self._flow.frames - before
         timeline.add("flow", started, new)
         started = timeline.now()
@@ -242,6 +244,23 @@ class _Utterance:
     def close(self) -> None:
         """Give back what the next utterance in this voice can use."""
         self._decoder._flow.finish(self._flow)
+
+    def _flow_decoded(self, tokens: list[int], *, final: bool) -> Any:
+        """Mel frames, shape (1, 80, n): those that may take the place of waiting ones, and new ones behind them."""
+        flow, waiting = self._decoder._flow, self._vocoder.waiting
+        pieces = list(split(tokens, flow.longest))
+        # Only with full attention are frames replaced, and there a chunk is one piece.
+        mels = [
+            flow.push(
+                self._flow,
+                piece,
+                final=final and index == len(pieces) - 1,
+                cancel=self._cancel,
+                again=waiting if index == 0 else 0,
+            )
+            for index, piece in enumerate(pieces)
+        ]
+        return mels[0] if len(mels) == 1 else self._decoder._torch.cat(mels, dim=2)
 
     def _vocoded(self, mel: Any, again: int, *, final: bool) -> tuple[Samples, Samples]:
         """(samples that are final, a preview of what follows them), see StreamingVocoder."""
