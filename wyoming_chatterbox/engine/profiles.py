@@ -57,8 +57,8 @@ class Plan:
     """Seconds of the voice's prompt."""
 
     incremental_vocoder: bool
-    """Whether the vocoder keeps its layers' state (incremental_vocoder.py), which is a third less work than windows with
-    context (vocoder.py). Not where frames that were decoded may be replaced, nor on a GPU."""
+    """Whether the vocoder keeps its layers' state (incremental_vocoder.py), a third less work than windows with context
+    (vocoder.py). Not where frames that were decoded may be replaced, nor on a GPU."""
 
     vocoder_precision: str
     """Of the incremental vocoder's convolutions: float32 or bfloat16."""
