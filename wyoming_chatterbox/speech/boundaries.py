@@ -34,6 +34,7 @@ _OPENERS = frozenset("'\"([{‘“«‹„‚¿¡_`「『（《【〔〈")
 
 _WIDE_LETTER = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]")
 _PICTOGRAPH = regex.compile(r"[\p{Extended_Pictographic}\uFE0F\u200D\U0001F3FB-\U0001F3FF]")
+_FIRST_NUMBER, _LAST_NUMBER = regex.compile(r"^\d{1,3}(?!\d)"), regex.compile(r"\d{1,3}$")
 _DOTTED = regex.compile(r"\p{L}(?:\.\p{L})+")
 
 _TITLES = _words(
@@ -171,7 +172,7 @@ class SentenceDetector:
             if not self._is_end_before(word):
                 return self._go_on(char)
         elif self._state is _State.NUMBER:
-            if char.isdigit():
+            if char.isdecimal():
                 return None
             if char not in ".)":
                 return self._go_on(char)
@@ -180,8 +181,7 @@ class SentenceDetector:
         elif not char.isspace():
             return None if char in ".)" else self._go_on(char)
         else:
-            number = self.text[self._next :].rstrip(" .)")
-            self._item = int(number) if len(number) <= 3 else 0
+            self._item = _number_at(_FIRST_NUMBER, self.text[self._next :])
         return self._cut_at_end()
 
     def _add_to_mark(self, char: str) -> str | None:
@@ -203,7 +203,7 @@ class SentenceDetector:
         if char.isspace() or char in _OPENERS or (not char.isalnum() and _PICTOGRAPH.match(char)):
             return None
         self._next = len(self.text) - 1
-        if char.isdigit() and self._kind is not _End.NUMBER:
+        if char.isdecimal() and self._kind is not _End.NUMBER:
             self._state = _State.NUMBER
             return None
         if not char.isalpha() or char.islower():
@@ -218,7 +218,7 @@ class SentenceDetector:
         if self._kind is _End.OPEN:
             return word in _STARTERS
         words = self.text[: self._end].rstrip(".'\")]}’”»").rsplit(None, 2)
-        number = int(words[-1])
+        number = _number_at(_LAST_NUMBER, words[-1])
         if number == self._item + 1 <= _MAX_ITEM:
             self._item = number
             return False
@@ -262,6 +262,12 @@ def looks_complete(text: str) -> bool:
     if stripped[-1] == "." and stripped[-2:-1].isdigit():
         return False
     return _kind_of_end(stripped) is _End.SURE
+
+
+def _number_at(place: regex.Pattern[str], text: str) -> int:
+    """Returns the number of a list item; 0 where there is none, or one too long for a list."""
+    found = place.search(text)
+    return int(found.group(0)) if found else 0
 
 
 def _kind_of_end(text: str) -> _End:
