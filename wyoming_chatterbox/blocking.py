@@ -91,6 +91,32 @@ class DaemonThreads:
             with self._lock, contextlib.suppress(ValueError):
                 self._queue.remove(work)
 
+    def call(self, function: Callable[..., _T], *arguments: object, timeout: float) -> _T:
+        """Call a function on a thread where there is no event loop to go on meanwhile.
+
+        Raises:
+            TimeoutError: it took longer than `timeout` seconds. The call goes on, its result is dropped.
+            RuntimeError: the system has no further thread.
+        """
+        results: queue.SimpleQueue[tuple[_T | None, BaseException | None]] = queue.SimpleQueue()
+        given_up = False
+
+        def work() -> None:
+            if not given_up:
+                results.put(_outcome(function, arguments))
+
+        self._start(work)
+        try:
+            result, error = results.get(timeout=timeout)
+        except queue.Empty:
+            given_up = True
+            with self._lock, contextlib.suppress(ValueError):
+                self._queue.remove(work)
+            raise TimeoutError(f"no answer within {timeout:g} s") from None
+        if error is not None:
+            raise error
+        return result  # type: ignore[return-value]
+
     def submit(self, function: Callable[..., object], *arguments: object) -> None:
         """Call a function on a thread, for nobody: an exception is logged.
 
@@ -137,20 +163,8 @@ async def run_blocking(
 
 
 def call_within(seconds: float, function: Callable[..., _T], *arguments: object) -> _T:
-    """Call a blocking function where there is no event loop, and wait for it at most so long.
-
-    Raises:
-        TimeoutError: it took longer. The call goes on, on a daemon thread.
-    """
-    results: queue.SimpleQueue[tuple[_T | None, BaseException | None]] = queue.SimpleQueue()
-    DaemonThreads("blocking").submit(lambda: results.put(_outcome(function, arguments)))
-    try:
-        result, error = results.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no answer within {seconds:g} s") from None
-    if error is not None:
-        raise error
-    return result  # type: ignore[return-value]
+    """Call a blocking function on a daemon thread of its own; see `DaemonThreads.call`."""
+    return DaemonThreads("blocking").call(function, *arguments, timeout=seconds)
 
 
 def _outcome(function: Callable[..., _T], arguments: tuple[object, ...]) -> tuple[_T | None, BaseException | None]:

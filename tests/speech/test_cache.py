@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import io
 import os
+import stat
+import subprocess
+import sys
+import threading
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +18,7 @@ import numpy as np
 import pytest
 
 from tests.engines import RATE, BreakingEngine, SlowEngine, ToneEngine, model_of, voice
-from tests.serving import Running, running, stream, synthesize
+from tests.serving import Running, environment, running, stream, synthesize
 from wyoming_chatterbox.engine.base import Cancel, Samples, StreamMetrics
 from wyoming_chatterbox.settings import GenerationSettings
 from wyoming_chatterbox.speech.cache import SpeechCache
@@ -122,7 +128,7 @@ async def test_the_order_of_use_survives_a_restart(tmp_path: Path) -> None:
     assert [path.stem for path in tmp_path.iterdir()] == [names[0]]
 
 
-@pytest.mark.parametrize("content", [b"", b"RIFF", b"x" * 5000, None])
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"x" * 5000, b"x" * 48_068, None])
 async def test_a_damaged_or_missing_file_is_a_miss_and_is_forgotten(tmp_path: Path, content: bytes | None) -> None:
     cache = await opened(tmp_path)
     name = key(cache) or ""
@@ -142,10 +148,18 @@ async def test_a_damaged_or_missing_file_is_a_miss_and_is_forgotten(tmp_path: Pa
 async def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "song.wav").write_text("mine too")
-    (tmp_path / "77.part").write_text("of a process that was killed")
+    (tmp_path / ".0123456789abcdef.part").write_text("of another server that is writing it")
+    for name in (".fedcba9876543210.part", "77.part", f"{'0' * 64}.77.part", "mine.part"):
+        (tmp_path / name).write_text("of a process that was killed" * (name != "mine.part"))
+        os.utime(tmp_path / name, (1, 1))
     cache = await opened(tmp_path, size=1)
     assert len(cache) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "song.wav"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".0123456789abcdef.part",
+        "mine.part",
+        "notes.txt",
+        "song.wav",
+    ]
 
 
 async def test_a_folder_that_cannot_be_used_turns_it_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -264,3 +278,183 @@ async def test_the_sound_of_another_clip_is_not_kept_under_the_old_ones_name(tmp
             await synthesize(client, text)
         await kept(server, 1)
     assert engine.texts == ["It is new.", "It is old.", "It is new."]
+
+
+async def test_random_bytes_in_a_file_are_not_played(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = await opened(tmp_path)
+    name = key(cache) or ""
+    cache.put(name, SECOND, RATE)
+    await cache.close()
+    path = tmp_path / f"{name}.wav"
+    content = bytearray(path.read_bytes())
+    content[20_000:20_100] = os.urandom(100)
+    path.write_bytes(content)
+    cache = await opened(tmp_path)
+    assert await cache.get(name) is None
+    assert (len(cache), "damaged" in caplog.text) == (0, True)
+    while path.exists():
+        await asyncio.sleep(0.005)
+
+
+async def test_another_sentences_file_under_this_ones_name_is_not_played(tmp_path: Path) -> None:
+    cache = await opened(tmp_path)
+    name, other = key(cache) or "", key(cache, "Other.") or ""
+    cache.put(other, SECOND, RATE)
+    await cache.close()
+    (tmp_path / f"{other}.wav").rename(tmp_path / f"{name}.wav")
+    cache = await opened(tmp_path)
+    assert len(cache) == 1 and await cache.get(name) is None
+
+
+async def test_a_file_of_a_version_without_checksums_counts_as_absent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = await opened(tmp_path)
+    name = key(cache) or ""
+    await cache.close()
+    with wave.open(str(tmp_path / f"{name}.wav"), "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.writeframes(SECOND)
+    cache = await opened(tmp_path)
+    assert await cache.get(name) is None and not caplog.records
+    cache.put(name, SECOND, RATE)
+    while name not in cache._files:
+        await asyncio.sleep(0.005)
+    assert await cache.get(name) is not None
+
+
+async def test_a_cached_sentence_is_still_a_wav_file_for_other_programs(tmp_path: Path) -> None:
+    cache = await opened(tmp_path)
+    name = key(cache) or ""
+    cache.put(name, SECOND, RATE)
+    await cache.close()
+    content = (tmp_path / f"{name}.wav").read_bytes()
+    assert int.from_bytes(content[4:8], "little") == len(content) - 8
+    with wave.open(io.BytesIO(content)) as file:
+        assert (file.getframerate(), file.readframes(file.getnframes())) == (RATE, SECOND)
+
+
+async def test_what_is_kept_is_nobody_elses_to_read(tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.mkdir(0o755)
+    for folder in (tmp_path / "new" / "speech", old):
+        cache = await opened(folder)
+        cache.put(key(cache) or "", SECOND, RATE)
+        await cache.close()
+        (path,) = folder.iterdir()
+        assert [stat.S_IMODE(one.stat().st_mode) for one in (path, folder)] == [0o600, 0o700]
+
+
+async def test_a_pipe_in_the_place_of_a_sentence_is_a_miss(tmp_path: Path) -> None:
+    engine = ToneEngine()
+    async with running(model_of(engine), cache_size=5, data_dir=tmp_path) as server, server.client() as client:
+        await synthesize(client, "Hello there.")
+        await kept(server, 1)
+        (path,) = (tmp_path / "speech").glob("*.wav")
+        path.unlink()
+        os.mkfifo(path)
+        answers = [await synthesize(client, "Hello there.") for _ in range(3)]
+    assert [answer.types[-1] for answer in answers] == ["audio-stop"] * 3
+    assert len(engine.texts) == 2, "spoken once more, and kept again"
+
+
+class Disk:
+    """Makes the calls of a cache hang, as a disk that does not answer."""
+
+    def __init__(self, cache: SpeechCache, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        self.answers = threading.Event()
+        work = getattr(cache, name)
+
+        def hangs(*arguments: object) -> object:
+            self.answers.wait(30)
+            return work(*arguments)
+
+        monkeypatch.setattr(cache, name, hangs)
+
+
+async def test_a_disk_that_hangs_suspends_the_cache_until_it_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = ToneEngine()
+    async with running(model_of(engine), cache_size=5, data_dir=tmp_path) as server:
+        cache = server.server.service.cache
+        async with server.client() as client:
+            await synthesize(client, "Hello there.")
+        await kept(server, 1)
+        cache._read_seconds = 0.1
+        disk = Disk(cache, monkeypatch, "_read")
+
+        async def ask() -> list[str]:
+            async with server.client() as client:
+                return (await synthesize(client, "Hello there.")).types
+
+        assert await asyncio.gather(*(ask() for _ in range(8))) == [["audio-start", "audio-chunk", "audio-stop"]] * 8
+        assert cache.suspended and caplog.text.count("The cache hangs") == 1
+        await ask()
+        assert len(engine.texts) == 10, "the model speaks, and nothing asks the disk again"
+        disk.answers.set()
+        while cache.suspended:
+            await asyncio.sleep(0.005)
+        await ask()
+        assert len(engine.texts) == 10, "the cache is back"
+
+
+@pytest.mark.parametrize("name", ["_read", "_write"])
+async def test_closing_does_not_wait_for_a_disk_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    cache = SpeechCache(tmp_path, 10_000_000, read_seconds=0.05)
+    await cache.open()
+    cache.put(key(cache) or "", SECOND, RATE)
+    while not len(cache):
+        await asyncio.sleep(0.005)
+    disk = Disk(cache, monkeypatch, name)
+    if name == "_read":
+        assert await cache.get(key(cache) or "") is None
+    else:
+        cache.put(key(cache, "Other.") or "", SECOND, RATE)
+    await asyncio.wait_for(cache.close(), 5)
+    disk.answers.set()
+
+
+async def test_a_directory_that_hangs_at_the_start_is_used_once_it_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = SpeechCache(tmp_path, 10_000_000, open_seconds=0.05)
+    disk = Disk(cache, monkeypatch, "_scan")
+    await cache.open()
+    assert key(cache) is None and "until" in caplog.text
+    disk.answers.set()
+    while not cache.enabled:
+        await asyncio.sleep(0.005)
+    assert key(cache) is not None
+
+
+FULL_DISK = """
+import asyncio, resource, sys
+from pathlib import Path
+from wyoming_chatterbox.speech.cache import SpeechCache
+
+async def main():
+    cache = SpeechCache(Path(sys.argv[1]), 10_000_000)
+    await cache.open()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 100_000))
+    for number in range(5):
+        cache.put(f"{number:064x}", b"1" * 48_000, 24_000)
+    await cache.close()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    cache.put(f"{9:064x}", b"1" * 48_000, 24_000)
+    await cache.close()
+    print(len(cache))
+
+asyncio.run(main())
+"""
+
+
+def test_a_disk_that_takes_no_more_is_told_once_and_holds_nothing_unfinished(tmp_path: Path) -> None:
+    """As if it were full: the system refuses every byte beyond the first 20,000 of a file."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, timeout=60, env=environment()
+    )
+    assert (done.stdout, done.stderr.count("Sentences cannot be kept")) == ("1\n", 1), done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [f"{9:064x}.wav"]
