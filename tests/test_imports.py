@@ -21,6 +21,7 @@ ROOMS: dict[str, set[str]] = {
     "faults": set(),
     "blocking": {"waiting"},
     "private_files": set(),
+    "descriptors": set(),
     "audio": set(),
     "links": set(),
     "sockets": {"blocking"},
@@ -45,11 +46,12 @@ ROOMS: dict[str, set[str]] = {
         "settings",
         "waiting",
         "blocking",
+        "descriptors",
     },
     "app_options": {"settings"},
     "command_line": {"app_options", "settings"},
     "health": {"command_line", "settings"},
-    "__main__": {"server", "sockets", "settings", "command_line", "commands"},
+    "__main__": {"server", "sockets", "settings", "command_line", "commands", "blocking"},
 }
 """Each room of the package and the rooms it may import. Nothing imports upward."""
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 
 from . import __version__
+from .blocking import OUTPUT_THREAD, UnjoinedExecutor
 from .command_line import from_command_line
 from .settings import Settings, SettingsError
 
@@ -19,6 +20,13 @@ EXIT_USAGE = 2
 
 
 EXIT_INTERRUPTED = 130
+
+EXIT_FORCED = 1
+"""Exit status where something hung beyond every limit that the shutdown has."""
+
+FORCED_EXIT_SECONDS = 8.0
+"""After the shutdown's deadline. The parts of a shutdown have limits of their own, which together are shorter; with the
+default deadline of 5 s a service manager's 15 s have not passed."""
 
 LAST_OUTPUT_SECONDS = 10.0
 
@@ -47,8 +55,8 @@ def run() -> None:
         status = EXIT_INTERRUPTED
     deadline = time.monotonic() + LAST_OUTPUT_SECONDS
     for thread in threading.enumerate():
-        if not thread.daemon and thread is not threading.main_thread():
-            thread.join(max(0.0, deadline - time.monotonic()))  # stdio:// into a file: the last audio is on its way
+        if thread.name == OUTPUT_THREAD:
+            thread.join(max(0.0, deadline - time.monotonic()))
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # closed when the program was started
@@ -63,15 +71,34 @@ def _serve(settings: Settings) -> int:
     from .server import Server
     from .sockets import ListenError
 
+    last_resort = threading.Timer(settings.shutdown_timeout + FORCED_EXIT_SECONDS, _force_exit)
+    last_resort.daemon = True
+
+    async def start_last_resort(server: Server) -> None:
+        await server.stopped()
+        last_resort.start()
+
     async def serve() -> int:
+        asyncio.get_running_loop().set_default_executor(UnjoinedExecutor())
         server = Server(settings)
-        await server.run()
+        watching = asyncio.create_task(start_last_resort(server))
+        try:
+            await server.run()
+        finally:
+            watching.cancel()
         return server.exit_status
 
     try:
         return asyncio.run(serve())
     except ListenError as error:
         return _complain(error)
+    finally:
+        last_resort.cancel()
+
+
+def _force_exit() -> None:
+    logging.getLogger(__name__).error("The server did not stop in time; ending the process")
+    os._exit(EXIT_FORCED)
 
 
 def _voices(arguments: Sequence[str]) -> int:

@@ -16,11 +16,15 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from .waiting import within
 
 _LOGGER = logging.getLogger(__name__)
+
+OUTPUT_THREAD = "stdout"
+"""Name of the one thread that the end of the process waits for: the last audio of stdio:// is on its way in it."""
 _T = TypeVar("_T")
 
 
@@ -160,6 +164,14 @@ async def run_blocking(
 ) -> _T:
     """Call a blocking function on a daemon thread of its own; see `DaemonThreads.run`."""
     return await DaemonThreads(name).run(function, *arguments, timeout=timeout)
+
+
+class UnjoinedExecutor(ThreadPoolExecutor):
+    """An event loop's default executor whose threads nobody waits for: what libraries run there may hang too."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no further calls; `wait` is ignored."""
+        super().shutdown(wait=False, cancel_futures=True)
 
 
 def call_within(seconds: float, function: Callable[..., _T], *arguments: object) -> _T:

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__
+from .blocking import DaemonThreads
 from .links import Link, Reach, read_links, resolve, select, unknown_interfaces
+from .waiting import within
 
 if TYPE_CHECKING:
     from zeroconf import ServiceInfo
@@ -67,6 +69,7 @@ class Advertisement:
         self._wanted_name = name
         self._interfaces = tuple(interfaces)
         self._interval = interval
+        self._threads = DaemonThreads("zeroconf")
         self._task: asyncio.Task[None] | None = None
         self._zeroconf: AsyncZeroconf | None = None
         self._reach = Reach()
@@ -90,12 +93,13 @@ class Advertisement:
             task.cancel()
             await asyncio.wait([task], timeout=_STOP_TIMEOUT)
         try:
-            await asyncio.wait_for(self._withdraw(), _STOP_TIMEOUT)
+            await within(_STOP_TIMEOUT, self._withdraw())
         except Exception as error:
             _LOGGER.warning("The zeroconf goodbye could not be sent: %r", error)
 
     async def _run(self) -> None:
-        hosts = await asyncio.to_thread(resolve, self._hosts)
+        # No limit: this task is cancelled in the end, and a thread that hangs in the name service is left behind.
+        hosts = await self._threads.run(resolve, self._hosts, timeout=None)
         if all(ipaddress.ip_address(host).is_loopback for host in hosts):
             only = ", ".join(self._hosts) or "no address"
             _LOGGER.info("Not advertised on the LAN: the server listens only on %s", only)
@@ -113,7 +117,7 @@ class Advertisement:
 
     async def _refresh(self, hosts: Sequence[str]) -> list[str]:
         """Advertise what the machine's addresses are now; return what the user should mend."""
-        links = await asyncio.to_thread(_look)
+        links = await self._threads.run(_look, timeout=None)
         problems = unknown_interfaces(links, self._interfaces)
         reach = select(links, hosts, self._interfaces)
         if not reach.addresses:

@@ -7,11 +7,12 @@ import logging
 import os
 from pathlib import Path
 
+from .blocking import call_within
 from .engine import upstream
 from .engine.base import Cancel, Engine
 from .engine.embedded import EMBEDDED_MODEL, HEART, create_embedded_engine
 from .engine.loading import without_collections
-from .settings import ComputeSettings, Settings, SettingsError
+from .settings import PATH_SECONDS, ComputeSettings, Settings, SettingsError
 from .speech.model import EngineFactory, Model, ModelState, Report
 from .voices.choosing import UnknownVoice, find_voice
 from .voices.conditionals_cache import ConditionalsCache
@@ -67,10 +68,15 @@ def _clips(settings: Settings) -> list[Path]:
     """The reference clip, and the folders of voices that have something in them: an empty one is nobody's wish."""
     found = [] if settings.reference_clip is None else [settings.reference_clip]
     for folder in settings.voice_folders:
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            if any(not entry.name.startswith(".") for entry in entries):
+        with contextlib.suppress(OSError, TimeoutError):
+            if call_within(PATH_SECONDS, _has_entries, folder):
                 found.append(folder)
     return found
+
+
+def _has_entries(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(not entry.name.startswith(".") for entry in entries)
 
 
 def _make_embedded(report: Report, cancel: Cancel) -> Engine:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .blocking import run_blocking
+from .descriptors import report_exhaustion_briefly
 from .discovery import Advertisement
 from .models import create_models
 from .protocol.connection import Connection
@@ -41,6 +43,9 @@ _SILENT_SECONDS = 5.0
 
 _LAST_WORDS_SECONDS = 1.0
 """After the shutdown's deadline: how long clients may take to hear that their utterance ends here."""
+
+_GOODBYE_SECONDS = 7.0
+"""Longest wait for what goes on in the background: the two halves of a zeroconf goodbye have 3 s each."""
 
 _JOIN_SECONDS = 0.5
 """How long an engine's thread may take to notice its cancellation before the process exits without it."""
@@ -105,6 +110,8 @@ class Server:
             ListenError: a URI cannot be listened on; nothing is left open.
             SettingsError: the default voice or the reference clip of the settings cannot be used.
         """
+        self._handle_signals()
+        report_exhaustion_briefly(asyncio.get_running_loop())
         try:
             for uri in self._settings.uri:
                 if uri != STDIO:
@@ -112,7 +119,6 @@ class Server:
             if self._settings.http_uri is not None:
                 self.http = await _bind_http(self._settings, self.service, self.library)
             stdio = await open_stdio() if STDIO in self._settings.uri else None
-            self._handle_signals()
             await self.service.cache.open()
             await self._look_for_voices()
             self._load_models()
@@ -125,7 +131,7 @@ class Server:
                 await self.http.serve()
         except BaseException:
             self._close_listeners()
-            await self.service.cache.close()  # the process would wait for its thread
+            await self.service.cache.close()
             raise
         if stdio is not None:
             self._stdio = asyncio.create_task(self._serve_stdio(*stdio))
@@ -150,17 +156,29 @@ class Server:
         await asyncio.gather(self._drain(), self._drain_http())
         for task in self._keeping:
             task.cancel()
-        await asyncio.gather(goodbye, *self._keeping, return_exceptions=True)
+        await asyncio.wait((goodbye, *self._keeping), timeout=_GOODBYE_SECONDS)
         await self.service.cache.close()
         models = self._all_models()
         for model in models:
             await model.close()
-        idle = [await asyncio.to_thread(model.join, _JOIN_SECONDS) for model in models]
+        joins = (run_blocking(model.join, _JOIN_SECONDS, timeout=None, name="join") for model in models)
+        idle = await asyncio.gather(*joins)
         _LOGGER.info("Stopped%s", "" if all(idle) else " while an engine was still busy")
 
     async def run(self) -> None:
-        """Start, serve until told to stop, shut down."""
-        await self.start()
+        """Start, serve until told to stop, shut down. A start that hangs is given up when it is told to."""
+        starting = asyncio.create_task(self.start())
+        stopped = asyncio.create_task(self.stopped())
+        try:
+            await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                await starting
+            else:
+                _LOGGER.warning("Stopping in the middle of the start")
+        finally:
+            stopped.cancel()
+            starting.cancel()
+            await asyncio.wait((starting,), timeout=_GOODBYE_SECONDS)
         try:
             await self.stopped()
         finally:
@@ -212,7 +230,7 @@ class Server:
             loop = asyncio.get_running_loop()
             library.on_change.append(lambda: _if_open(loop, self._offer_voices))
             try:
-                await within(_VOICES_SECONDS, asyncio.to_thread(library.open))
+                await run_blocking(library.open, timeout=_VOICES_SECONDS, name="voices")
             except asyncio.TimeoutError:
                 _LOGGER.warning("The voices take over %g s to open; going on without them", _VOICES_SECONDS)
             else:

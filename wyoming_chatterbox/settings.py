@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ SERVER_ONLY = ("sampling", "decoder")
 DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT = "127.0.0.1", 10201
 
 _HOST_NAME = re.compile(r"(\*\.)?[\w-]+(\.[\w-]+)*\.?")
+
+PATH_SECONDS = 2.0
+"""Longest wait at the start for what a path is; a share that sleeps takes longer, and is taken to be right."""
 
 _URIS = "allowed: tcp://HOST:PORT, unix://PATH, stdio://"
 
@@ -609,13 +613,13 @@ class Settings:
         name, _, index = self.device.partition(":")
         if name not in ("auto", "cpu", "mps", "cuda") or (index and not (name == "cuda" and index.isdigit())):
             raise SettingsError(f"device: {self.device!r} is unknown (allowed: auto, cpu, mps, cuda, cuda:N)")
-        if self.model_dir is not None and not self.model_dir.is_dir():
+        if self.model_dir is not None and not _holds(self.model_dir.is_dir):
             raise SettingsError(f"model_dir: {str(self.model_dir)!r} is not a directory; give the one with the weights")
-        if self.reference_clip is not None and not self.reference_clip.is_file():
+        if self.reference_clip is not None and not _holds(self.reference_clip.is_file):
             raise SettingsError(f"reference_clip: {str(self.reference_clip)!r} is not a file; give an audio file")
         if self.http_uri is not None:
             http_address(self.http_uri)
-        if self.http_token_file is not None and not self.http_token_file.is_file():
+        if self.http_token_file is not None and not _holds(self.http_token_file.is_file):
             raise SettingsError(
                 f"http_token_file: {str(self.http_token_file)!r} is not a file; write a token of 16 characters or more "
                 "into it"
@@ -625,8 +629,7 @@ class Settings:
         for origin in self.http_cors_origin:
             check_origin(origin)
         for folder in self.voices_dir:
-            # A folder that is still to be made is as good as an empty one; a path that is mistyped is not.
-            if not (folder.is_dir() or folder.absolute().parent.is_dir()) or folder.is_file():
+            if not _holds(functools.partial(_may_be_folder, folder)):
                 raise SettingsError(f"voices_dir: {str(folder)!r} is not a directory; make it, or name another")
         if len(self.uri) > 1 and "stdio://" in self.uri:
             raise SettingsError("uri: 'stdio://' serves one client on standard input and cannot be combined")
@@ -657,6 +660,22 @@ class Settings:
     def voice_folders(self) -> tuple[Path, ...]:
         """Where voices are looked for, the ones that win first."""
         return self.voices_dir or (self.data / "voices",)
+
+
+def _may_be_folder(path: Path) -> bool:
+    """A folder that is still to be made is as good as an empty one; a path that is mistyped is not."""
+    return (path.is_dir() or path.absolute().parent.is_dir()) and not path.is_file()
+
+
+def _holds(check: Callable[[], bool]) -> bool:
+    """Returns what a check of a path finds. A share that hangs fails none: it may be back when it is needed, and the
+    server speaks without what is on it until then."""
+    from .blocking import call_within  # here, as it imports asyncio
+
+    try:
+        return call_within(PATH_SECONDS, check)
+    except TimeoutError:
+        return True
 
 
 def check_uri(uri: str) -> None:

@@ -7,7 +7,12 @@ import errno
 import logging
 import socket
 
+from .blocking import run_blocking
+
 _LOGGER = logging.getLogger(__name__)
+
+_LOOK_UP_SECONDS = 30.0
+"""Longest wait for a host name: a resolver asks three servers twice for 5 s each."""
 
 _WILDCARDS = ("0.0.0.0", "::")
 
@@ -29,6 +34,10 @@ async def bind_sockets(host: str, port: int, uri: str) -> list[socket.socket]:
         return _wildcard_sockets(port) if host in _WILDCARDS else await _host_sockets(host, port)
     except UnicodeError:  # what getaddrinfo() says of a name like "a..b"
         raise ListenError(f"Cannot listen on {uri}: {host!r} is no host name") from None
+    except asyncio.TimeoutError:
+        raise ListenError(
+            f"Cannot listen on {uri}: the name service does not answer; give an address instead of {host!r}"
+        ) from None
     except OSError as error:
         raise ListenError(f"Cannot listen on {uri}: {cause(error)}") from None
 
@@ -48,7 +57,9 @@ def _wildcard_sockets(port: int) -> list[socket.socket]:
 
 
 async def _host_sockets(host: str, port: int) -> list[socket.socket]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = await run_blocking(
+        socket.getaddrinfo, host, port, 0, socket.SOCK_STREAM, timeout=_LOOK_UP_SECONDS, name="look-up"
+    )
     sockets: list[socket.socket] = []
     try:
         for family, _, _, _, address in dict.fromkeys(found):

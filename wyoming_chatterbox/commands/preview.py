@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..audio import CHANNELS, SAMPLE_WIDTH
+from ..blocking import run_blocking
 from ..models import create_models
 from ..settings import Settings
 from ..speech.errors import SpeechError
@@ -20,6 +21,7 @@ from ..speech.request import SpeechRequest
 from ..speech.service import SpeechService
 from ..voices.errors import VoiceError
 from ..voices.library import VoiceLibrary
+from ..waiting import within
 from .shown import Screen
 
 _LOOK_SECONDS = 0.2
@@ -43,7 +45,7 @@ def preview(name: str, output: Path, text: str, settings: Settings, screen: Scre
 
 async def _preview(name: str, output: Path, text: str, settings: Settings, screen: Screen) -> dict[str, Any]:
     library = VoiceLibrary(settings.voice_folders, settings.reference_clip)
-    await asyncio.to_thread(library.scan, patient=False)
+    library.scan(patient=False)  # nothing else happens in this loop yet
     model, _ = create_models(settings, library)
     model.offer([voice for voice in library.voices if voice.model == model.name])
     service = SpeechService(settings, model, None)
@@ -56,7 +58,7 @@ async def _preview(name: str, output: Path, text: str, settings: Settings, scree
         raise VoiceError(str(error)) from None
     finally:
         await model.close()
-        await asyncio.to_thread(model.join, _JOIN_SECONDS)
+        await run_blocking(model.join, _JOIN_SECONDS, timeout=None)
 
 
 async def _load(model: Model, screen: Screen) -> None:
@@ -64,7 +66,7 @@ async def _load(model: Model, screen: Screen) -> None:
     with screen.working(f"Model {model.name}") as say:
         while not model.ready:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(model.settled(), _LOOK_SECONDS)
+                await within(_LOOK_SECONDS, model.settled())
             say(f"Model {model.name}: {model.status}")
             if loading.done() or model.status.error:
                 break

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ..blocking import OUTPUT_THREAD
 from ..sockets import ListenError, bind_sockets, cause
 from .events import MAX_HEADER_BYTES
 
@@ -147,7 +148,7 @@ def _write_end(target: int) -> int:
         return target
     reading, writing = os.pipe()
     # Not a daemon: the last audio is on its way when the connection is closed.
-    threading.Thread(target=_copy, args=(reading, target), name="stdout").start()
+    threading.Thread(target=_copy, args=(reading, target), name=OUTPUT_THREAD).start()
     return writing
 
 

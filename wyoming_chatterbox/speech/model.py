@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ..engine import memory
 from ..engine.base import Cancel, Cancelled, Clones, Engine, EngineError, NothingToSay, Samples, StreamMetrics
 from ..engine.cuda_errors import is_sticky
+from ..engine.load_errors import may_pass
 from ..engine.worker import EngineHung, EngineWorker
 from ..settings import GenerationSettings
 from ..voices.library import built_in
@@ -226,7 +227,7 @@ class Model:
             self._settled.set()
             self._worker.submit(memory.give_back)  # of what was loaded in part
             # What could be loaded before can be again, when the GPU's memory is not somebody else's any more.
-            if self._was_loaded or getattr(error, "retryable", False):
+            if self._was_loaded or may_pass(error):
                 return True
             _LOGGER.error("Model %s cannot be used: %s", self.name, error)
             return False
