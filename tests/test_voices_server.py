@@ -218,7 +218,7 @@ async def test_where_the_system_tells_nothing_the_folder_is_looked_at(
     def none_left(*_: object, **__: object) -> object:
         raise OSError("no inotify watch is left")
 
-    monkeypatch.setattr(watchfiles, "awatch", none_left)
+    monkeypatch.setattr(watchfiles, "watch", none_left)
     library = VoiceLibrary((tmp_path,))
     library.open()
     task = asyncio.create_task(keep_current(library))
