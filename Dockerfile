@@ -3,7 +3,8 @@
 #   docker build -t wyoming-chatterbox .                                        for CPUs
 #   docker build -t wyoming-chatterbox:cuda --build-arg TORCH_BACKEND=cu130 .   for NVIDIA GPUs
 #   docker build -t wyoming-chatterbox:light --build-arg TORCH_BACKEND=none .   the embedded voice alone
-FROM debian:trixie-slim
+# Pinned to the content of the image, for all architectures; .github/dependabot.yml proposes newer ones.
+FROM debian:trixie-slim@sha256:a29215f6a35e51e22adffa17f89e9d2ef06214e64a2bad10d765c46aea49f11f
 
 # Which build of torch: cpu, cu126, cu128, cu130 (GPUs), pip (what pip is configured to install) or none.
 ARG TORCH_BACKEND=cpu

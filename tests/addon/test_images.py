@@ -73,7 +73,12 @@ def test_the_server_is_not_root_and_the_app_is_s6s() -> None:
 @pytest.mark.parametrize("path", FILES)
 def test_the_base_image_is_one_debian_release(path: str) -> None:
     (base,) = every(path, "FROM")
-    assert re.fullmatch(r"[a-z0-9./-]+:trixie(-slim)?", base)
+    assert re.fullmatch(r"[a-z0-9./-]+:trixie(-slim)?(@sha256:[0-9a-f]{64})?", base)
+
+
+def test_the_servers_base_image_is_pinned_to_its_content() -> None:
+    (base,) = every("Dockerfile", "FROM")
+    assert re.search(r"@sha256:[0-9a-f]{64}$", base)
 
 
 def test_the_profile_names_the_python_of_that_release() -> None:
@@ -85,3 +90,9 @@ def test_the_profile_names_the_python_of_that_release() -> None:
     ]
     (folder,) = {path for path in every("addon/Dockerfile", "WORKDIR") if path != "/"}
     assert f"{Path(folder)}/.venv/bin/wyoming-chatterbox cx" in profile
+
+
+def test_the_apps_server_may_neither_read_nor_write_where_s6_keeps_the_supervisors_token() -> None:
+    profile = (ROOT / "addon" / "apparmor.txt").read_text()
+    server = profile[profile.index("profile server") :]
+    assert re.findall(r"^ +(?:owner )?/run\S* ", server, re.M) == []

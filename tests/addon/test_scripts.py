@@ -156,6 +156,8 @@ def test_the_run_script_starts_the_server_with_the_apps_options(tmp_path: Path) 
         "WYOMING_CHATTERBOX_DATA_DIR": str(tmp_path / "data"),
         "WYOMING_CHATTERBOX_ZEROCONF": "false",
         "WYOMING_CHATTERBOX_URI": "tcp://127.0.0.1:0",
+        "SUPERVISOR_TOKEN": TOKEN,
+        "HASSIO_TOKEN": TOKEN,
     }
     log = tmp_path / "log"
     with log.open("w") as output:
@@ -164,7 +166,10 @@ def test_the_run_script_starts_the_server_with_the_apps_options(tmp_path: Path) 
         server = Process(process, log)
         server.wait_for("Model embedded speaks")
         assert " DEBUG " in server.log
-        assert (tmp_path / "share" / "wyoming-chatterbox").is_dir()
+        voices = tmp_path / "share" / "wyoming-chatterbox"
+        assert stat.S_IMODE(voices.stat().st_mode) == 0o700
+        inherited = Path(f"/proc/{process.pid}/environ").read_bytes()
+        assert TOKEN.encode() not in inherited, "the Supervisor's token is not the server's business"
         # The process that s6 watches is the server itself, so that signals reach it.
         assert server.stop(signal.SIGTERM) == 0
     finally:

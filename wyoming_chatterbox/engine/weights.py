@@ -13,6 +13,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..private_files import write_file
 from .base import Cancel
 from .fetching import Fetcher
 from .progress import OnProgress
@@ -182,10 +183,7 @@ class _Verified:
     def add(self, path: Path, file: RemoteFile) -> None:
         self._known[file.name] = self._facts(path, file)
         try:
-            # Written aside first: a process that starts meanwhile reads the old file or the new one.
-            aside = self._path.with_suffix(".new")
-            aside.write_text(json.dumps(self._known), "utf-8")
-            aside.replace(self._path)
+            write_file(self._path, json.dumps(self._known).encode())
         except OSError as error:
             _LOGGER.debug("Cannot remember that %s was verified: %s", path, error)
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..audio import loudest_power, silence, trim_silence
+from ..blocking import call_within
 from .decoding import MAX_SECONDS, Decoded, decode
 from .errors import ClipError
 from .files import MAX_CLIP_BYTES, read_file
@@ -37,6 +38,9 @@ speech for every second of it."""
 _KEPT_EDGE = 0.1
 _PAUSE = 0.2
 """Seconds of silence between two clips of one voice."""
+
+READ_SECONDS = 10.0
+"""Longest the engine's thread waits for a clip, 64 MB from a slow share at most; all other voices wait meanwhile."""
 
 _SILENT, _QUIET = 10 ** (-60 / 10), 10 ** (-35 / 10)
 """Mean square of the loudest 5 ms, full scale being 1."""
@@ -104,7 +108,7 @@ def prepare(paths: Sequence[Path], root: Path | None = None) -> tuple[NDArray[np
     left = MAX_SECONDS
     for path in paths:
         try:
-            content = read_file(path, root or path.parent, MAX_CLIP_BYTES)
+            content = _read_within_limit(path, root or path.parent)
             prints.append(hashlib.sha256(content).hexdigest())
             if left >= MIN_SECONDS:  # files that are not needed any more are in the fingerprint all the same
                 samples, _ = _sound(content, path.suffix.lower(), left)
@@ -113,6 +117,13 @@ def prepare(paths: Sequence[Path], root: Path | None = None) -> tuple[NDArray[np
         except ClipError as error:
             raise ClipError(f"{path.name}: {error}", unfinished=error.unfinished) from error
     return np.concatenate(kept[:-1]), fingerprint(prints)
+
+
+def _read_within_limit(path: Path, root: Path) -> bytes:
+    try:
+        return call_within(READ_SECONDS, read_file, path, root, MAX_CLIP_BYTES)
+    except TimeoutError as error:
+        raise ClipError(f"it cannot be read: {error}", unfinished=True) from error
 
 
 def _sound(content: bytes, suffix: str, seconds: float) -> tuple[NDArray[np.float32], list[str]]:

@@ -10,13 +10,15 @@ import contextlib
 import hashlib
 import logging
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..blocking import DaemonThreads
+from ..private_files import make_own_folder, remove_stale, write_file
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -27,6 +29,9 @@ MAX_BYTES = 512 * 2**20
 
 _MAX_FILE_BYTES = 16 * 2**20
 """Ten seconds of a reference clip make 0.2 MB; what is larger was not written here."""
+
+DISK_SECONDS = 5.0
+"""Longest the engine's thread waits for the disk: computing a voice anew takes a GPU 1 s and a CPU 10."""
 
 _SUFFIX = ".safetensors"
 _FORMAT = "1"
@@ -44,17 +49,19 @@ class ConditionalsCache:
         self._folder = folder
         self._max_bytes = max_bytes
         self._works = True
+        self._disk = DaemonThreads("conditionals")
 
     def get(self, *depends_on: str) -> dict[str, NDArray[Any]] | None:
         """What was kept under these words, or None where it was not, or is damaged."""
         path = self._path(depends_on)
+        if self._disk.unfinished:
+            return None  # it hangs
         try:
-            with path.open("rb") as file:
-                content = file.read(_MAX_FILE_BYTES + 1)
+            content = self._disk.call(_read, path, timeout=DISK_SECONDS)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            _LOGGER.warning("%s cannot be read (%s): it is computed again", path, error.strerror)
+        except (OSError, RuntimeError) as error:
+            _LOGGER.warning("%s cannot be read (%s): it is computed again", path, error)
             return None
         arrays = _unpacked(content)
         if arrays is None:
@@ -69,23 +76,24 @@ class ConditionalsCache:
     def put(self, arrays: Arrays, *depends_on: str) -> None:
         """Keep arrays under these words. Raises nothing: what cannot be kept is computed again at the next start."""
         path = self._path(depends_on)
-        aside = path.with_name(f".{secrets.token_hex(8)}.part")
+        if self._disk.unfinished:
+            return  # it hangs
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            try:
-                aside.write_bytes(_packed(arrays))
-                aside.replace(path)  # whoever reads it meanwhile has all of it or nothing
-            finally:
-                aside.unlink(missing_ok=True)
-            self._prune()
-        except OSError as error:
+            self._disk.call(self._write, path, _packed(arrays), timeout=DISK_SECONDS)
+        except (OSError, RuntimeError) as error:
             if self._works:
                 _LOGGER.warning(
                     "What is computed of voices cannot be kept in %s (%s), so every start computes it; see --data-dir",
                     self._folder,
-                    error.strerror,
+                    error,
                 )
             self._works = False
+
+    def _write(self, path: Path, content: bytes) -> None:
+        make_own_folder(self._folder)
+        remove_stale(self._folder)
+        write_file(path, content)
+        self._prune()
 
     def _path(self, depends_on: tuple[str, ...]) -> Path:
         name = hashlib.sha256("\n".join((_FORMAT, *depends_on)).encode()).hexdigest()
@@ -103,6 +111,12 @@ class ConditionalsCache:
                 return
             path.unlink(missing_ok=True)
             total -= size
+
+
+def _read(path: Path) -> bytes:
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)  # a pipe in its place is no reason to wait
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        return file.read(_MAX_FILE_BYTES + 1)
 
 
 def _packed(arrays: Arrays) -> bytes:

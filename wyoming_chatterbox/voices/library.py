@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from ..private_files import make_folder, remove_stale
 from ..settings import SettingsError
 from . import clips
 from .decoding import is_whole
@@ -98,9 +99,10 @@ class VoiceLibrary:
         """Make the folders that are missing, and take what is in them as it is."""
         for folder in self.folders:
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
+                remove_stale(folder)
             except OSError as error:
-                _LOGGER.warning("The folder of voices %s cannot be made: %s", folder, error.strerror)
+                _LOGGER.warning("The folder of voices %s cannot be made or read: %s", folder, error.strerror)
         self.scan(patient=False)
 
     def check_reference_clip(self) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import shutil
 from pathlib import Path
 
+from ..private_files import make_folder, write_file
 from .entries import Entry
 from .errors import VoiceError
 
@@ -24,13 +23,13 @@ def place(folder: Path, name: str, suffix: str, content: bytes, manner: str, old
     target = folder / f"{name}{suffix}"
     settings = folder / f"{name}.yaml"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         free = shutil.disk_usage(folder).free
         if free < len(content):
             raise VoiceError(f"{folder} has {free} bytes free, the clip takes {len(content)}; make room")
-        _write(target, content, replace=old is not None)
+        write_file(target, content, replace=old is not None, sync=True)
         if manner.strip():
-            _write(settings, manner.encode(), replace=True)
+            write_file(settings, manner.encode(), sync=True)
         if old is not None:
             new = {target, settings} if manner.strip() else {target}
             for path in {*old.clips, *old.manners} - new:
@@ -65,20 +64,3 @@ def _remove_empty(path: Path) -> None:
         for folder in [*(one for one in path.iterdir() if one.is_dir()), path]:
             if not any(folder.iterdir()):
                 folder.rmdir()
-
-
-def _write(path: Path, content: bytes, *, replace: bool) -> None:
-    """Write a file that is there completely or not at all."""
-    aside = path.with_name(f".{secrets.token_hex(8)}.part")  # not looked at: it begins with a dot
-    try:
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        if not replace:
-            # Unlike a replacement this fails where somebody was faster.
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
