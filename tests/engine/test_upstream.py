@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import textwrap
@@ -148,6 +149,17 @@ def test_the_attention_spy_is_replaced_wherever_it_is_looked_up(module: str) -> 
 
 
 @needs_chatterbox
+def test_what_upstream_says_of_its_insides_is_not_in_the_log(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    upstream.load_chatterbox()
+    caplog.set_level(logging.INFO)
+    logging.getLogger("chatterbox").setLevel(logging.WARNING)  # as where the server's level is not DEBUG
+    sys.modules["chatterbox.models.s3gen.flow"].logging.info("input frame rate=25")
+    sys.modules["chatterbox.models.s3gen.s3gen"].print("WARNING: cosydec received ref longer than 10s")
+    assert (capsys.readouterr(), caplog.text) == (("", ""), "")
+
+
 def test_what_upstream_prints_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     upstream.load_chatterbox().print("Latency")  # type: ignore[attr-defined]
     assert capsys.readouterr() == ("", "Latency\n")

@@ -46,7 +46,12 @@ _ANALYZER_MODULES = (
     "chatterbox.models.t3.inference.alignment_stream_analyzer",
 )
 
-_PRINTING_MODULES = ("chatterbox.tts", "chatterbox.models.s3gen.s3gen", "chatterbox.models.s3gen.utils.mel")
+_PRINTING_MODULES = ("chatterbox.models.s3gen.s3gen", "chatterbox.models.s3gen.utils.mel")
+
+_LOGGING_MODULE = "chatterbox.models.s3gen.flow"
+"""Logs its frame rate for every chunk, at INFO and to the root logger."""
+
+_UPSTREAM_LOGGER = logging.getLogger("chatterbox")
 
 _NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
 _NVIDIA_DEVICE = Path("/dev/nvidia0")
@@ -91,8 +96,12 @@ def load_chatterbox() -> ModuleType:
     warnings.filterwarnings("ignore", ".*sdp_kernel", FutureWarning)
     # A name in the module wins over the built-in. Unlike redirect_stdout this leaves the rest of the process
     # alone while the engine's thread works, and standard output may be a client's connection (stdio://).
+    vars(tts)["print"] = _print_to_stderr  # what --print-metrics asks for
     for name in _PRINTING_MODULES:
-        vars(_import(name))["print"] = _print_to_stderr
+        vars(_import(name))["print"] = _print_to_log
+    vars(_import(_LOGGING_MODULE))["logging"] = _UPSTREAM_LOGGER
+    if not _LOGGER.isEnabledFor(logging.DEBUG):
+        _UPSTREAM_LOGGER.setLevel(logging.WARNING)
     return tts
 
 
@@ -238,6 +247,11 @@ def _import_watermarker() -> None:
 
 def _print_to_stderr(*values: Any, **options: Any) -> None:
     print(*values, **{**options, "file": options.get("file") or sys.stderr})
+
+
+def _print_to_log(*values: Any, **options: Any) -> None:
+    """In the place of upstream's `print`: what it thinks of its input, of which the voices' own warnings tell users."""
+    _UPSTREAM_LOGGER.debug("%s", " ".join(map(str, values)).strip())
 
 
 def _listed(names: list[str]) -> str:
