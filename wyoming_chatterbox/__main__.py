@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from . import __version__
+from . import __version__, logs
 from .blocking import OUTPUT_THREAD, UnjoinedExecutor
 from .command_line import from_command_line
 from .settings import Settings, SettingsError
@@ -114,12 +114,7 @@ def _complain(error: Exception) -> int:
 
 
 def _set_up_logging(level: str) -> None:
-    logging.basicConfig(
-        level=level,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        datefmt="%Y-%m-%d %H:%M:%S",
-    )
+    logs.set_up(level)
     if level != "DEBUG":
         logging.getLogger("watchfiles").setLevel(logging.WARNING)
         # Their INFO is about their own insides.

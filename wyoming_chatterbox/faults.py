@@ -6,6 +6,7 @@ level DEBUG the log therefore shows where an exception was raised and of which t
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import traceback
@@ -20,7 +21,11 @@ def log_fault(logger: logging.Logger, error: BaseException, message: str, *argum
     Args:
         message, arguments: what failed, as for `logger.error`; must not contain spoken text.
     """
-    logger.error(f"{message}\n%s", *arguments, _stack(error))
+    if logger.isEnabledFor(logging.ERROR):  # the traceback is no part of the message, which is one line
+        record = logger.makeRecord(
+            logger.name, logging.ERROR, __file__, 0, message, arguments, None, sinfo=_stack(error)
+        )
+        logger.handle(record)
     logger.debug("The same with its messages", exc_info=error)
 
 
@@ -31,10 +36,17 @@ def without_spoken(detail: str, text: str) -> str:
         detail: a message of a library or of another program.
         text: what was to be spoken.
     """
-    words = set(_TELLING_WORD.findall(detail.casefold()))
-    if words.isdisjoint(_TELLING_WORD.findall(text.casefold())):
+    detail_words, text_words = _words(detail), _words(text)
+    quoted = f" {' '.join(text_words)} " in f" {' '.join(detail_words)} "
+    pairs = set(itertools.pairwise(text_words)) & set(itertools.pairwise(detail_words))
+    telling = set(filter(_TELLING_WORD.fullmatch, detail_words)).intersection(text_words)
+    if not (quoted or pairs or telling):
         return detail
     return "the details contain spoken text, see --log-level DEBUG"
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
 
 
 def _stack(error: BaseException) -> str:

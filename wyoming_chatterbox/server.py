@@ -17,6 +17,7 @@ from .discovery import Advertisement
 from .models import create_models
 from .protocol.connection import Connection
 from .protocol.listener import Listener, bind, open_stdio
+from .protocol.pool import ConnectionPool, address_of
 from .settings import Settings, SettingsError
 from .speech.errors import ServerBusy, ShuttingDown
 from .speech.model import Model
@@ -37,9 +38,6 @@ _EMBEDDED_SECONDS = 30.0
 
 _VOICES_SECONDS = 30.0
 """Longest wait for the clips to be opened; 500 take 8 s, a network share that is not there takes for ever."""
-
-_SILENT_SECONDS = 5.0
-"""A client that was silent for less is about to ask for something."""
 
 _LAST_WORDS_SECONDS = 1.0
 """After the shutdown's deadline: how long clients may take to hear that their utterance ends here."""
@@ -88,9 +86,7 @@ class Server:
 
         self.service = SpeechService(settings, self._model, self._fallback)
         self.listeners: list[Listener] = []
-        self._connections: dict[Connection, asyncio.Task[None]] = {}
-        self._let_go: set[Connection] = set()  # of these, the ones that make room for others
-        self._farewells: set[asyncio.Task[None]] = set()
+        self.connections = ConnectionPool(settings.max_connections)
         self._keeping: list[asyncio.Task[None]] = []  # what goes on in the background until the end
         self._advertisement: Advertisement | None = None
         self._stop = asyncio.Event()
@@ -211,7 +207,7 @@ class Server:
     def _on_signal(self, number: int) -> None:
         if self._stop.is_set():
             _LOGGER.warning("Second signal: cancelling what is still spoken")
-            for task in self._connections.values():
+            for task in self.connections.tasks.values():
                 task.cancel()
             if self.http is not None:
                 self.http.end()
@@ -296,42 +292,27 @@ class Server:
     # Serving
 
     async def _serve_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = Connection(reader, writer, self.service, self._settings)
+        connection = Connection(
+            reader,
+            writer,
+            self.service,
+            self._settings,
+            may_ask=self.connections.may_ask,
+            large_events=self.connections.large_events,
+        )
         if self._stop.is_set():
             await connection.refuse(ShuttingDown("The server is stopping"))
             return
-        if not self._has_room():
-            _LOGGER.warning("Refusing a client: %d are connected (--max-connections)", len(self._connections))
-            await connection.refuse(ServerBusy(f"{len(self._connections)} clients are connected already"))
+        if not self.connections.admit():
+            _LOGGER.warning("Refusing a client: %d are connected (--max-connections)", len(self.connections))
+            await connection.refuse(ServerBusy(f"{len(self.connections)} clients are connected already"))
             return
-        task = asyncio.create_task(connection.run(), name="connection")
-        self._connections[connection] = task
-        task.add_done_callback(lambda _: self._forget(connection))
-
-    def _has_room(self) -> bool:
-        """Whether one more client may be served; whoever has been silent for longest is let go for it."""
-        served = [one for one in self._connections if one not in self._let_go]
-        if len(served) < self._settings.max_connections:
-            return True
-        silent = max(served, key=lambda one: one.silence)
-        if silent.silence < _SILENT_SECONDS:
-            return False
-        self._let_go.add(silent)
-        # Its own task ends when the socket is closed, also if it has not begun yet.
-        task = asyncio.create_task(silent.refuse(ServerBusy("Others need the place of this idle connection")))
-        self._farewells.add(task)
-        task.add_done_callback(self._farewells.discard)
-        return True
-
-    def _forget(self, connection: Connection) -> None:
-        self._connections.pop(connection, None)
-        self._let_go.discard(connection)
+        self.connections.add(connection, asyncio.create_task(connection.run(), name="connection"), address_of(writer))
 
     async def _serve_stdio(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection(reader, writer, self.service, self._settings)
         task = asyncio.create_task(connection.run(finish_after_eof=True), name="stdio")
-        self._connections[connection] = task
-        task.add_done_callback(lambda _: self._forget(connection))
+        self.connections.add(connection, task)
         await asyncio.wait((task,))
         self.stop()
 
@@ -353,7 +334,7 @@ class Server:
 
     async def _drain(self) -> None:
         """Ask every connection to finish, wait for them with a deadline, then end the rest."""
-        tasks = dict(self._connections)
+        tasks = self.connections.tasks
         for connection in tasks:
             await connection.stop()
         if not tasks:

@@ -3,26 +3,59 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+
+_PARTS = 8
+"""In so many parts a time limit is waited for. A part in which the process was stopped is repeated, so what is read
+after a stop has an eighth of the limit at least."""
+
+_LATE_SECONDS = 0.1
+"""A wait that ends later than this after its time: the event loop did not run meanwhile, and read nothing."""
+
+_SHORTEST = 0.001
 
 
 async def within(seconds: float | None, awaitable: Awaitable[_T]) -> _T:
     """The result of something that takes at most so long; None: as long as it takes.
 
-    In the place of `asyncio.wait_for`, which before Python 3.12 returns a result that is there already instead of
-    being cancelled: the task that was told to end goes on for ever.
+    Counted is time in which the event loop runs, as of `ends_within`. In the place of `asyncio.wait_for`, which before
+    Python 3.12 returns a result that is there already instead of being cancelled: the task that was told to end goes on
+    for ever.
 
     Raises:
         asyncio.TimeoutError: it took longer; it is cancelled.
     """
     task = asyncio.ensure_future(awaitable)
     try:
-        done, _ = await asyncio.wait((task,), timeout=seconds)
-        if not done:
+        if not await ends_within(seconds, task):
             raise asyncio.TimeoutError
         return task.result()
     finally:
         task.cancel()
+
+
+async def ends_within(seconds: float | None, task: asyncio.Future[Any]) -> bool:
+    """Returns whether a task ends within some seconds (None: however long it takes). It is not cancelled.
+
+    Time in which the event loop does not run (the process is stopped, the machine sleeps) does not count: what a client
+    sent meanwhile is in the socket, and is read before its sender is called late.
+    """
+    if seconds is None:
+        await asyncio.wait((task,))
+        return True
+    part = max(seconds / _PARTS, _SHORTEST)
+    while True:
+        wait = min(part, seconds)
+        started = time.monotonic()
+        done, _ = await asyncio.wait((task,), timeout=max(wait, 0.0))
+        if done:
+            return True
+        late = time.monotonic() - started - wait > _LATE_SECONDS
+        # Half of it, so that the limit is reached on a machine that is always late, too.
+        seconds -= wait / 2 if late and wait > _SHORTEST else wait
+        if seconds <= 0:
+            return False

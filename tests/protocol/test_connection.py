@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from typing import Any
 
@@ -12,16 +11,8 @@ import pytest
 from wyoming.event import Event, async_read_event
 
 from tests.engines import BreakingEngine, SlowEngine, ToneEngine, model_of
+from tests.protocol.raw import line, raw
 from tests.serving import Running, describe, read_answer, running, stream, synthesize
-from wyoming_chatterbox import server as server_module
-
-
-async def raw(server: Running) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    return await asyncio.open_connection("127.0.0.1", server.port)
-
-
-def line(**header: Any) -> bytes:
-    return json.dumps(header).encode() + b"\n"
 
 
 async def settle(server: Running, seconds: float = 2.0) -> None:
@@ -108,7 +99,7 @@ async def test_more_requests_than_may_wait_on_a_connection_are_refused_one_by_on
 
 
 async def test_more_utterances_than_may_wait_are_refused() -> None:
-    async with running(model_of(SlowEngine(seconds=0.05, chunks=8)), max_queue=1) as server:
+    async with running(model_of(SlowEngine(seconds=0.05, chunks=30)), max_queue=1) as server:
         async with server.client() as one, server.client() as two:
             first = asyncio.create_task(synthesize(one, "The first."))
             await asyncio.sleep(0.1)
@@ -117,53 +108,6 @@ async def test_more_utterances_than_may_wait_are_refused() -> None:
             assert second.types == ["error", "audio-stop", "synthesize-stopped"]
             assert (await first).types[-1] == "audio-stop"
             assert (await synthesize(two, "The third.")).types == ["audio-start", "audio-chunk", "audio-stop"]
-
-
-async def test_more_connections_than_allowed_are_told_so() -> None:
-    async with running(model_of(SlowEngine(seconds=0.02, chunks=50)), max_connections=2) as server:
-        async with server.client() as one, server.client() as two:
-            speaking = [asyncio.create_task(synthesize(client, "A long text.")) for client in (one, two)]
-            await asyncio.sleep(0.1)
-            async with server.client() as three:
-                assert (await read_answer(three, "error")).error["code"] == "server-busy"
-                assert await three.read_event() is None
-            for answer in speaking:
-                assert (await answer).types == ["audio-start", "audio-chunk", "audio-stop"]
-
-
-async def test_the_client_that_was_silent_for_longest_makes_room_for_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "_SILENT_SECONDS", 0.3)
-    async with running(model_of(ToneEngine()), max_connections=2) as server:
-        async with server.client() as one, server.client() as two:
-            assert (await describe(two)).type == "info"
-            async with server.client() as three:
-                assert (await read_answer(three, "error")).error["code"] == "server-busy", "both spoke just now"
-            await asyncio.sleep(0.4)
-            assert (await describe(one)).type == "info"
-            reader, writer = await raw(server)
-            writer.write(b'{"type": "desc')
-            assert (await read_answer(two, "error")).error["code"] == "server-busy"
-            assert await two.read_event() is None
-            assert (await describe(one)).type == "info"
-            await asyncio.sleep(0.4)
-            async with server.client() as four:
-                assert (await describe(four)).type == "info"
-                writer.write(b'ribe"}\n')
-                event = await asyncio.wait_for(async_read_event(reader), 5)
-                assert event is not None and event.type == "info", "it was in the middle of an event"
-            writer.close()
-
-
-async def test_a_burst_of_clients_leaves_no_socket_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "_SILENT_SECONDS", 0.0)
-    async with running(model_of(ToneEngine()), max_connections=4) as server:
-        opened = await asyncio.gather(*(raw(server) for _ in range(40)))
-        ended = await asyncio.gather(*(asyncio.wait_for(reader.read(), 5) for reader, _ in opened[:36]))
-        assert all(b"server-busy" in answer for answer in ended), "everyone is told, none is left hanging"
-        for _, writer in opened:
-            writer.close()
-        await asyncio.sleep(0.2)
-        assert not server.server._connections
 
 
 @pytest.mark.parametrize(
@@ -294,7 +238,7 @@ async def test_audio_sent_to_the_wrong_port_is_swallowed() -> None:
         (line(type="synthesize", payload_length=True), "payload_length"),
         (line(type="synthesize", data_length=3) + b"[1]", "not a JSON object"),
         (b'{"type": "a", "data_length": ' + b"9" * 1000 + b"}\n", "digits"),
-        (b"[" * 60_000 + b"\n", "not JSON"),
+        (b"[" * 60_000 + b"\n", "more than 2048 values"),
         (b"x" * 70_000, "longer than"),
     ],
     ids=lambda value: None if isinstance(value, bytes) else value.replace(" ", "-"),
@@ -391,7 +335,7 @@ async def test_a_malformed_line_inside_a_stream_ends_the_connection_at_once(numb
         assert [event.type for event in events].count("error") == 1
         await settle(server)
         await asyncio.sleep(0.05)
-        assert not server.server._connections
+        assert not len(server.server.connections)
 
 
 async def test_clients_that_half_close_in_the_middle_of_audio_leave_nothing_behind() -> None:
@@ -405,7 +349,7 @@ async def test_clients_that_half_close_in_the_middle_of_audio_leave_nothing_behi
             writer.close()
         await settle(server)
         await asyncio.sleep(0.1)
-        assert not server.server._connections
+        assert not len(server.server.connections)
 
 
 async def test_a_client_that_asks_and_does_not_read_is_let_go_before_it_takes_the_memory() -> None:
@@ -417,7 +361,7 @@ async def test_a_client_that_asks_and_does_not_read_is_let_go_before_it_takes_th
                 writer.write(request)
                 await writer.drain()
         await settle(server, 5)
-        assert not server.server._connections
+        assert not len(server.server.connections)
         writer.close()
         del reader
 
@@ -432,7 +376,7 @@ async def test_a_stream_says_at_its_end_who_spoke_at_last() -> None:
         stop = answer.events[-1]
         assert (stop.type, stop.data["model"], stop.data["fallback"]) == ("audio-stop", "embedded", True)
         info = (await describe(client)).data["tts"][0]
-        assert "original ready, but failed last: out of memory" in info["description"]
+        assert "original ready, but failed last: EngineError" in info["description"]
 
 
 async def test_names_and_values_of_any_size_come_back_short() -> None:

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import queue
 import threading
-import time
 from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from ..waiting import within
@@ -31,8 +31,12 @@ class EngineWorker:
     def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._waiting: set[asyncio.Queue[tuple[str, Any]]] = set()  # streams whose turn has not come
-        self._due: float | None = None
-        """When the stream that is at work must have made its next item; None: there is none whose time is limited."""
+        self._limit: float | None = None
+        """Seconds that the stream at work may take for an item; None: there is none, or its time is not limited."""
+
+        self._steps = 0
+        """Items and beginnings so far. One that does not change while somebody waits is an engine that does not come
+        back, whatever the clock says: the process may have been stopped meanwhile."""
 
         self._thread = threading.Thread(target=self._work, name=f"engine-{name}", daemon=True)
         self._thread.start()
@@ -47,9 +51,9 @@ class EngineWorker:
 
         `timeout`: see `stream`.
         """
-        results = self.stream(lambda: iter((function(),)), Cancel(), timeout)
-        async for result in results:
-            return result
+        async with aclosing(self.stream(lambda: iter((function(),)), Cancel(), timeout)) as results:
+            async for result in results:
+                return result
         raise AssertionError("unreachable: the iterator has one item")
 
     async def stream(
@@ -80,12 +84,13 @@ class EngineWorker:
         def job() -> None:
             try:
                 cancel.raise_if_set()
-                self._due = None if timeout is None else time.monotonic() + timeout
+                self._limit = timeout
+                self._steps += 1
                 post("begun", None)
                 iterator = make()
                 try:
                     for item in iterator:
-                        self._due = None if timeout is None else time.monotonic() + timeout
+                        self._steps += 1
                         cancel.raise_if_set()
                         post("item", item)
                 finally:
@@ -99,18 +104,24 @@ class EngineWorker:
             else:
                 post("end", None)
             finally:
-                self._due = None
+                self._limit = None
 
         self._jobs.put(job)
         self._waiting.add(items)
         begun = False  # waiting for one's turn has no limit, as long as who is at work is not stuck
+        steps, waited = self._steps, 0.0
         try:
             while True:
                 try:
                     kind, value = await within(timeout, items.get())
                 except asyncio.TimeoutError:
-                    if not begun and not self._is_stuck():
-                        continue
+                    assert timeout is not None
+                    if not begun:
+                        # Its own listener may have left, and not notice.
+                        waited = waited + timeout if self._steps == steps else 0.0
+                        steps = self._steps
+                        if self._limit is None or waited < self._limit:
+                            continue
                     cancel.set()
                     hung = EngineHung(f"the engine made nothing for {timeout:g} s")
                     for others in self._waiting:  # they would wait for it too
@@ -131,11 +142,6 @@ class EngineWorker:
         finally:
             self._waiting.discard(items)
 
-    def _is_stuck(self) -> bool:
-        """Whether the stream at work is late; its own listener may have left, and not notice."""
-        due = self._due
-        return due is not None and time.monotonic() >= due
-
     def submit(self, job: Callable[[], None]) -> None:
         """Run a job for nobody: its errors are logged."""
 
@@ -143,7 +149,7 @@ class EngineWorker:
             try:
                 job()
             except Exception:
-                _LOGGER.exception("The engine broke in %s", job)
+                _LOGGER.exception("The engine broke in %r", job)
 
         self._jobs.put(logged)
 

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -31,10 +32,11 @@ from ..speech.errors import (
 )
 from ..speech.request import SpeechRequest, TextStream
 from ..speech.service import Speech, SpeechService
-from ..waiting import within
+from ..waiting import ends_within, within
 from .answers import audio_chunks, audio_start, audio_stop, error_event
-from .events import EventReader, EventWriter, shortened
+from .events import LARGE_EVENTS, EventReader, EventWriter, shortened
 from .info import PROGRAM_NAME, describe
+from .pool import STALLED_SECONDS, Standing, State, elapsed
 from .requests import chosen_voice, is_ssml, no_string
 
 _LOGGER = logging.getLogger(__name__)
@@ -44,6 +46,18 @@ MAX_PENDING = 16
 
 MAX_UNANSWERED = 256
 """Requests, the refused ones included (they keep no text), after which a client is let go."""
+
+
+MAX_FAULTS = 64
+"""Events in a row that make no sense where they come, after which a client is let go. One that goes on with a stream
+which the server does not know of sends as many deltas in a few seconds."""
+
+GIVEN_UP_SECONDS = 2.0
+"""A `synthesize` inside a stream that failed is the stream's whole text once more, and its synthesize-stop follows
+within milliseconds, or it is a new request of a client that gave the stream up. After so long it is the latter."""
+
+_FAREWELL_SECONDS = 1.0
+"""How long a client that is let go may take to take the reason."""
 
 
 @dataclass
@@ -61,14 +75,30 @@ class _Turn:
     failed: bool = False
     """The client was told of an error."""
 
+    unended_since: float | None = None
+    """time.monotonic() since which it is answered, but its text goes on."""
+
 
 class Connection:
     """Serves one client until it leaves."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, service: SpeechService, settings: Settings
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        service: SpeechService,
+        settings: Settings,
+        *,
+        may_ask: Callable[[Connection], bool] = lambda _: True,
+        large_events: asyncio.Semaphore | None = None,
     ) -> None:
-        self._events = EventReader(reader, settings.event_timeout)
+        """
+        Args:
+            may_ask: whether there is room for a request of this connection.
+            large_events: shared with the other connections, see EventReader; None: there are none.
+        """
+        self._events = EventReader(reader, settings.event_timeout, large_events or asyncio.Semaphore(LARGE_EVENTS))
+        self._may_ask = may_ask
         self._writer = EventWriter(writer, settings.write_timeout)
         self._service = service
         self._settings = settings
@@ -78,7 +108,10 @@ class Connection:
         self._stopping = False
         self._finished_reading = False
         self._broken = False  # what the client said made no sense: nothing of it is finished
-        self._last_active = time.monotonic()
+        self._idle_since = time.monotonic()
+        self._faults = 0
+        self._postponed: _Turn | None = None  # a synthesize that came inside a stream that failed
+        self._giving_up: asyncio.TimerHandle | None = None
 
     @property
     def busy(self) -> bool:
@@ -86,9 +119,20 @@ class Connection:
         return bool(self._turns)
 
     @property
-    def silence(self) -> float:
-        """Seconds in which the client asked for nothing; 0 while it is busy or says something."""
-        return 0.0 if self.busy or self._events.inside else time.monotonic() - self._last_active
+    def standing(self) -> Standing:
+        """What this connection is at, for the pool."""
+        if not self.busy:
+            if self._events.inside_since is not None:
+                return Standing(State.INSIDE_EVENT, elapsed(self._events.inside_since))
+            return Standing(State.IDLE, elapsed(self._idle_since))
+        turn = self._turns[0]
+        if elapsed(self._writer.blocked_since) >= STALLED_SECONDS:
+            return Standing(State.STALLED, elapsed(self._writer.blocked_since))
+        if turn.unended_since is not None:
+            return Standing(State.WRITING, elapsed(turn.unended_since))
+        if turn.streamed and turn.request.text.starved_since is not None:
+            return Standing(State.WRITING, elapsed(turn.request.text.starved_since))
+        return Standing(State.SERVED, 0.0)
 
     async def run(self, *, finish_after_eof: bool = False) -> None:
         """Serve until the client leaves, is cut off or has been idle for too long. Raises nothing.
@@ -103,10 +147,12 @@ class Connection:
             await asyncio.wait((reading, speaking), return_when=asyncio.FIRST_COMPLETED)
             if reading.done() and finish_after_eof and not self._broken:
                 self._finished_reading = True
+                self._give_up_for_postponed()
                 self._end_open_text()
                 self._work.set()
                 await asyncio.wait((speaking,))
         finally:
+            self._forget_postponed()
             for task in (reading, speaking):
                 task.cancel()
             for result in await asyncio.gather(reading, speaking, return_exceptions=True):
@@ -124,8 +170,12 @@ class Connection:
 
     async def refuse(self, error: SpeechError) -> None:
         """Say why this client is not served, and close. Raises nothing."""
-        with contextlib.suppress(OSError):
-            await self._writer.write(error_event(error))
+        with contextlib.suppress(OSError, asyncio.TimeoutError):
+            await within(_FAREWELL_SECONDS, self._say_and_close(error))
+        self._writer.abort()
+
+    async def _say_and_close(self, error: SpeechError) -> None:
+        await self._writer.write(error_event(error))
         await self._writer.close()
 
     # Reading
@@ -139,12 +189,17 @@ class Connection:
                 return
             if event is None:
                 return
-            self._last_active = time.monotonic()
             try:
                 await self._handle(event)
+                self._faults = 0
             except SpeechError as error:
-                _LOGGER.warning("%s refused: %s", shortened(event.type), error)
+                _LOGGER.warning("%s refused: %s", shortened(event.type), error.public)
                 await self._writer.write(error_event(error))
+                self._faults += 1
+            del event  # it may be large, and the next one may never come
+            if self._faults >= MAX_FAULTS:
+                await self._break_off(InvalidEvent(f"{self._faults} events one after the other made no sense"))
+                return
             if len(self._turns) > MAX_UNANSWERED:
                 await self._break_off(ServerBusy(f"{len(self._turns)} requests of this connection are not answered"))
                 return
@@ -152,7 +207,7 @@ class Connection:
     async def _break_off(self, error: SpeechError) -> None:
         """Say why the connection ends; whoever returns from reading ends it."""
         self._broken = True
-        _LOGGER.warning("Closing a connection: %s", error)
+        _LOGGER.warning("Closing a connection: %s", error.public)
         with contextlib.suppress(OSError):
             await self._writer.write(error_event(error))
 
@@ -160,8 +215,7 @@ class Connection:
         reading = asyncio.ensure_future(self._events.read())
         try:
             while True:
-                done, _ = await asyncio.wait((reading,), timeout=self._settings.idle_timeout)
-                if done:
+                if await ends_within(self._settings.idle_timeout, reading):
                     return reading.result()
                 if not self.busy:
                     _LOGGER.debug("Closing a connection that was idle for %g s", self._settings.idle_timeout)
@@ -172,6 +226,8 @@ class Connection:
                 await reading
 
     async def _handle(self, event: Event) -> None:
+        if event.type in ("synthesize", "synthesize-start"):
+            self._give_up_for_postponed()
         if event.type == "describe":
             await self._writer.write(describe(self._service).event())
         elif event.type == "ping":
@@ -185,6 +241,8 @@ class Connection:
             # Inside a stream it is the whole text again, for servers that know no streaming.
             if self._open is None:
                 self._add_turn(self._new_turn(event, streamed=False))
+            elif self._open.failed or self._open.error:
+                self._postpone(self._new_turn(event, streamed=False))
         elif event.type == "synthesize-start":
             if self._open is not None and not (self._open.failed or self._open.error):
                 # Two texts in one answer would be worse than none; its synthesize-stop is still to come.
@@ -206,6 +264,7 @@ class Connection:
         elif event.type == "synthesize-stop":
             if self._open is None:
                 raise InvalidEvent("synthesize-stop came without a synthesize-start")
+            self._forget_postponed()
             self._end_open_text()
         else:
             _LOGGER.debug("Ignoring an event of type %s", shortened(event.type))
@@ -215,6 +274,26 @@ class Connection:
             self._open.request.text.close()
             self._open.ended.set()
             self._open = None
+
+    def _postpone(self, turn: _Turn) -> None:
+        """Keep a request until it is clear that it is one, see GIVEN_UP_SECONDS."""
+        self._postponed = turn
+        loop = asyncio.get_running_loop()
+        self._giving_up = loop.call_later(GIVEN_UP_SECONDS, self._give_up_for_postponed)
+
+    def _give_up_for_postponed(self) -> None:
+        """Answer the request that was postponed, if there is one: the stream before it was given up."""
+        turn = self._postponed
+        self._forget_postponed()
+        if turn is not None:
+            self._end_open_text()
+            self._add_turn(turn)
+
+    def _forget_postponed(self) -> None:
+        self._postponed = None
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+            self._giving_up = None
 
     def _new_turn(self, event: Event, *, streamed: bool) -> _Turn:
         error: SpeechError | None = None
@@ -229,6 +308,10 @@ class Connection:
             error = problem
         if len(self._turns) >= MAX_PENDING:
             error = ServerBusy(f"{len(self._turns)} requests of this connection are waiting already")
+        elif sum(turn.request.text.waiting_chars for turn in self._turns) > self._settings.max_text_chars:
+            error = ServerBusy("The requests of this connection that are waiting have too much text already")
+        elif not self.busy and not self._may_ask(self):
+            error = ServerBusy("Too many clients have requests already; try again later, or raise --max-connections")
         if self._stopping:
             error = ShuttingDown("The server is stopping")
         turn = _Turn(request, streamed, error=error)
@@ -264,7 +347,7 @@ class Connection:
                 await self._speak(turn)
             finally:
                 self._turns.popleft()
-                self._last_active = time.monotonic()
+                self._idle_since = time.monotonic()
 
     async def _speak(self, turn: _Turn) -> None:
         """Answer one request: audio, or an error; in any case the event that ends it."""
@@ -301,6 +384,7 @@ class Connection:
         if turn.streamed:
             # Home Assistant's writing task fails when the end comes before it has said everything. A text that
             # was given up (an error) may never be ended, so this wait has a limit of its own.
+            turn.unended_since = time.monotonic()
             try:
                 await within(self._settings.text_timeout, turn.ended.wait())
             except asyncio.TimeoutError:

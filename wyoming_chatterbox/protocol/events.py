@@ -1,13 +1,14 @@
 """Wyoming events on the wire: a reader that trusts nothing, and a writer that cannot be held up for ever.
 
 `wyoming`'s own reader has no limit on payloads and no timeouts, and one malformed line ends it with an
-exception; everything it does not bound is bounded here.
+exception; everything it does not bound is bounded here. What nobody handles is neither parsed nor held.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 from wyoming.event import Event
@@ -15,6 +16,7 @@ from wyoming.version import __version__ as wyoming_version
 
 from ..speech.errors import InvalidEvent
 from ..waiting import within
+from . import json_limits
 
 MAX_HEADER_BYTES = 64 * 1024
 """One header line. It is what the `wyoming` client's own reader takes (asyncio's default limit)."""
@@ -26,8 +28,15 @@ MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
 """The binary part, which no event for a text-to-speech server has: it is read and thrown away, never kept.
 A client that speaks to the wrong port may send audio; 16 MiB is eight minutes of it."""
 
-MAX_INTEGER_DIGITS = 20
-"""Digits of an integer in JSON. Lengths and timestamps need 19; parsing millions of them takes minutes."""
+LARGE_BYTES = 64 * 1024
+"""Data of more waits for its turn; 20,000 characters without escapes are 20 to 80 kB."""
+
+LARGE_EVENTS = 8
+"""Events with large data that are read at once, of all clients together; the others wait in their sockets. Each holds
+2 MiB while its end arrives, so 16 MiB in all, where 128 clients that stop before the end would hold 128."""
+
+HANDLED = frozenset({"ping", "select-program", "synthesize", "synthesize-start", "synthesize-chunk"})
+"""Events whose data somebody looks at; that of others is thrown away unread."""
 
 _DISCARD_BYTES = 64 * 1024
 
@@ -35,16 +44,18 @@ _DISCARD_BYTES = 64 * 1024
 class EventReader:
     """Reads one connection's events."""
 
-    def __init__(self, reader: asyncio.StreamReader, event_timeout: float) -> None:
+    def __init__(self, reader: asyncio.StreamReader, event_timeout: float, large: asyncio.Semaphore) -> None:
         """
         Args:
             reader: made with limit=MAX_HEADER_BYTES.
             event_timeout: seconds for one event once its first byte is here.
+            large: of all connections, for LARGE_EVENTS at once.
         """
         self._reader = reader
         self._event_timeout = event_timeout
-        self.inside = False
-        """An event has begun to arrive."""
+        self._large = large
+        self.inside_since: float | None = None
+        """time.monotonic() at which an event began to arrive; None: none is on its way."""
 
     async def read(self) -> Event | None:
         """The next event, or None at the end of the stream (an event that was cut off counts as the end).
@@ -55,7 +66,7 @@ class EventReader:
         first = await self._reader.read(1)
         if not first:
             return None
-        self.inside = True
+        self.inside_since = time.monotonic()
         try:
             return await within(self._event_timeout, self._read_rest(first))
         except asyncio.TimeoutError:
@@ -67,43 +78,51 @@ class EventReader:
                 f"A header is longer than {MAX_HEADER_BYTES} bytes; put the data behind data_length"
             ) from None
         finally:
-            self.inside = False
+            self.inside_since = None
 
     async def _read_rest(self, first: bytes) -> Event:
         line = first if first == b"\n" else first + await self._reader.readuntil(b"\n")
         header = _json_object(line, "header")
+        del line  # of an event nothing is held but what it is made into
         event_type = header.get("type")
         if not isinstance(event_type, str):
-            raise InvalidEvent(f"A header has no 'type' that is a string ({len(line)} bytes)")
+            raise InvalidEvent("A header has no 'type' that is a string")
+        handled = event_type in HANDLED
         data = header.get("data") or {}
         if not isinstance(data, dict):
             raise InvalidEvent(f"The data of {shortened(event_type)} is not an object")
         data_length = _length(header, "data_length", MAX_DATA_BYTES)
-        if data_length:
-            data = {
-                **data,
-                **_json_object(await self._reader.readexactly(data_length), f"data of {shortened(event_type)}"),
-            }
-        remaining = _length(header, "payload_length", MAX_PAYLOAD_BYTES)
-        while remaining:
-            remaining -= len(await self._reader.readexactly(min(remaining, _DISCARD_BYTES)))
+        payload_length = _length(header, "payload_length", MAX_PAYLOAD_BYTES)
+        del header
+        if not handled:
+            data = {}
+            await self._discard(data_length)
+        elif data_length:
+            data = {**data, **await self._read_data(data_length, f"data of {shortened(event_type)}")}
+        await self._discard(payload_length)
         return Event(type=event_type, data=data)
 
+    async def _read_data(self, length: int, what: str) -> dict[str, Any]:
+        if length <= LARGE_BYTES:
+            return _json_object(await self._reader.readexactly(length), what)
+        async with self._large:
+            return _json_object(await self._reader.readexactly(length), what)
 
-def _json_object(text: bytes, what: str) -> dict[str, Any]:
+    async def _discard(self, remaining: int) -> None:
+        while remaining:
+            remaining -= len(await self._reader.readexactly(min(remaining, _DISCARD_BYTES)))
+
+
+def _json_object(document: bytes, what: str) -> dict[str, Any]:
     try:
-        value = json.loads(text, parse_int=_integer)
+        value = json_limits.parse(document)
+    except json_limits.TooMuchJSON as error:
+        raise InvalidEvent(f"The {what} is too much: {error}") from None
     except (ValueError, RecursionError) as error:
-        raise InvalidEvent(f"The {what} is not JSON ({error}), {len(text)} bytes") from None
+        raise InvalidEvent(f"The {what} is not JSON ({error}), {len(document)} bytes") from None
     if not isinstance(value, dict):
-        raise InvalidEvent(f"The {what} is not a JSON object, {len(text)} bytes")
+        raise InvalidEvent(f"The {what} is not a JSON object, {len(document)} bytes")
     return value
-
-
-def _integer(digits: str) -> int:
-    if len(digits) > MAX_INTEGER_DIGITS:
-        raise ValueError(f"a number of {len(digits)} digits")
-    return int(digits)
 
 
 def _length(header: dict[str, Any], name: str, limit: int) -> int:
@@ -111,7 +130,7 @@ def _length(header: dict[str, Any], name: str, limit: int) -> int:
     if value is None:
         return 0
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidEvent(f"{name} is {value!r}; it must be a number of bytes")
+        raise InvalidEvent(f"{name} is {shortened(value)}; it must be a number of bytes")
     if value > limit:
         raise InvalidEvent(f"{name} is {value}; at most {limit} bytes are taken")
     return value
@@ -131,6 +150,8 @@ class EventWriter:
         self._writer = writer
         self._write_timeout = write_timeout
         self._draining = asyncio.Lock()  # asyncio before 3.12 takes one drain() at a time
+        self.blocked_since: float | None = None
+        """time.monotonic() since which the client has to take something before more is sent; None: it need not."""
 
     async def write(self, event: Event) -> None:
         """Send an event.
@@ -143,15 +164,23 @@ class EventWriter:
         if not transport.get_write_buffer_size() and not transport.is_closing():
             await asyncio.sleep(0)  # all of it is on its way; others get their turn
             return
+        if self.blocked_since is None:
+            self.blocked_since = time.monotonic()
         try:
             await within(self._write_timeout, self._drain())
         except asyncio.TimeoutError:
-            self._writer.transport.abort()
+            self.abort()
             raise ConnectionAbortedError(f"the client took no audio for {self._write_timeout:g} s") from None
+        finally:
+            self.blocked_since = None
 
     async def _drain(self) -> None:
         async with self._draining:
             await self._writer.drain()
+
+    def abort(self) -> None:
+        """Close the connection at once; what was written is lost."""
+        self._writer.transport.abort()
 
     async def close(self) -> None:
         """Close the connection once what was written is sent, or after `write_timeout` seconds."""
@@ -159,7 +188,7 @@ class EventWriter:
             self._writer.close()
             await within(self._write_timeout, self._writer.wait_closed())
         except asyncio.TimeoutError:
-            self._writer.transport.abort()
+            self.abort()
         except OSError:
             pass  # it is closed, which is what was wanted
 

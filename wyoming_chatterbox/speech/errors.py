@@ -7,9 +7,18 @@ from __future__ import annotations
 
 
 class SpeechError(Exception):
-    """A request cannot be answered; the message names the thing, the value and the remedy."""
+    """A request cannot be answered; the message names the thing, the value and the remedy.
+
+    The message is for the client that asked, and may quote what it said.
+    """
 
     code = "internal-error"
+
+    def __init__(self, message: str = "", *, public: str | None = None) -> None:
+        """`public`: the message for everybody else, which quotes no text; None: the message does not either."""
+        super().__init__(message)
+        self.public = message if public is None else public
+        """What may be logged."""
 
 
 class EmptyText(SpeechError):

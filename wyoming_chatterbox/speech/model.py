@@ -7,16 +7,20 @@ import contextlib
 import enum
 import functools
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+
+import numpy as np
 
 from ..engine import memory
 from ..engine.base import Cancel, Cancelled, Clones, Engine, EngineError, NothingToSay, Samples, StreamMetrics
 from ..engine.cuda_errors import is_sticky
 from ..engine.load_errors import may_pass
 from ..engine.worker import EngineHung, EngineWorker
+from ..logs import error_kind
 from ..settings import GenerationSettings
 from ..voices.library import built_in
 from ..voices.voice import Voice
@@ -29,6 +33,9 @@ _LOGGER = logging.getLogger(__name__)
 RETRY_SECONDS = (10.0, 30.0, 60.0, 300.0)
 """Pauses before another try to load a model whose failure may pass (no network yet); the last one repeats."""
 
+
+SILENT_POWER = 1e-7
+"""Mean square below which a chunk is silent: -70 dBFS. Speech is at -20, and what a phone plays at -70 nobody hears."""
 
 PREPARE_ANYWAY_SECONDS = 30.0
 """So long a voice waits for a moment without speech before it is computed all the same."""
@@ -98,7 +105,8 @@ class Model:
         self.name = name
         self.status = ModelStatus()
         self.trouble: str | None = None
-        """Why the last sentence could not be spoken; None when it could."""
+        """What kind of error kept the last sentence from being spoken; None when it was spoken. Everybody may see it:
+        it quotes no message, which may quote a text."""
 
         self._own = voices
         self._cloned: tuple[Voice, ...] = ()
@@ -322,7 +330,7 @@ class Model:
         if engine is None:
             raise EngineError(f"Model {self.name} is {self.status}")
         stream = self._worker.stream(
-            lambda: _stamped(engine.generate_stream(text, voice, settings, cancel)), cancel, self._engine_timeout
+            lambda: _checked(engine.generate_stream(text, voice, settings, cancel)), cancel, self._engine_timeout
         )
         try:
             async with aclosing(stream) as items:
@@ -334,7 +342,7 @@ class Model:
         except (NothingToSay, Cancelled):
             raise
         except Exception as error:
-            self.trouble = str(error) or type(error).__name__
+            self.trouble = error_kind(error)
             if is_sticky(error):
                 self._break(error)
             raise
@@ -390,11 +398,32 @@ class Model:
         return self._worker.join(timeout)
 
 
-def _stamped(chunks: Iterator[tuple[Samples, StreamMetrics]]) -> Iterator[tuple[Samples, StreamMetrics, float]]:
-    """Every chunk with the moment at which it was made."""
+def _checked(chunks: Iterator[tuple[Samples, StreamMetrics]]) -> Iterator[tuple[Samples, StreamMetrics, float]]:
+    """Yields every chunk of a sentence with the moment at which it was made. Runs on the engine's thread.
+
+    Silence at the beginning waits for the first sound, so that of a silent sentence nothing is sent.
+
+    Raises:
+        EngineError: samples are not numbers, or the whole sentence is silent.
+    """
+    silent: list[tuple[Samples, StreamMetrics, float]] | None = []
     try:
         for samples, metrics in chunks:
-            yield samples, metrics, time.perf_counter()
+            # One pass for both questions: what is not a number makes the sum one, too.
+            power = float(np.dot(samples, samples)) / max(len(samples), 1)
+            if not math.isfinite(power):
+                raise EngineError("the model made samples that are not numbers")
+            chunk = samples, metrics, time.perf_counter()
+            if silent is None:
+                yield chunk
+            elif power < SILENT_POWER:
+                silent.append(chunk)
+            else:
+                yield from silent
+                silent = None
+                yield chunk
+        if silent:
+            raise EngineError("the model made only silence")
     finally:
         close = getattr(chunks, "close", None)
         if close is not None:

@@ -33,6 +33,11 @@ class TextStream:
         self._timeout = timeout
         self._chars = 0
         self._over = False
+        self.waiting_chars = 0
+        """Characters that were fed and not read yet."""
+
+        self.starved_since: float | None = None
+        """time.monotonic() since which somebody waits to read; None: nobody does."""
 
     @classmethod
     def of(cls, text: str, max_chars: int) -> TextStream:
@@ -56,6 +61,7 @@ class TextStream:
             )
             return
         self._pieces.put_nowait(piece)
+        self.waiting_chars += len(piece)
 
     def close(self) -> None:
         """The text is complete."""
@@ -72,8 +78,14 @@ class TextStream:
     def drop(self) -> None:
         """Nobody will read it: keep none of it, take no more."""
         self._over = True
+        self.waiting_chars = 0
         while not self._pieces.empty():
             self._pieces.get_nowait()
+
+    @property
+    def is_starved(self) -> bool:
+        """Whether who reads now has to wait for the client."""
+        return self._pieces.empty()
 
     async def read(self, patience: float | None = None) -> str | None:
         """The next piece, or None at the end.
@@ -88,6 +100,8 @@ class TextStream:
         """
         if self._pieces.empty():
             soon = patience is not None and patience < self._timeout
+            if self.starved_since is None:
+                self.starved_since = time.monotonic()
             try:
                 piece = await within(patience if soon else self._timeout, self._pieces.get())
             except asyncio.TimeoutError:
@@ -98,8 +112,10 @@ class TextStream:
                 ) from None
         else:
             piece = self._pieces.get_nowait()
+        self.starved_since = None
         if isinstance(piece, SpeechError):
             raise piece
+        self.waiting_chars -= len(piece or "")
         return piece
 
 

@@ -1,7 +1,8 @@
 """Speaks requests: text → sentences → engine → PCM, with cancellation, a bound, and a voice that never fails.
 
 Utterances take turns sentence by sentence (each engine works on one sentence at a time, in order of
-arrival), so a long text does not keep a short one waiting until its end.
+arrival), so a long text does not keep a short one waiting until its end. A task makes an utterance's audio and puts it
+into an outbox, from which its edge takes it: a slow client keeps neither an engine nor a place in the queue.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -22,13 +23,16 @@ from ..settings import Settings, SettingsError, UtteranceSettings
 from ..voices.choosing import MalformedName, UnknownVoice, find_voice, split_name
 from ..voices.voice import Voice
 from ..waiting import within
+from .admission import Admission, Place
 from .cache import Recording, SpeechCache
 from .cleaning import clean
-from .errors import EngineFailed, InvalidSetting, ModelUnavailable, ServerBusy, SpeechError, VoiceNotFound
+from .errors import EngineFailed, InvalidSetting, ModelUnavailable, SpeechError, VoiceNotFound
 from .model import Model, ModelStatus
+from .outbox import AudioStore, Outbox
 from .request import SpeechRequest, TextPaused, TextStream
 from .sentences import Sentence, SentenceSplitter
 from .ssml import SSMLStripper
+from .text_turns import TextTurns
 from .thoughts import ThoughtFilter
 
 _LOGGER = logging.getLogger(__name__)
@@ -43,9 +47,6 @@ _CLAUSE_PAUSE = 0.4
 _PATIENCE = 1.0
 """Seconds without text after which what looks like a whole sentence is spoken, rather than when the next one begins:
 an assistant that says "Let me check." and calls a tool is heard."""
-
-_CHARS_AT_ONCE = 64
-"""Characters looked at before others get their turn; 64 of the worst ones take 9 ms."""
 
 _SETTLE_SECONDS = 60.0
 """Longest wait for the embedded voice to be loaded."""
@@ -93,7 +94,9 @@ class SpeechService:
         self._settings = settings
         self._model = model
         self._fallback = fallback
-        self._running = 0
+        self._admission = Admission(settings.max_queue)
+        self._audio = AudioStore()
+        self._turns = TextTurns()
         self.cache = SpeechCache(settings.data / "speech", settings.cache_size * 1_000_000)
         self.observers: list[Observer] = []
         """Told of every utterance at its end."""
@@ -145,8 +148,8 @@ class SpeechService:
 
     @property
     def running(self) -> int:
-        """Utterances that are spoken or wait for their turn."""
-        return self._running
+        """Utterances that an engine works for or will; not those whose clients have to send text or take audio."""
+        return self._admission.running
 
     def readiness(self) -> Readiness:
         """Who would speak now; takes microseconds."""
@@ -180,16 +183,15 @@ class SpeechService:
         """
         metrics = UtteranceMetrics(request.id, request.streamed, request.received, request.edge)
         request.metrics = metrics
-        cancel = Cancel()
-        place = _Place(self)
+        outbox = self._audio.open(self.sample_rate)
+        making = asyncio.create_task(self._make(request, metrics, outbox), name=f"utterance {request.id}")
         try:
-            async with aclosing(self._speak(request, metrics, cancel, place)) as pieces:
-                async for piece in pieces:
-                    yield piece
-                    metrics.audio_written()
+            while (piece := await outbox.get()) is not None:
+                yield piece
+                metrics.audio_written()
         except SpeechError as error:
             metrics.outcome = error.code
-            _LOGGER.warning("Utterance %d: %s", request.id, error)
+            _LOGGER.warning("Utterance %d: %s", request.id, error.public)
             raise
         except (asyncio.CancelledError, GeneratorExit):
             metrics.outcome = "cancelled"
@@ -198,44 +200,69 @@ class SpeechService:
             metrics.outcome = SpeechError.code
             raise
         finally:
+            making.cancel()
+            try:
+                await asyncio.wait((making,))  # it gives its place back
+            finally:
+                outbox.close()
+                metrics.log()
+                for observer in self.observers:
+                    observer(metrics)
+
+    async def _make(self, request: SpeechRequest, metrics: UtteranceMetrics, outbox: Outbox) -> None:
+        """Make an utterance's audio. Raises nothing: what ends it is in the outbox."""
+        cancel = Cancel()
+        place = Place(self._admission)
+        error: BaseException | None = None
+        try:
+            async with aclosing(self._speak(request, metrics, cancel, place, outbox)) as pieces:
+                async for piece in pieces:
+                    outbox.put(piece)
+        except asyncio.CancelledError:
+            raise  # the edge has left
+        except Exception as problem:
+            error = problem
+        finally:
             cancel.set()
             place.leave()
-            metrics.log()
-            for observer in self.observers:
-                observer(metrics)
+            outbox.end(error)
 
     async def _speak(
-        self, request: SpeechRequest, metrics: UtteranceMetrics, cancel: Cancel, place: _Place
+        self, request: SpeechRequest, metrics: UtteranceMetrics, cancel: Cancel, place: Place, outbox: Outbox
     ) -> AsyncGenerator[Speech, None]:
         voice, settings = self._voice_and_settings(request)
         metrics.voice, metrics.model = voice.name, voice.model
         encoder = PCMEncoder(self.sample_rate)
         speaker = _Speaker(self._model, self._fallback, voice)
         pause = 0.0
-        unspoken: EngineError | None = None
+        unspoken: EngineFailed | None = None
         if request.streamed:
             # A text that is still written is hardly one that is cached; the model can be loaded meanwhile.
             speaker.model.want()
         with speaker.model.in_use(voice):
-            async with aclosing(self._sentences(request)) as sentences:
+            async with aclosing(self._sentences(request, place)) as sentences:
                 async for sentence in sentences:
                     text = clean(sentence.text)
                     if not text:
                         continue
-                    place.take()
+                    if not outbox.has_room:
+                        place.leave()
+                        await outbox.room()
+                    await place.take()
                     metrics.begin_sentence(len(text))
-                    spoken = self._speak_sentence(text, speaker, settings, metrics, cancel, encoder, pause)
+                    spoken = self._speak_sentence(text, speaker, settings, metrics, cancel, encoder, pause, outbox)
                     try:
                         async with aclosing(spoken) as pieces:
                             async for piece in pieces:
                                 yield piece
                     except NothingToSay as error:
-                        _LOGGER.warning("Utterance %d goes on without a sentence: %s", request.id, error)
-                        unspoken = error
+                        public = without_spoken(str(error), text)
+                        _LOGGER.warning("Utterance %d goes on without a sentence: %s", request.id, public)
+                        unspoken = EngineFailed(str(error), public=public)
                         continue
                     pause = settings.sentence_silence * (_CLAUSE_PAUSE if sentence.ends_inside else 1.0)
         if unspoken is not None and not metrics.audio:
-            raise EngineFailed(str(unspoken)) from unspoken
+            raise unspoken
         rest = encoder.flush()
         if rest:
             cached = metrics.cached == metrics.sentences
@@ -250,6 +277,7 @@ class SpeechService:
         cancel: Cancel,
         encoder: PCMEncoder,
         pause: float,
+        outbox: Outbox,
     ) -> AsyncGenerator[Speech, None]:
         key = (
             None
@@ -262,6 +290,7 @@ class SpeechService:
                 metrics.model, metrics.voice = speaker.model.name, speaker.voice.name
                 metrics.replay(kept.seconds)
                 for samples in kept.pieces():
+                    await outbox.room()
                     pcm = encoder.encode(silence(pause, kept.sample_rate), kept.sample_rate) if pause else b""
                     pause = 0.0
                     pcm += encoder.encode(louder(samples, settings.gain), kept.sample_rate)
@@ -302,15 +331,15 @@ class SpeechService:
             except Cancelled as error:
                 raise EngineFailed(f"Model {speaker.model.name} was stopped") from error
             except Exception as error:
-                reason = str(error)
+                name, reason = speaker.model.name, without_spoken(str(error), text)
                 if not isinstance(error, EngineError):
-                    reason = without_spoken(reason, text)
-                    seconds = time.perf_counter() - started
-                    log_fault(_LOGGER, error, "Model %s broke after %.2f s", speaker.model.name, seconds)
+                    log_fault(_LOGGER, error, "Model %s broke after %.2f s", name, time.perf_counter() - started)
                 # A sentence that was heard in part cannot be begun again in another voice.
                 if spoken or not speaker.fall_back():
-                    raise EngineFailed(f"Model {speaker.model.name} failed: {reason}") from error
-                _LOGGER.warning("Model %s failed, the embedded voice goes on: %s", metrics.model, reason)
+                    raise EngineFailed(
+                        f"Model {name} failed: {error}", public=f"Model {name} failed: {reason}"
+                    ) from error
+                _LOGGER.warning("Model %s failed, the embedded voice goes on: %s", name, reason)
 
     def _find_voice(self, name: str | None = None, language: str | None = None, speaker: str | None = None) -> Voice:
         if name is None and language is None and self._settings.language is not None:
@@ -335,10 +364,16 @@ class SpeechService:
         except (MalformedName, SettingsError) as error:
             raise InvalidSetting(str(error)) from None
 
-    async def _sentences(self, request: SpeechRequest) -> AsyncGenerator[Sentence, None]:
+    async def _sentences(self, request: SpeechRequest, place: Place) -> AsyncGenerator[Sentence, None]:
         splitter = SentenceSplitter(self._settings.max_sentence_chars, self._settings.first_clause_words)
         stripper = SSMLStripper() if request.ssml else ThoughtFilter()
+
+        def feed(text: str) -> Iterator[Sentence]:
+            return splitter.feed(stripper.strip(text))
+
         while True:
+            if request.text.is_starved:
+                place.leave()
             try:
                 piece = await request.text.read(_PATIENCE if splitter.may_be_complete else None)
             except TextPaused:
@@ -347,40 +382,13 @@ class SpeechService:
                 continue
             if piece is None:
                 break
-            # A long text without a word to say must not keep everybody else waiting.
-            for start in range(0, len(piece), _CHARS_AT_ONCE):
-                text = piece[start : start + _CHARS_AT_ONCE]
-                for sentence in splitter.feed(stripper.strip(text)):
+            async with aclosing(self._turns.split(piece, feed)) as sentences:
+                async for sentence in sentences:
                     yield sentence
-                await asyncio.sleep(0)
         for sentence in splitter.feed(stripper.finish()):
             yield sentence
         for sentence in splitter.flush():
             yield sentence
-
-
-class _Place:
-    """An utterance's place among those that are spoken or wait; it takes one when it has something to say."""
-
-    def __init__(self, service: SpeechService) -> None:
-        self._service = service
-        self._taken = False
-
-    def take(self) -> None:
-        """Take a place, once. Raises ServerBusy where there is none."""
-        if self._taken:
-            return
-        if self._service._running >= self._service._settings.max_queue:
-            running = self._service._running
-            raise ServerBusy(f"{running} utterances are waiting already; try again later, or raise --max-queue")
-        self._service._running += 1
-        self._taken = True
-
-    def leave(self) -> None:
-        """Give the place back, if one was taken."""
-        if self._taken:
-            self._service._running -= 1
-            self._taken = False
 
 
 class _Speaker:

@@ -1,0 +1,71 @@
+"""Parsing JSON from the network at a bounded cost: what it would become is counted before any of it is made."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+MAX_VALUES = 2048
+"""Values, keys and containers in one document. A synthesize event has a dozen; a thousand empty lists are 56 kB."""
+
+MAX_DEPTH = 16
+"""Containers inside each other; a synthesize event has two."""
+
+MAX_DIGITS = 40
+"""Of a number, its sign and exponent included. Lengths and timestamps have 19, Python's longest float has 24."""
+
+_BRACKETS = re.compile(r"[^\[\]{}]+")
+
+
+class TooMuchJSON(ValueError):
+    """The document would become more than MAX_VALUES values, or more than MAX_DEPTH deep."""
+
+
+def parse(document: bytes) -> Any:
+    """Returns what a JSON document (in UTF-8) says.
+
+    Raises:
+        ValueError: it is not JSON, or too much of it.
+    """
+    text = document.decode("utf-8", "surrogatepass")
+    _check(text)
+    return json.loads(text, parse_int=_integer, parse_float=_float)
+
+
+def _check(text: str) -> None:
+    """Raise TooMuchJSON where a document has too many values or is too deep; 1 MiB takes some milliseconds."""
+    outside = text
+    if _values(text) > MAX_VALUES or text.count("[") + text.count("{") > MAX_DEPTH:
+        # Only now, as it costs more: what stands inside strings does not count. Without its escapes, a text's quotes
+        # are those that begin and end a string.
+        plain = text.replace("\\\\", "").replace('\\"', "")
+        if plain.count('"') > 2 * MAX_VALUES:
+            raise TooMuchJSON(f"more than {MAX_VALUES} values")
+        outside = "".join(plain.split('"')[::2])
+        if _values(outside) > MAX_VALUES:
+            raise TooMuchJSON(f"more than {MAX_VALUES} values")
+    depth = 0
+    for bracket in _BRACKETS.sub("", outside):
+        depth += 1 if bracket in "[{" else -1
+        if depth > MAX_DEPTH:
+            raise TooMuchJSON(f"nested more than {MAX_DEPTH} deep")
+
+
+def _values(text: str) -> int:
+    """At least as many values as a document has: each is followed by one of these or is the last of its container."""
+    return sum(map(text.count, ",:[{"))
+
+
+def _integer(digits: str) -> int:
+    return int(_checked(digits))
+
+
+def _float(digits: str) -> float:
+    return float(_checked(digits))
+
+
+def _checked(digits: str) -> str:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return digits
