@@ -115,6 +115,29 @@ def test_a_call_that_hangs_in_the_default_executor_does_not_keep_the_end(tmp_pat
         ends(server)
 
 
+UPLOAD = """
+from wyoming_chatterbox.voices.library import VoiceLibrary
+VoiceLibrary.add = hang
+"""
+
+
+async def test_an_upload_that_hangs_does_not_keep_the_end(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi")
+    httpx = pytest.importorskip("httpx2")
+    token = "0123456789abcdef"
+    (tmp_path / "tokens").write_text(token)
+    arguments = ["--http-uri", "http://127.0.0.1:0", "--http-token-file", "tokens", "--data-dir", "data"]
+    arguments += ["--model", "original", "--local-files-only", "--shutdown-timeout", "0.5"]
+    with spawned(tmp_path, *arguments, program=program(UPLOAD)) as server:
+        uri = server.wait_for(r"(http://127\.0\.0\.1:\d+)").group(1)
+        async with httpx.AsyncClient(base_url=uri, headers={"Authorization": f"Bearer {token}"}) as client:
+            files = {"file": ("anna.wav", b"RIFF")}
+            asking = asyncio.create_task(client.post("/v1/audio/voices", data={"name": "anna"}, files=files))
+            await asyncio.to_thread(server.wait_for, "it hangs")
+            await asyncio.to_thread(ends, server)
+            asking.cancel()
+
+
 FEW_DESCRIPTORS = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
