@@ -153,7 +153,7 @@ def test_an_answer_that_does_not_come_is_unhealthy_in_time() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--port", "1"], "port: unknown setting"),
+        (["--port", "1"], "--port: unknown flag"),
         (["--timeout", "0"], "timeout: 0.0 is out of range"),
         (["--uri", "stdio://"], "has one client only"),
     ],

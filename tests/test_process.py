@@ -170,12 +170,12 @@ def test_a_port_in_use_is_one_clear_line_and_status_2(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--temprature", "1"], "temprature: unknown setting; did you mean temperature?"),
-        (["--top-k", "50"], "top_k: refused, it does not exist for Chatterbox's original model"),
-        (["--temperature", "9"], "temperature: 9.0 is out of range (allowed: 0.05 to 5)"),
-        (["--uri", "http://127.0.0.1:80"], "uri: 'http://127.0.0.1:80' is not valid"),
-        (["--model-dir", "/nowhere"], "model_dir: '/nowhere' is not a directory"),
-        (["--reference-clip", "/nowhere.wav"], "reference_clip: '/nowhere.wav' is not a file"),
+        (["--temprature", "1"], "--temprature: unknown flag; did you mean --temperature? See "),
+        (["--top-k", "50"], "--top-k: refused, it does not exist for Chatterbox's original model"),
+        (["--temperature", "9"], "--temperature: 9.0 is out of range (allowed: 0.05 to 5)"),
+        (["--uri", "http://127.0.0.1:80"], "--uri: 'http://127.0.0.1:80' is not valid"),
+        (["--model-dir", "/nowhere"], "--model-dir: '/nowhere' is not a directory"),
+        (["--reference-clip", "/nowhere.wav"], "--reference-clip: '/nowhere.wav' is not a file"),
         (["--model", "embedded", "--voice", "embeded"], "voice: There is no voice 'embeded'; near names: embedded"),
         (["--uri", "unix:///dev/null", "--model", "embedded"], "/dev/null exists and is not a socket"),
         (["--uri", "tcp://192.0.2.1:5000", "--model", "embedded"], "this machine does not have that address"),

@@ -50,8 +50,43 @@ def test_every_number_out_of_range_is_refused_by_name_with_what_is_allowed(knob)
     for value in (knob.minimum - 1, knob.maximum + 1, "nan", "inf", "much", ""):
         with pytest.raises(SettingsError) as refused:
             load(f"{knob.flag}={value}")
-        assert str(refused.value).startswith(f"{knob.name}: ")
+        assert str(refused.value).startswith(f"{knob.flag}: ")
         assert knob.allowed in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "message"),
+    [
+        (["--no-such-flag"], {}, "--no-such-flag: unknown flag; see wyoming-chatterbox --help"),
+        (
+            ["--voice-dir=x"],
+            {},
+            "--voice-dir: unknown flag; did you mean --voices-dir? See wyoming-chatterbox --help",
+        ),
+        (["--Exaggeration", "1"], {}, "--Exaggeration: unknown flag; did you mean --exaggeration? See "),
+        (["--max_queue", "1"], {}, "--max_queue: unknown flag; did you mean --max-queue? See "),
+        (["-x"], {}, "-x: unknown flag; see "),
+        (["--streaming"], {}, "--streaming: it is on unless --no-streaming turns it off; leave it out"),
+        (["--no-local-files-only"], {}, "--no-local-files-only: it is off unless --local-files-only turns it on"),
+        (["--top-k", "1"], {}, "--top-k: refused, it does not exist for Chatterbox's"),
+        (["--gain"], {}, "argument --gain: expected one argument; see wyoming-chatterbox --help"),
+        (["--uri", "x"], {}, "--uri: 'x' is not valid"),
+        ([], {"MODEl": "x"}, "WYOMING_CHATTERBOX_MODEl: unknown environment variable; did you mean "),
+        ([], {"QWERTY": "x"}, "WYOMING_CHATTERBOX_QWERTY: unknown environment variable; see "),
+        ([], {"GIAN": "1"}, "variable; did you mean WYOMING_CHATTERBOX_GAIN? See wyoming-chatterbox --help"),
+        ([], {"TOP_K": "1"}, "WYOMING_CHATTERBOX_TOP_K: refused, it does not exist"),
+        ([], {"GAIN": "99"}, "WYOMING_CHATTERBOX_GAIN: 99.0 is out of range (allowed: -24 to 12 dB)"),
+        (["--gain", "98"], {"GAIN": "3"}, "--gain: 98.0 is out of range"),
+    ],
+)
+def test_what_is_wrong_is_named_as_it_was_typed(arguments: list[str], variables: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        from_command_line(
+            arguments,
+            {f"WYOMING_CHATTERBOX_{name}": value for name, value in variables.items()},
+            program="wyoming-chatterbox",
+        )
+    assert message in str(refused.value) and len(str(refused.value)) < 200
 
 
 def test_a_flag_wins_over_the_environment() -> None:
@@ -63,7 +98,7 @@ def test_switches_are_turned_by_their_flag_and_by_words() -> None:
     assert load().zeroconf and not load("--no-zeroconf").zeroconf
     assert not load(WYOMING_CHATTERBOX_ZEROCONF="off").zeroconf
     assert load("--local-files-only").local_files_only
-    with pytest.raises(SettingsError, match=r"zeroconf: 'maybe' is not a valid value \(allowed: true, false\)"):
+    with pytest.raises(SettingsError, match=r"ZEROCONF: 'maybe' is not a valid value \(allowed: true, false\)"):
         load(WYOMING_CHATTERBOX_ZEROCONF="maybe")
 
 
@@ -90,7 +125,7 @@ def test_unknown_devices_are_refused(device: str) -> None:
 
 
 def test_a_sample_rate_below_8000_is_refused() -> None:
-    with pytest.raises(SettingsError, match="sample_rate: 4000"):
+    with pytest.raises(SettingsError, match="--sample-rate: 4000"):
         load("--sample-rate", "4000")
 
 

@@ -15,10 +15,47 @@ ROOT = Path(__file__).resolve().parents[1]
 def _clone(folder: Path) -> None:
     """What script/setup needs of this repository."""
     folder.mkdir()
-    shutil.copytree(ROOT / "script", folder / "script", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("script", "wyoming_chatterbox"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ROOT.iterdir():
         if file.is_file():
             shutil.copy(file, folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["run", "--help"], 0, "usage: script/run [--FLAG [VALUE] ...]"),
+        (["run", "--version"], 0, "0."),
+        (["run", "--no-such-flag"], 2, "error: --no-such-flag: unknown flag; see script/run --help"),
+        (["run", "--exaggeration", "9"], 2, "error: --exaggeration: 9.0 is out of range"),
+        (["run", "voices", "list", "--jsn"], 2, "error: --jsn: unknown flag"),
+        (["voices", "--help"], 0, "usage: script/voices COMMAND"),
+        (["voices", "preview", "--help"], 0, "usage: script/voices preview"),
+        (["voices", "add"], 2, "required: FILE; see script/voices add --help"),
+        (["say", ""], 2, "the text is empty"),
+        (["ws-say", " ", "-o", "x.wav"], 2, "the text is empty"),
+        (["say", "Hello.", "-o", "x.xyz"], 2, "give a name that ends in .wav"),
+        (["setup", "--chaterbox"], 2, "unrecognized arguments: --chaterbox"),
+    ],
+)
+def test_nothing_is_installed_for_help_or_for_a_mistake(
+    tmp_path: Path, arguments: list[str], status: int, message: str
+) -> None:
+    folder = tmp_path / "clone"
+    _clone(folder)
+    program, *rest = arguments
+    # -S: nothing but the standard library, as before anything is installed.
+    done = subprocess.run(
+        [sys.executable, "-S", folder / "script" / program, *rest],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin"},
+    )
+    assert (done.returncode, message in done.stdout + done.stderr) == (status, True), done.stdout + done.stderr
+    assert not (folder / ".venv").exists() and not (tmp_path / "x.wav").exists()
 
 
 def _checked(folder: Path) -> subprocess.CompletedProcess[str]:

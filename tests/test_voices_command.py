@@ -17,6 +17,8 @@ import pytest
 from tests.serving import environment
 from tests.test_original_server import PROGRAM
 from tests.voices.making import sound, write
+from wyoming_chatterbox.commands.arguments import COMMANDS, parse
+from wyoming_chatterbox.settings import Settings, knobs_of
 
 
 def voices(
@@ -93,15 +95,68 @@ def test_json_is_all_there_is_on_standard_output(tmp_path: Path) -> None:
     [
         ([], "arguments are required: COMMAND"),
         (["shout"], "invalid choice: 'shout'"),
+        (["--voice-dir", "x"], "--voice-dir: unknown flag; did you mean --voices-dir? See "),
+        (["add", "x.wav", "--force-it"], "--force-it: unknown flag; see "),
+        (["add", "x.wav", "--repalce"], "--repalce: unknown flag; did you mean --replace? See "),
+        (["check", "--exaggeration", "7"], "--exaggeration: 7.0 is out of range"),
         (["add"], "arguments are required: FILE"),
-        (["list", "--voice-dir", "x"], "voice_dir: unknown setting; did you mean voices_dir?"),
-        (["list", "--voices-dir", "/nowhere/at/all"], "voices_dir: '/nowhere/at/all' is not a directory"),
+        (["list", "--voice-dir", "x"], "--voice-dir: unknown flag; did you mean --voices-dir? See "),
+        (["list", "--voices-dir", "/nowhere/at/all"], "--voices-dir: '/nowhere/at/all' is not a directory"),
         (["preview", "anna"], "arguments are required: -o/--output"),
     ],
 )
 def test_what_is_mistyped_ends_with_status_2_and_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
     done = voices(tmp_path, *arguments)
     assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_check_takes_the_folder_on_either_side_of_the_names(tmp_path: Path) -> None:
+    write(tmp_path / "mine/voices/anna.wav")
+    write(tmp_path / "mine/voices/ben.wav")
+    data, folder = ("--data-dir", "mine"), ("--voices-dir", "mine/voices")
+    for arguments, names in (
+        (["check", *data], ["anna", "ben"]),
+        (["check", *folder], ["anna", "ben"]),
+        ([*data, "check", "ben"], ["ben"]),
+        (["check", "anna", *folder, "ben"], ["anna", "ben"]),
+    ):
+        checked = voices(tmp_path, *arguments, "--json")
+        assert checked.returncode == 0, checked.stderr
+        assert [one["voice"] for one in json.loads(checked.stdout)["voices"]] == names
+
+
+def options_of(command: str) -> list[list[str]]:
+    """Every option of a command, the server's flags among them, with a value where it takes one."""
+    own = {"add": [["--name", "x"], ["--settings", "y"], ["--replace"]], "remove": [["--yes"]]}
+    own["preview"] = [["--output", "c.wav"], ["-o", "c.wav"], ["--text", "check"]]
+    found = [["--json"], *own.get(command, [])]
+    for knob in knobs_of(Settings):
+        if knob.kind is bool:
+            found.append([knob.flag])
+        elif knob.name not in ("model_dir", "reference_clip", "http_token_file", "options_file"):  # must exist
+            value = {"http_uri": "http://localhost:1", "http_cors_origin": "null", "voices_dir": "here"}
+            value |= {"uri": "tcp://a:1", "device": "cpu"}
+            default = knob.default if knob.default not in (None, (), "") else "list"
+            found.append([knob.flag, str(value.get(knob.name, default))])
+    return found
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_of_every_command_is_understood_wherever_it_stands(command: str) -> None:
+    words = {"check": ["a", "b"], "add": ["f"], "remove": ["n"], "preview": ["n"]}.get(command, [])
+    for option in options_of(command):
+        needed = ["-o", "o"] if command == "preview" and option[0] not in ("-o", "--output") else []
+        plain, settings = parse([command, *words, *needed, *option], {})
+        assert plain.command == command
+        whole = [command, *words, *needed]
+        for position in range(len(whole) + 1):
+            if whole[position - 1 : position] == ["-o"]:
+                continue  # its value belongs there
+            arguments = [*whole[:position], *option, *whole[position:]]
+            assert parse(arguments, {}) == (plain, settings), arguments
+            if len(option) == 2:
+                attached = [*whole[:position], "=".join(option), *whole[position:]]
+                assert option[0] == "-o" or parse(attached, {}) == (plain, settings), attached
 
 
 def test_on_a_terminal_it_asks_before_it_deletes(tmp_path: Path) -> None:

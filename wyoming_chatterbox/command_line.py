@@ -11,40 +11,76 @@ from pathlib import Path
 from typing import Any
 
 from .app_options import read_options
+from .installation import server_command, voices_command
 from .settings import (
     ENVIRONMENT_PREFIX,
+    UNSUPPORTED,
     ComputeSettings,
     GenerationSettings,
+    Knob,
     Settings,
     SettingsError,
     knobs_of,
-    unknown_setting,
 )
+
+PROGRAM = server_command()
+
+_NEAR = 0.7
+"""How much of two names must be the same for the one to be a slip of the other, as difflib counts: of 10 letters 7."""
 
 _FROM_AN_ORCHESTRATOR = re.compile(r"(SERVICE|PORT)_|PORT=(tcp|udp)://")
 """Kubernetes and old Docker links tell every container of a service wyoming-chatterbox in variables of these names."""
 
 
 def from_command_line(
-    arguments: Sequence[str], environment: Mapping[str, str] | None = None, version: str = ""
+    arguments: Sequence[str], environment: Mapping[str, str] | None = None, version: str = "", program: str = PROGRAM
 ) -> Settings:
     """Settings from flags, environment variables and the options file that one of these names.
 
-    Exits with status 0 after `--help` and `--version`. Raises SettingsError for anything not understood.
+    Exits with status 0 after `--help` and `--version`.
+
+    Raises:
+        SettingsError: something is not understood; the message names it as it was typed, and the remedy.
     """
-    parser = _parser(version)
+    parser = _parser(version, program)
     parsed, rest = parser.parse_known_args(arguments)
-    known = [one.name for one in knobs_of(Settings)]
+    return settings_from(parser, parsed, rest, environment)
+
+
+def settings_from(
+    parser: FlagParser, parsed: argparse.Namespace, rest: Sequence[str], environment: Mapping[str, str] | None
+) -> Settings:
+    """Settings from flags that a parser with `add_flags()` has read.
+
+    Args:
+        rest: what it did not understand.
+        environment: None: this process's.
+
+    Raises:
+        SettingsError: as `from_command_line()`.
+    """
     if rest:
-        name = rest[0].split("=")[0]
-        if name.startswith("--"):
-            raise unknown_setting(name[2:].replace("-", "_"), known)
-        raise SettingsError(f"{name!r}: unexpected argument; see --help")
-    values = _from_environment(os.environ if environment is None else environment)
+        raise parser.not_understood(rest[0])
+    typed: dict[str, str] = {}
+    try:
+        return _settings(parsed, os.environ if environment is None else environment, typed, parser.prog)
+    except SettingsError as error:
+        name, _, message = str(error).partition(": ")
+        if name in typed:
+            raise SettingsError(f"{typed[name]}: {message}") from None
+        raise
+
+
+def _settings(
+    parsed: argparse.Namespace, environment: Mapping[str, str], typed: dict[str, str], program: str
+) -> Settings:
+    """Fills `typed` with how the user wrote each setting, by its name."""
+    values = _from_environment(environment, typed, program)
     for one in knobs_of(Settings):
         given = getattr(parsed, one.name)
         if given is None:
             continue
+        typed[one.name] = one.flag
         if one.kind is bool:
             values[one.name] = not one.default
         elif one.repeatable:
@@ -58,7 +94,7 @@ def from_command_line(
     return Settings(generation=GenerationSettings(**generation), compute=ComputeSettings(**compute), **values)
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+def _from_environment(environment: Mapping[str, str], typed: dict[str, str], program: str) -> dict[str, Any]:
     by_variable = {one.environment: one for one in knobs_of(Settings)}
     values: dict[str, Any] = {}
     for variable, text in environment.items():
@@ -67,10 +103,15 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if not text or _FROM_AN_ORCHESTRATOR.match(f"{variable.removeprefix(ENVIRONMENT_PREFIX)}={text}"):
             continue
         if variable not in by_variable:
-            near = difflib.get_close_matches(variable, by_variable, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise SettingsError(f"{variable}: unknown environment variable{hint}")
+            name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+            if name in UNSUPPORTED:
+                raise SettingsError(f"{variable}: refused, it {UNSUPPORTED[name]}")
+            # Compared without what all of them begin with, which makes everything near.
+            near = _nearest(name, [one.name for one in by_variable.values()])
+            hint = f"; did you mean {ENVIRONMENT_PREFIX}{near.upper()}? See" if near else "; see"
+            raise SettingsError(f"{variable}: unknown environment variable{hint} {program} --help")
         one = by_variable[variable]
+        typed[one.name] = variable
         if one.repeatable:
             # Paths may hold spaces and commas.
             parts = text.split(os.pathsep) if one.kind is Path else text.replace(",", " ").split()
@@ -80,40 +121,81 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
-class _Parser(argparse.ArgumentParser):
+def _nearest(typed: str, known: Sequence[str]) -> str:
+    """Returns the name that was probably meant; empty where none is near."""
+    return next(iter(difflib.get_close_matches(typed, known, n=1, cutoff=_NEAR)), "")
+
+
+class FlagParser(argparse.ArgumentParser):
+    """A parser that knows the server's flags, and raises SettingsError where argparse would exit."""
+
     def error(self, message: str) -> Any:
-        raise SettingsError(f"{message}; see --help")
+        raise SettingsError(f"{message}; see {self.prog} --help")
+
+    def not_understood(self, word: str) -> SettingsError:
+        """Returns the error for a flag that does not exist, or for a word that belongs to none."""
+        flag = word.split("=")[0]
+        see = f"see {self.prog} --help"
+        if not flag.startswith("-"):
+            return SettingsError(f"{flag!r}: unexpected argument; {see}")
+        name = flag.lstrip("-").replace("-", "_")
+        if name in UNSUPPORTED:
+            return SettingsError(f"{flag}: refused, it {UNSUPPORTED[name]}")
+        switches = {one.flag for one in knobs_of(Settings) if one.kind is bool}
+        bare = flag.removeprefix("--").removeprefix("no-")
+        if (other := f"--no-{bare}") in switches:
+            return SettingsError(f"{flag}: it is on unless {other} turns it off; leave it out")
+        if (other := f"--{bare}") in switches:
+            return SettingsError(f"{flag}: it is off unless {other} turns it on; leave it out")
+        near = _nearest(flag[2:], [option[2:] for action in self._actions for option in action.option_strings])
+        return SettingsError(f"{flag}: unknown flag; {f'did you mean --{near}? S' if near else 's'}{see[1:]}")
+
+    def add_flags(self, shown: Sequence[str] | None = None) -> None:
+        """Add every setting as a flag.
+
+        Args:
+            shown: names of the settings that --help lists; None: all.
+        """
+        groups: dict[str, Any] = {}
+        for one in knobs_of(Settings):
+            is_shown = shown is None or one.name in shown
+            group = groups.get(one.group) or (self.add_argument_group(one.group) if is_shown else self)
+            if is_shown:
+                groups[one.group] = group
+            text = _help_of(one) if is_shown else argparse.SUPPRESS
+            if one.kind is bool:
+                group.add_argument(one.flag, dest=one.name, action="store_const", const=True, help=text)
+                continue
+            group.add_argument(
+                one.flag,
+                dest=one.name,
+                action="append" if one.repeatable else "store",
+                metavar="{" + ",".join(one.choices) + "}" if one.choices else one.name.split("_")[-1].upper(),
+                help=text,
+            )
 
 
-def _parser(version: str) -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="wyoming-chatterbox",
+def _help_of(knob: Knob) -> str:
+    text = knob.help.replace("%", "%%")
+    if knob.kind is bool:
+        return text
+    details = [knob.allowed] if knob.allowed and not knob.choices else []
+    if knob.default not in (None, ()):
+        default = " ".join(knob.default) if knob.repeatable else knob.default
+        details.append(f"default: {default}")
+    if knob.repeatable:
+        details.append("repeatable")
+    return text + (f" ({'; '.join(details)})" if details else "")
+
+
+def _parser(version: str, program: str) -> FlagParser:
+    parser = FlagParser(
+        prog=program,
         description="Streams Chatterbox speech to Home Assistant over the Wyoming protocol.",
-        usage="wyoming-chatterbox [--FLAG [VALUE] ...]\n"
-        "       wyoming-chatterbox voices {list,check,add,remove,preview} ...",
+        usage=f"{program} [--FLAG [VALUE] ...]\n       {voices_command(program)} {{list,check,add,remove,preview}} ...",
         epilog=f"Every flag is an environment variable too: --sample-rate is {ENVIRONMENT_PREFIX}SAMPLE_RATE.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=version)
-    groups: dict[str, Any] = {}
-    for one in knobs_of(Settings):
-        group = groups.setdefault(one.group, None) or parser.add_argument_group(one.group)
-        groups[one.group] = group
-        text = one.help.replace("%", "%%")
-        if one.kind is bool:
-            group.add_argument(one.flag, dest=one.name, action="store_const", const=True, help=text)
-            continue
-        details = [one.allowed] if one.allowed and not one.choices else []
-        if one.default not in (None, ()):
-            default = " ".join(one.default) if one.repeatable else one.default
-            details.append(f"default: {default}")
-        if one.repeatable:
-            details.append("repeatable")
-        group.add_argument(
-            one.flag,
-            dest=one.name,
-            action="append" if one.repeatable else "store",
-            metavar="{" + ",".join(one.choices) + "}" if one.choices else one.name.split("_")[-1].upper(),
-            help=text + (f" ({'; '.join(details)})" if details else ""),
-        )
+    parser.add_flags()
     return parser

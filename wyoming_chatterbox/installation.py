@@ -13,19 +13,33 @@ def by_scripts() -> bool:
     return (_ROOT / "script" / "voices").is_file() and Path(sys.prefix).resolve() == (_ROOT / ".venv").resolve()
 
 
-def voices_command() -> str:
-    """Returns the beginning of the command line that lists, adds and removes voices."""
-    return "script/voices" if by_scripts() else "wyoming-chatterbox voices"
+def server_command() -> str:
+    """Returns the command that starts the server."""
+    return "script/run" if by_scripts() else "wyoming-chatterbox"
 
 
-def installing(extra: str, package: str = "") -> str:
-    """Returns the command that installs what an extra of this program needs.
+def voices_command(program: str = "") -> str:
+    """Returns the beginning of the command line that lists, adds and removes voices.
+
+    Args:
+        program: what starts the server; empty: `server_command()`.
+    """
+    program = program or server_command()
+    return "script/voices" if program == "script/run" else f"{program} voices"
+
+
+def installing(extra: str, package: str = "", and_then: str = "") -> str:
+    """Returns how to install what an extra of this program needs.
 
     Args:
         extra: its name in pyproject.toml; script/setup has a flag of the same name.
         package: the only package of it that is missing, where that is enough.
+        and_then: a second command, which script/setup runs by itself.
     """
     if by_scripts():
-        return f"script/setup --{extra}"
-    # The program is in no package registry: what can be installed from one is the package alone.
-    return f"pip install {package}" if package else f"in a checkout of this program: pip install '.[{extra}]'"
+        return f"run script/setup --{extra}"
+    if package:
+        return f"run pip install {package}"
+    # The program itself is in no package registry.
+    second = f" and then {and_then}" if and_then else ""
+    return f"run script/setup --{extra} in a checkout of this program, or there: pip install '.[{extra}]'{second}"

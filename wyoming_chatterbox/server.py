@@ -14,6 +14,7 @@ from . import __version__
 from .blocking import run_blocking
 from .descriptors import report_exhaustion_briefly
 from .discovery import Advertisement
+from .installation import installing
 from .models import create_models
 from .protocol.connection import Connection
 from .protocol.listener import Listener, bind, open_stdio
@@ -354,10 +355,7 @@ async def _bind_http(settings: Settings, service: SpeechService, library: VoiceL
     try:
         from .http.server import HttpEdge  # here, since the light server has none of its packages
     except ImportError as error:
-        raise SettingsError(
-            f"http_uri: its packages are not installed ({error}): "
-            "pip install 'wyoming-chatterbox[http]', or start the server with script/run"
-        ) from None
+        raise SettingsError(f"http_uri: its packages are not installed ({error}); {installing('http')}") from None
     return await HttpEdge.bind(settings, service, library)
 
 

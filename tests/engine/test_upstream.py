@@ -46,12 +46,7 @@ def test_a_missing_package_is_named_with_the_remedy(
         upstream.load_chatterbox()
     message = str(caught.value)
     assert message.startswith(f"Chatterbox needs {package}, not installed here")
-    for words in (
-        "script/setup --chatterbox",
-        "pip install 'wyoming-chatterbox[chatterbox]'",
-        "pip install --no-deps chatterbox-streaming==0.1.2 s3tokenizer==0.3.0",
-    ):
-        assert words in message
+    assert "run script/setup --chatterbox" in message and "wyoming-chatterbox[" not in message
 
 
 def test_all_missing_packages_are_named_at_once(not_loaded_yet: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,7 +208,7 @@ def test_without_av_an_m4a_says_what_is_missing(monkeypatch: pytest.MonkeyPatch)
     content = m4a(sound(2))
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(
-        ClipError, match=r"M4A files need the package av, .*: (script/setup --http|pip install av), or convert it"
+        ClipError, match=r"M4A files need the package av, .*; run (script/setup --http|pip install av), or convert it"
     ):
         decode(content, ".m4a")
 

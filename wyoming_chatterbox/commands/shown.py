@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ..installation import voices_command
 from ..voices.library import VoiceLibrary
 from ..voices.voice import Voice
 
@@ -58,7 +59,8 @@ class Screen:
             return
         folders = ", ".join(map(str, library.folders))
         if not voices:
-            self._out.print(f"There are no voices in {escape(folders)}: put a clip there, or use `voices add`")
+            remedy = f"put a clip there, or use `{voices_command()} add FILE`"
+            self._out.print(f"There are no voices in {escape(folders)}: {remedy}", soft_wrap=True)
         else:
             table = Table("Voice", "Title", "Languages", "Sound", "Manner", "Also called", title=f"Voices in {folders}")
             for voice in voices:

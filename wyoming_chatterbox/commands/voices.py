@@ -1,25 +1,24 @@
-"""`wyoming-chatterbox voices`: list, check, add, remove and hear the voices that can be cloned."""
+"""`voices` on the command line: list, check, add, remove and hear the voices that can be cloned."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..command_line import from_command_line
-from ..settings import Settings, SettingsError
+from ..settings import Settings
 from ..voices import clips
 from ..voices.errors import VoiceError
 from ..voices.files import MAX_CLIP_BYTES, MAX_MANNER_BYTES, SUFFIXES, read_file
 from ..voices.library import VoiceLibrary
+from ..voices.names import name_key
 from ..voices.voice import Voice
+from .arguments import parse
 from .shown import Screen
 
 EXIT_PROBLEM = 1
-EXIT_USAGE = 2
 
 _TEXT = "Good morning. The kettle is on, and this is how I sound when I read two sentences to you."
 
@@ -30,13 +29,10 @@ def run(arguments: Sequence[str]) -> int:
     Raises:
         SettingsError: they cannot be understood.
     """
-    parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
-    settings = from_command_line(rest)
+    options, settings = parse(arguments)
     screen = Screen(as_json=options.json)
     try:
-        command: Callable[[Any, Settings, Screen], int] = options.command
-        return command(options, settings, screen)
+        return _COMMANDS[options.command](options, settings, screen)
     except VoiceError as error:
         if options.json:
             print(json.dumps({"error": str(error)}, ensure_ascii=False))
@@ -88,9 +84,9 @@ def _library_reports(library: VoiceLibrary, names: Sequence[str]) -> list[dict[s
         own["errors" if problem.fatal else "warnings"].append(str(problem))
     if not names:
         return list(by_name.values())
-    wanted = {name.casefold() for name in names}
-    chosen = {name: one for name, one in by_name.items() if name.casefold() in wanted}
-    missing = next((name for name in names if name.casefold() not in {one.casefold() for one in chosen}), None)
+    wanted = {name_key(name) for name in names}
+    chosen = {name: one for name, one in by_name.items() if name_key(name) in wanted}
+    missing = next((name for name in names if name_key(name) not in {name_key(one) for one in chosen}), None)
     if missing is not None:
         raise VoiceError(
             f"there is no voice {missing!r} in {_folders(library)}; there are: {', '.join(by_name) or 'none'}"
@@ -167,40 +163,10 @@ def _facts(library: VoiceLibrary, voice: Voice) -> dict[str, Any]:
     }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise SettingsError(f"{message}; see wyoming-chatterbox voices --help")
-
-
-def _parser() -> argparse.ArgumentParser:
-    common = _Parser(add_help=False)
-    common.add_argument("--json", action="store_true", help="print JSON")
-    parser = _Parser(
-        prog="wyoming-chatterbox voices",
-        description="The voices that can be cloned.",
-        epilog="The server's settings may follow (--voices-dir, --data-dir, …), and its environment variables count.",
-        allow_abbrev=False,
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, function: Callable[[Any, Settings, Screen], int], text: str) -> argparse.ArgumentParser:
-        one = commands.add_parser(name, help=text, description=text, parents=[common], allow_abbrev=False)
-        one.set_defaults(command=function)
-        return one
-
-    command("list", _list, "list the voices, and what is wrong with the others")
-    check = command("check", _check, "look at all voices, at some, or at files; status 1 where one is not usable")
-    check.add_argument("what", nargs="*", metavar="NAME|FILE", help="a voice, or an audio file from anywhere")
-    add = command("add", _add, "copy an audio file into the first folder of voices, if it is a good one")
-    add.add_argument("file", metavar="FILE")
-    add.add_argument("--name", help="of the voice (default: the file's)")
-    add.add_argument("--settings", metavar="YAML", help="a settings file for it")
-    add.add_argument("--replace", action="store_true", help="take the place of a voice of this name")
-    remove = command("remove", _remove, "delete the files of a voice")
-    remove.add_argument("name", metavar="NAME")
-    remove.add_argument("--yes", action="store_true", help="do not ask")
-    preview = command("preview", _preview, "speak some words in a voice, with the model itself")
-    preview.add_argument("name", metavar="NAME", help="may carry settings: anna?exaggeration=0.8")
-    preview.add_argument("-o", "--output", required=True, metavar="WAV", help="the file to write")
-    preview.add_argument("--text", help="what to say")
-    return parser
+_COMMANDS: Mapping[str, Callable[[Any, Settings, Screen], int]] = {
+    "list": _list,
+    "check": _check,
+    "add": _add,
+    "remove": _remove,
+    "preview": _preview,
+}

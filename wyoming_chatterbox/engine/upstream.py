@@ -26,15 +26,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..installation import installing
 from .base import EngineUnavailable
 from .loading import load_libraries, without_collections
 
 _LOGGER = logging.getLogger(__name__)
 
-INSTALL_REMEDY = (
-    "run script/setup --chatterbox, or: pip install 'wyoming-chatterbox[chatterbox]' and then "
-    "pip install --no-deps chatterbox-streaming==0.1.2 s3tokenizer==0.3.0"
-)
+INSTALL_REMEDY = installing("chatterbox", and_then="pip install --no-deps -r requirements-chatterbox.txt")
 
 _PACKAGES = ("torch", "torchaudio", "chatterbox", "s3tokenizer", "perth")
 """Top-level modules without which nothing is worth trying."""

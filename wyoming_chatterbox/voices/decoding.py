@@ -159,7 +159,7 @@ def _by_ffmpeg(content: bytes, suffix: str, seconds: float) -> Decoded:
         import av
     except ImportError:
         raise ClipError(
-            f"{suffix[1:].upper()} files need the package av, which is not installed: {installing('http', 'av')}, or "
+            f"{suffix[1:].upper()} files need the package av, which is not installed; {installing('http', 'av')}, or "
             "convert it to WAV"
         ) from None
     try:

@@ -1,0 +1,34 @@
+"""Looking at the server's flags before anything is installed: with this Python, and the standard library alone."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from _environment import ROOT
+
+sys.path.insert(0, str(ROOT))
+
+from wyoming_chatterbox import __version__
+from wyoming_chatterbox.command_line import from_command_line
+from wyoming_chatterbox.commands.arguments import parse
+from wyoming_chatterbox.settings import Settings, SettingsError
+
+EXIT_USAGE = 2
+
+
+def server_settings(arguments: Sequence[str]) -> Settings:
+    """Settings of `script/run`. Exits after --help and --version (0), and where something is wrong (2)."""
+    return _or_exit(lambda: from_command_line(arguments, version=__version__, program="script/run"))
+
+
+def voices_command(arguments: Sequence[str]) -> str:
+    """The name of the command in the arguments of `script/voices`. Exits as `server_settings()` does."""
+    name: str = _or_exit(lambda: parse(arguments, program="script/voices"))[0].command
+    return name
+
+
+def _or_exit(read: Callable):  # type: ignore[no-untyped-def,type-arg]
+    try:
+        return read()
+    except SettingsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
