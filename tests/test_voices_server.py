@@ -197,9 +197,9 @@ async def test_the_next_start_computes_nothing(tiny_checkpoint: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--reference-clip", "bad.wav"], r"reference_clip: 'bad\.wav' cannot be used: it cannot be decoded"),
-        (["--voice", "gone"], "voice: There is no voice 'gone'"),
-        (["--voices-dir", "/nowhere/at/all"], "voices_dir: '/nowhere/at/all' is not a directory"),
+        (["--reference-clip", "bad.wav"], r"--reference-clip: 'bad\.wav' cannot be used: it cannot be decoded"),
+        (["--voice", "gone"], "--voice: There is no voice 'gone'"),
+        (["--voices-dir", "/nowhere/at/all"], "--voices-dir: '/nowhere/at/all' is not a directory"),
     ],
 )
 def test_what_is_named_and_not_usable_ends_the_start(tmp_path: Path, arguments: list[str], message: str) -> None:

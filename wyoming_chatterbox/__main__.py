@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from . import __version__, logs
 from .blocking import OUTPUT_THREAD, UnjoinedExecutor
-from .command_line import from_command_line
+from .command_line import as_typed, from_command_line
 from .settings import Settings, SettingsError
 
 EXIT_USAGE = 2
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _serve(settings)
     except SettingsError as error:
-        return _complain(error)
+        return _complain(as_typed(error, arguments))
 
 
 def run() -> None:

@@ -65,10 +65,20 @@ def settings_from(
     try:
         return _settings(parsed, os.environ if environment is None else environment, typed, parser.prog)
     except SettingsError as error:
-        name, _, message = str(error).partition(": ")
-        if name in typed:
-            raise SettingsError(f"{typed[name]}: {message}") from None
-        raise
+        raise _with_name_as_typed(error, typed) from None
+
+
+def as_typed(error: SettingsError, arguments: Sequence[str]) -> SettingsError:
+    """Returns an error that the start found later, with the setting's name as the user wrote it."""
+    typed: dict[str, str] = {}
+    parsed, _ = _parser("", PROGRAM).parse_known_args(arguments)
+    _settings(parsed, os.environ, typed, PROGRAM)
+    return _with_name_as_typed(error, typed)
+
+
+def _with_name_as_typed(error: SettingsError, typed: Mapping[str, str]) -> SettingsError:
+    name, _, message = str(error).partition(": ")
+    return SettingsError(f"{typed[name]}: {message}") if name in typed else error
 
 
 def _settings(

@@ -27,8 +27,6 @@ _MODULES = (speaking, catalogue, voices, health, stream)
 PAGE = Path(__file__).parent / "page"
 """The files of the page, served as they are."""
 
-_PAGE_PATHS = frozenset({"/", *(f"/{file.relative_to(PAGE).as_posix()}" for file in PAGE.rglob("*") if file.is_file())})
-
 
 def create_app(context: Context) -> FastAPI:
     """The application of one server."""
@@ -49,7 +47,8 @@ def create_app(context: Context) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_fault)
-    policy = Policy(context.settings, routes_of(app), _PAGE_PATHS)
+    app.state.page_paths = _page_paths()
+    policy = Policy(context.settings, routes_of(app), app.state.page_paths)
     app.add_middleware(Guard, context=context, policy=policy)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.openapi()  # 60 ms of the event loop, which nobody is waiting for yet
@@ -60,6 +59,11 @@ def routes_of(app: FastAPI) -> list[BaseRoute]:
     """Returns every route of the application; the page's files are none."""
     declared = [route for route in app.routes if isinstance(route, Route)]
     return [*declared, *(route for module in _MODULES for route in module.router.routes)]
+
+
+def _page_paths() -> frozenset[str]:
+    """Returns the paths of the page's files, which everybody may read: "/" is the page itself."""
+    return frozenset({"/", *(f"/{file.relative_to(PAGE).as_posix()}" for file in PAGE.rglob("*") if file.is_file())})
 
 
 class _Page(StaticFiles):
@@ -113,7 +117,7 @@ def _methods(request: Request, routes: list[BaseRoute]) -> list[str]:
         route for route in routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
     ]
     methods = {method for route in found for method in route.methods or ()}
-    if request.url.path in _PAGE_PATHS:
+    if request.url.path in request.app.state.page_paths:
         methods.add("GET")
     if "GET" in methods:
         methods.add("HEAD")
