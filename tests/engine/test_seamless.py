@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import itertools
 import os
 import sys
 import threading
@@ -187,12 +188,68 @@ def test_the_first_chunk_is_the_smallest_that_is_heard(engine: OriginalEngine) -
 # Ends
 
 
+@pytest.fixture
+def seeds(engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, int]]:
+    """How many tokens speech has, by its seed; that of others has `TOKENS`."""
+    lengths: dict[int, int] = {}
+    real = engine._decoder._tokens.tokens
+
+    def tokens(*arguments: Any, seed: int, limit: int, **named: Any) -> Iterator[int]:
+        length = min(limit, lengths.get(seed, TOKENS))
+        yield from itertools.islice(itertools.cycle(real(*arguments, seed=seed, limit=TOKENS, **named)), length)
+
+    monkeypatch.setattr(engine._decoder._tokens, "tokens", tokens)
+    yield lengths
+
+
+@pytest.mark.parametrize("parallel", [False, True])
 @pytest.mark.parametrize(
-    ("text", "tokens"),
-    [("Hi.", 90), ("$1,234,567", 195), ("", 75), ("a" * 184, 995), ("a" * 185, 1000), ("1" * 5000, 1000)],
+    ("lengths", "options", "spoken_with", "said"),
+    [
+        ({5: 0}, {}, 8, "With seed 5 there was no speech; trying seed 8"),
+        ({5: 4}, {}, 8, "With seed 5 speech ended after 0.2 s, far too early for 38 characters; trying seed 8"),
+        ({5: 999}, {"text": "Hi.", "chunk_size": 200}, 8, "With seed 5 speech went on for longer than 3 characters"),
+        ({5: 4, 8: 3}, {}, 5, "trying seed 8"),
+        ({5: 4, 8: 4}, {}, 5, "trying seed 8"),
+        ({5: 3, 8: 4}, {}, 8, "trying seed 8"),
+        ({5: 0, 8: 999}, {"text": "Hi.", "chunk_size": 200}, 8, "trying seed 8"),
+        ({5: 14}, {}, 5, ""),
+        ({5: 13}, {}, 5, "Speech ended after 0.5 s, far too early for 38 characters; another seed may"),
+    ],
+    ids=str,
 )
-def test_the_most_tokens_of_a_text(text: str, tokens: int) -> None:
-    assert seamless.most_tokens(text) == tokens
+def test_speech_that_fails_before_anything_was_sent_is_tried_with_another_seed(
+    engine: OriginalEngine,
+    seeds: dict[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    parallel: bool,
+    lengths: dict[int, int],
+    options: dict[str, Any],
+    spoken_with: int,
+    said: str,
+) -> None:
+    monkeypatch.setattr(engine._decoder, "_plan", dataclasses.replace(engine._plan, parallel=parallel))
+    seeds.update(lengths)
+    options = {"chunk_size": 12, **options}
+    samples = _speak(engine, seed=5, **options)
+    assert said in caplog.text if said else not caplog.text
+    assert TEXT not in caplog.text and "Hi." not in caplog.text
+    assert np.array_equal(_speak(engine, seed=5, **options), samples), "the same every time"
+    limit = seamless.most_tokens(options.get("text", TEXT))
+    assert len(samples) == min(limit, lengths.get(spoken_with, TOKENS)) * SAMPLES_PER_TOKEN
+    if lengths.get(spoken_with, 30) >= 14:
+        seeds[5] = 30
+        seeds.pop(8, None)
+        expected = _speak(engine, seed=spoken_with, **options)
+        if lengths.get(spoken_with, 30) == 30:
+            assert np.array_equal(samples, expected), "as if that seed had been asked for"
+
+
+def test_speech_that_fails_with_both_seeds_is_an_error(engine: OriginalEngine, seeds: dict[int, int]) -> None:
+    seeds.update({0: 0, 3: 0})
+    with pytest.raises(EngineError, match="made no speech"):
+        _speak(engine)
 
 
 def test_a_model_that_does_not_stop_is_stopped_and_all_it_made_is_heard(

@@ -29,7 +29,8 @@ from .flow import TOKENS_PER_SECOND
 from .memory import trim_heap
 from .profiles import Plan, choose_plan
 from .sampling import CURRENT, STREAMING, Sampling
-from .seamless import MAX_SPEECH_TOKENS, SAMPLE_RATE, SeamlessDecoder
+from .seamless import SAMPLE_RATE, SeamlessDecoder
+from .speech_length import MAX_SPEECH_TOKENS
 from .steps import Steps, explained_errors
 from .timeline import Timeline
 from .weights import find_files, revision_of

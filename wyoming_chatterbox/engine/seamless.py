@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from .incremental_vocoder import IncrementalVocoder
 from .memory import trim_heap
 from .profiles import Plan
 from .sampling import sampling_of
+from .speech_length import least_tokens, most_tokens
 from .t3 import TokenGenerator
 from .timeline import Timeline
 from .token_thread import TokenThread
@@ -35,14 +37,9 @@ _LOGGER = logging.getLogger(__name__)
 
 SAMPLE_RATE = 24_000
 
-MAX_SPEECH_TOKENS = 1000
-"""Upstream's cap, 40 seconds; the model was not trained on longer speech."""
-
-_MARGIN_TOKENS = 75
-_TOKENS_PER_CHARACTER = 5
-_TOKENS_PER_DIGIT = 15
-"""Slow speech has 8 characters per second, 3 tokens each, and a digit is a word or two ("$1,234,567"); a model that
-goes on for longer has lost its text."""
+_RETRY_SEED_OFFSET = 3
+"""Between a request's seed and that of a second try, which speaks as if its seed had been asked for. An utterance has
+three seeds, one behind the other."""
 
 _MAX_CHUNK_TOKENS = 200
 _SHORT_TEXT, _SHORT_TEXT_TOKENS = 20, 40
@@ -112,47 +109,84 @@ class SeamlessDecoder:
         timeline = Timeline() if timeline is None else timeline
         text_tokens = self._model.tokenizer.text_to_tokens(upstream.load_chatterbox().punc_norm(text))
         limit = most_tokens(text)
-        own_cancel = Cancel(cancel)
-        tokens: Generator[int, None, None] = self._tokens.tokens(
-            conditionals.t3,
-            text_tokens,
-            cfg_weight=settings.cfg_weight,
-            temperature=settings.temperature,
-            sampling=sampling_of(settings),
-            seed=seed,
-            limit=limit,
-            cancel=own_cancel,
-            prompt_key=None if voice_key is None else (voice_key, settings.exaggeration),
-            timeline=timeline,
-        )
-        if self._plan.parallel:
-            tokens = self._token_thread.iterate(tokens, own_cancel)
-        with torch.inference_mode():
-            utterance = _Utterance(self, conditionals, seed, cancel, voice_key, timeline)
+
+        def speech_tokens(seed: int) -> Generator[int, None, None]:
+            own_cancel = Cancel(cancel)
+            tokens: Generator[int, None, None] = self._tokens.tokens(
+                conditionals.t3,
+                text_tokens,
+                cfg_weight=settings.cfg_weight,
+                temperature=settings.temperature,
+                sampling=sampling_of(settings),
+                seed=seed,
+                limit=limit,
+                cancel=own_cancel,
+                prompt_key=None if voice_key is None else (voice_key, settings.exaggeration),
+                timeline=timeline,
+            )
+            return self._token_thread.iterate(tokens, own_cancel) if self._plan.parallel else tokens
+
         size = float(self._first_chunk(text, settings))
         growth = settings.chunk_growth or self._plan.chunk_growth
-        taken = 0
+        beginning = self._sound_beginning(speech_tokens, seed, int(size), text, limit)
+        chunk, final = beginning.chunk, beginning.final
+        count = len(chunk)
         ahead: list[int] = []
-        with contextlib.closing(tokens), contextlib.closing(utterance):
-            while True:
-                # inference_mode is a property of the thread: it must be over whenever a caller has it.
-                with torch.inference_mode():
-                    chunk, ahead, final = _take(tokens, ahead, int(size), self._plan.tokens_ahead if taken else 0)
-                taken += len(chunk)
-                final = final or taken >= limit
-                with torch.inference_mode():
-                    samples = utterance.push(chunk, final=final)
-                if len(samples):
-                    yield samples
-                if final:
-                    break
-                size = min(size * growth, max(size, _MAX_CHUNK_TOKENS))
-        if taken >= limit:
+        with contextlib.closing(beginning.tokens) as tokens:
+            with torch.inference_mode():
+                utterance = _Utterance(self, conditionals, beginning.seed, cancel, voice_key, timeline)
+            with contextlib.closing(utterance):
+                while True:
+                    # inference_mode is a property of the thread: it must be over whenever a caller has it.
+                    with torch.inference_mode():
+                        samples = utterance.push(chunk, final=final)
+                    if len(samples):
+                        yield samples
+                    if final:
+                        break
+                    size = min(size * growth, max(size, _MAX_CHUNK_TOKENS))
+                    with torch.inference_mode():
+                        chunk, ahead, final = _take(tokens, ahead, int(size), self._plan.tokens_ahead)
+                    count += len(chunk)
+                    final = final or count >= limit
+        if count >= limit:
             _LOGGER.warning(
                 "Speech was ended after %.0f s: the model went on for longer than %d characters take",
-                taken / TOKENS_PER_SECOND,
+                count / TOKENS_PER_SECOND,
                 len(text),
             )
+        elif count < least_tokens(text):
+            _LOGGER.warning(
+                "Speech ended after %.1f s, far too early for %d characters; another seed may speak all of them",
+                count / TOKENS_PER_SECOND,
+                len(text),
+            )
+
+    def _sound_beginning(
+        self, speech_tokens: Callable[[int], Generator[int, None, None]], seed: int, size: int, text: str, limit: int
+    ) -> _Beginning:
+        """The first chunk's tokens. Where the speech ends with them as no speech of this text does, those of a second
+        seed, unless they are no better."""
+        first = self._beginning(speech_tokens, seed, size, limit)
+        fault = first.fault(text, limit)
+        if not fault:
+            return first
+        _LOGGER.warning("With seed %d %s; trying seed %d", seed, fault, seed + _RETRY_SEED_OFFSET)
+        second = self._beginning(speech_tokens, seed + _RETRY_SEED_OFFSET, size, limit)
+        return second if not second.fault(text, limit) or len(second.chunk) > len(first.chunk) else first
+
+    def _beginning(
+        self, speech_tokens: Callable[[int], Generator[int, None, None]], seed: int, size: int, limit: int
+    ) -> _Beginning:
+        tokens = speech_tokens(seed)
+        with contextlib.ExitStack() as stack:
+            stack.callback(tokens.close)
+            with self._torch.inference_mode():
+                chunk, _, final = _take(tokens, [], size, 0)
+            final = final or len(chunk) >= limit
+            if not final:
+                stack.pop_all()  # there are more of them
+        return _Beginning(seed, tokens, chunk, final)
 
     def capture(self, settings: GenerationSettings) -> None:
         """Capture the CUDA graphs that utterances of usual length need; elsewhere, do nothing."""
@@ -190,11 +224,30 @@ def _take(tokens: Iterator[int], ahead: list[int], size: int, more: int) -> tupl
     return known[:size], known[size:], False
 
 
-def most_tokens(text: str) -> int:
-    """No speech of this text takes more tokens."""
-    digits = sum(character.isdigit() for character in text)
-    tokens = _TOKENS_PER_CHARACTER * (len(text) - digits) + _TOKENS_PER_DIGIT * digits
-    return min(MAX_SPEECH_TOKENS, _MARGIN_TOKENS + tokens)
+@dataclass(frozen=True)
+class _Beginning:
+    """The first tokens of an utterance. Nothing of them was sent yet."""
+
+    seed: int
+    tokens: Generator[int, None, None]
+    """Gives those behind them."""
+
+    chunk: list[int]
+    final: bool
+    """Whether the speech ends with them."""
+
+    def fault(self, text: str, limit: int) -> str:
+        """Returns what is wrong with them, for the log; empty where nothing is."""
+        if not self.final:
+            return ""
+        if not self.chunk:
+            return "there was no speech"
+        if len(self.chunk) >= limit:
+            return f"speech went on for longer than {len(text)} characters take"
+        if len(self.chunk) < least_tokens(text):
+            seconds = len(self.chunk) / TOKENS_PER_SECOND
+            return f"speech ended after {seconds:.1f} s, far too early for {len(text)} characters"
+        return ""
 
 
 class _Utterance:
