@@ -277,7 +277,8 @@ class Fetcher:
     def _disk_full(self, names: str, needed: int, free: int) -> WeightsError:
         return WeightsError(
             f"{names} of {self._repository.id} cannot be downloaded: {size_text(needed)} ({needed} bytes) are needed, "
-            f"{size_text(free)} ({free} bytes) are free at {self.cache}; free some or give another --download-dir"
+            f"{size_text(free)} ({free} bytes) are free at {self.cache}; free some or give another --download-dir",
+            retryable=True,  # what is deleted meanwhile makes room, and what came so far stays
         )
 
     def _error(self, file: RemoteFile, cause: str, remedy: str, *, retryable: bool = False) -> WeightsError:

@@ -16,8 +16,8 @@ _TOKENS_PER_WORD_CHARACTER = 15
 breaths and pauses."""
 
 _LEAST_TOKENS_PER_LETTER = 0.5
-"""50 letters per second. Newsreaders have about 15; the fastest speakers on record have 10 to 11 words per second, about
-50 letters."""
+"""50 letters per second. Newsreaders have about 15; the fastest speakers on record have 10 to 11 words per second,
+about 50 letters."""
 
 _PAUSES = frozenset(".,:;!?'\"…·•¿¡")
 """Punctuation (of Unicode's category Po) that is not read aloud. Brackets, dashes and quotation marks have categories
