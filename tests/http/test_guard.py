@@ -127,7 +127,7 @@ async def test_a_websocket_shows_its_token_in_a_header_or_as_a_subprotocol(token
 
 def test_tokens_are_read_again_when_their_file_changes(token_file: Path) -> None:
     tokens = Tokens(token_file)
-    assert tokens.accept(TOKEN) and not tokens.accept("another-long-token")
+    assert await tokens.accept(TOKEN) and not await tokens.accept("another-long-token")
     token_file.write_text("another-long-token\n" + "one-more-long-token\n")
     os.utime(token_file, ns=(1, 1))
     assert not tokens.accept(TOKEN)

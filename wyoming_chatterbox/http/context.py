@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated, Protocol
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from ..blocking import DaemonThreads
 from ..series import Series
 from ..settings import Settings
 from ..speech.service import SpeechService
 from ..voices.library import VoiceLibrary
+from .containers import Encoder
 from .tokens import Tokens
+
+ENCODER_THREADS = max(2, os.cpu_count() or 1)
+"""Encoding takes some milliseconds of one core per second of audio; more threads than cores make nothing faster."""
+
+UPLOAD_THREADS = 4
+"""Clips that are added or deleted at once; further ones wait. A dead share may hold all of them for ever."""
 
 
 class Talk(Protocol):
@@ -46,6 +56,23 @@ class Context:
 
     stopping: bool = False
 
+    encoders: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encoder")
+    )
+    """Threads of the encoders alone: they only compute, so nothing can hang here and hold up everybody's audio."""
+
+    uploads: DaemonThreads = field(default_factory=lambda: DaemonThreads("uploads", UPLOAD_THREADS))
+    """Threads that write to the folders of voices."""
+
+    async def encode(self, encoder: Encoder, pcm: bytes | None) -> bytes:
+        """An encoder's bytes for a piece of PCM, or (None) its last ones; off the event loop where it takes long."""
+        if not encoder.blocking:
+            return encoder.finish() if pcm is None else encoder.encode(pcm)
+        loop = asyncio.get_running_loop()
+        if pcm is None:
+            return await loop.run_in_executor(self.encoders, encoder.finish)
+        return await loop.run_in_executor(self.encoders, encoder.encode, pcm)
+
     async def drain(self, timeout: float, last_words: float) -> int:
         """Ask every talk to finish, wait with a deadline, end the rest; how many had to be ended.
 
@@ -61,6 +88,7 @@ class Context:
             talk.end()
         if late:
             await self._wait(last_words)
+        self.encoders.shutdown(wait=False, cancel_futures=True)
         return len(late)
 
     async def _wait(self, timeout: float) -> set[Talk]:

@@ -32,6 +32,7 @@ STATUS = {
     "token-needed": 403,
     "invalid-voice": 400,
     "cannot-clone": 409,
+    "voices-unavailable": 503,
     "host-not-allowed": 421,
     "origin-not-allowed": 403,
     "body-too-large": 413,
@@ -89,6 +90,12 @@ class CannotClone(SpeechError):
     """The server's model clones no voices."""
 
     code = "cannot-clone"
+
+
+class VoicesUnavailable(SpeechError):
+    """The folder of voices does not answer: its disk or its share is gone."""
+
+    code = "voices-unavailable"
 
 
 class HostNotAllowed(SpeechError):

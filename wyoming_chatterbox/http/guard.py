@@ -6,8 +6,6 @@ owner lets a name of their own resolve to this server's address ("DNS rebinding"
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 from urllib.parse import urlsplit
 
@@ -15,33 +13,22 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..speech.errors import SpeechError
-from ..voices.files import MAX_CLIP_BYTES
-from ..waiting import within
+from .body import MAX_BODY_BYTES, MAX_UPLOAD_BYTES, UPLOAD_SECONDS, Body
 from .context import Context
 from .errors import (
     BodyTimeout,
     BodyTooLarge,
     HostNotAllowed,
+    InvalidRequest,
     OriginNotAllowed,
     TokenNeeded,
     Unauthorized,
     error_response,
 )
 from .policy import Policy, tidy
+from .quoting import quoted
 
 _LOGGER = logging.getLogger(__name__)
-
-MAX_BODY_BYTES = 1024 * 1024
-"""A request's JSON. 20,000 characters of text, each escaped as \\ud83d\\ude00, are 240 kB."""
-
-MAX_UPLOAD_BYTES = MAX_CLIP_BYTES + 64 * 1024
-"""A reference clip and the form around it."""
-
-UPLOAD_SECONDS = 300.0
-"""How long one may take; 64 MiB over a slow network's 2 Mbit/s."""
-
-_DISCARD_BYTES, _DISCARD_SECONDS = 8 * 1024 * 1024, 5.0
-"""What is taken of a body that is refused: a minute of speech as WAV. Of more the client is cut off."""
 
 _CORS_METHODS = "GET, POST, DELETE"
 _CORS_HEADERS = "Authorization, Content-Type"
@@ -78,15 +65,18 @@ class Guard:
         if scope["type"] == "http":
             send = self._counted(scope, self._with_headers(headers.get("origin"), send))
         try:
+            _check_framing(headers)
             self._check_host(headers)
             self._check_origin(headers)
             if scope["type"] == "http" and scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
                 await _answer_preflight(send)
                 return
-            self._check_token(scope, headers)
+            await self._check_token(scope, headers)
         except SpeechError as error:
-            _LOGGER.warning("Refused %s: %s", scope["path"], error)
-            await _refuse(error, scope, receive, send)
+            _LOGGER.warning("Refused %s: %s", quoted(scope["path"]), quoted(error))
+            # Of a WebSocket too: Starlette answers its handshake with it. What of a body is on its way is taken in by
+            # the connection, so that the client reads this.
+            await error_response(error, headers={"Connection": "close"})(scope, receive, send)
             return
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
@@ -94,7 +84,7 @@ class Guard:
         limit, seconds = MAX_BODY_BYTES, self._context.settings.event_timeout
         if _changes_voices(scope):
             limit, seconds = MAX_UPLOAD_BYTES, max(UPLOAD_SECONDS, seconds)
-        body = _Body(receive, limit, seconds)
+        body = Body(receive, limit, seconds)
         try:
             body.check_length(headers)
             await self._app(scope, body.receive, send)
@@ -115,7 +105,7 @@ class Guard:
             return
         raise OriginNotAllowed(f"Web pages of {origin[:100]!r} may not use this server; see --http-cors-origin")
 
-    def _check_token(self, scope: Scope, headers: Headers) -> None:
+    async def _check_token(self, scope: Scope, headers: Headers) -> None:
         tokens = self._context.tokens
         if tokens is None and self._policy.changes_something(scope):
             raise TokenNeeded("Voices are added and deleted only by clients with a token; see --http-token-file")
@@ -126,8 +116,9 @@ class Guard:
             given = next((one[7:] for one in scope["subprotocols"] if one.startswith("bearer.")), None)
         if given is None:
             raise Unauthorized("A token is needed, as the API key: Authorization: Bearer TOKEN (see --http-token-file)")
-        if not tokens.accept(given):
+        if not await tokens.accept(given):
             raise Unauthorized("The API key is not a token of this server; use one of its --http-token-file")
+        scope["state"]["token"] = given  # a WebSocket lasts, and its token may be revoked
 
     def _counted(self, scope: Scope, send: Send) -> Send:
         async def sending(message: Message) -> None:
@@ -152,56 +143,15 @@ class Guard:
         return sending
 
 
-class _Body:
-    """A request's body on its way in, bounded in size and time."""
-
-    def __init__(self, receive: Receive, limit: int, timeout: float) -> None:
-        self._receive = receive
-        self._left = float(timeout)
-        self._size = 0
-        self._complete = False
-        self.limit = limit
-
-    def check_length(self, headers: Headers) -> None:
-        """Refuse at once what says that it is too long."""
-        length = headers.get("content-length", "0")
-        if length.isdigit() and int(length[:20]) > self.limit:
-            raise self._too_large()
-
-    async def receive(self) -> Message:
-        if self._complete:
-            return await self._receive()  # waits for the client's leaving
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        try:
-            message = await within(max(self._left, 0.001), self._receive())
-        except asyncio.TimeoutError:
-            raise BodyTimeout("The body was not complete in time") from None
-        self._left -= loop.time() - began
-        if message["type"] == "http.request":
-            self._size += len(message.get("body", b""))
-            self._complete = not message.get("more_body", False)
-            if self._size > self.limit:
-                raise self._too_large()
-        return message
-
-    def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(f"The body is longer than {self.limit} bytes")
+def _check_framing(headers: Headers) -> None:
+    """Refuse a request whose end two servers may see at different places (RFC 9112, 6.1): the way to smuggle one in."""
+    if "content-length" in headers and "transfer-encoding" in headers:
+        raise InvalidRequest("Content-Length and Transfer-Encoding do not go together")
 
 
 def _bearer(headers: Headers) -> str | None:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.casefold() == "bearer" and token.strip() else None
-
-
-async def _discard(receive: Receive) -> None:
-    """Take in what the client is sending: one that is cut off meanwhile does not read why."""
-    taken = 0
-    while taken < _DISCARD_BYTES:
-        message = await receive()
-        taken += len(message.get("body", b""))
-        if message["type"] != "http.request" or not message.get("more_body", False):
-            return
 
 
 def _changes_voices(scope: Scope) -> bool:
@@ -223,11 +173,3 @@ async def _answer_preflight(send: Send) -> None:
     ]
     await send({"type": "http.response.start", "status": 204, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
-
-
-async def _refuse(error: SpeechError, scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "http" and "expect" not in Headers(scope=scope):
-        with contextlib.suppress(asyncio.TimeoutError):
-            await within(_DISCARD_SECONDS, _discard(receive))
-    response = error_response(error, headers={"Connection": "close"})
-    await response(scope, receive, send)  # of a WebSocket too: Starlette answers its handshake with it

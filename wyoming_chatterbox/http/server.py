@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import socket
 from collections.abc import Iterator
 from typing import Any
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from ..settings import Settings, http_address
 from ..sockets import ListenError, bind_sockets, cause
-from ..speech.errors import ServerBusy
 from ..speech.service import SpeechService
 from ..voices.library import VoiceLibrary
 from .app import create_app
 from .context import Context
-from .errors import error_body
+from .places import Doorkeeper, Places
+from .protocols import HttpProtocol, WebSocketProtocol
 from .tokens import Tokens
+from .turns import Turns
+from .wire import Wire
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -38,9 +36,6 @@ _KEEP_ALIVE_SECONDS = 30
 
 _PING_SECONDS = 20.0
 """A WebSocket whose client vanished is noticed after twice this."""
-
-_SPARE_CONNECTIONS = 16
-"""Beside those that may be served: health checks, and clients that are told that there is no room."""
 
 _CLOSE_SECONDS = 1.0
 """How long uvicorn may take to close connections that have nothing more to say."""
@@ -137,10 +132,16 @@ class _Uvicorn(uvicorn.Server):
 
 
 def _config(context: Context) -> uvicorn.Config:
+    settings = context.settings
+    places, turns = Places(settings.max_connections), Turns()
+
+    def connection(**named: Any) -> Wire:
+        return Wire(HttpProtocol(settings.event_timeout, **named), places, turns, settings.write_timeout)
+
     return uvicorn.Config(
-        create_app(context),
-        http=_protocol(context.settings),
-        ws=WebSocketsSansIOProtocol,
+        Doorkeeper(create_app(context), places),
+        http=connection,  # type: ignore[arg-type]  # uvicorn calls what should be a class, and asks it nothing else
+        ws=WebSocketProtocol,
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_ping_interval=_PING_SECONDS,
         ws_ping_timeout=_PING_SECONDS,
@@ -153,65 +154,3 @@ def _config(context: Context) -> uvicorn.Config:
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
-
-
-def _protocol(settings: Settings) -> type[H11Protocol]:
-    """uvicorn's protocol with what it lacks: an end to half a request, and to the number of connections.
-
-    It hands its transport on in the scope's state: who is sent audio and takes none has to be cut off.
-    """
-    most = settings.max_connections + _SPARE_CONNECTIONS
-
-    class Protocol(H11Protocol):
-        def __init__(self, *arguments: Any, **named: Any) -> None:
-            super().__init__(*arguments, **named)
-            self.app_state = dict(self.app_state)
-            self._head_deadline: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self.app_state["transport"] = transport
-            if len(self.connections) > most:
-                _LOGGER.warning("Refusing an HTTP client: %d are connected (--max-connections)", most)
-                transport.write(_REFUSAL)
-                transport.close()
-                return
-            self._expect_head()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self.conn.their_state is h11.IDLE:
-                self._expect_head()
-            else:
-                self._head_is_here()
-
-        def handle_websocket_upgrade(self, event: h11.Request) -> None:
-            self._head_is_here()
-            super().handle_websocket_upgrade(event)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._head_is_here()
-            super().connection_lost(exc)
-
-        def _expect_head(self) -> None:
-            if self._head_deadline is None:
-                self._head_deadline = self.loop.call_later(settings.event_timeout, self.transport.abort)
-
-        def _head_is_here(self) -> None:
-            if self._head_deadline is not None:
-                self._head_deadline.cancel()
-                self._head_deadline = None
-
-    return Protocol
-
-
-def _refusal() -> bytes:
-    body = json.dumps(error_body(ServerBusy("Too many clients are connected; try again later"))).encode()
-    head = (
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 2\r\n"
-        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-_REFUSAL = _refusal()

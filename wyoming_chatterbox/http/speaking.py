@@ -134,19 +134,12 @@ class SpeechAnswer(Response):
             async for piece in pieces:
                 self._samples += len(piece.pcm) // frame
                 await self._begin(send, piece)
-                await self._send_audio(send, await self._run(self._encoder.encode, piece.pcm))
+                await self._send_audio(send, await self._here.encode(self._encoder, piece.pcm))
         await self._begin(send, None)
-        await self._send_audio(send, await self._run(self._encoder.finish))
+        await self._send_audio(send, await self._here.encode(self._encoder, None))
         if self._events:
             await self._send_event(send, {"type": "speech.audio.done", "usage": self._usage()})
         await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _run(self, function: Any, *arguments: bytes) -> bytes:
-        """An encoder's work, off the event loop where it takes long."""
-        if self._encoder.blocking:
-            result: bytes = await asyncio.to_thread(function, *arguments)
-            return result
-        return bytes(function(*arguments))
 
     async def _begin(self, send: Send, piece: Speech | None) -> None:
         if self._started:

@@ -27,8 +27,9 @@ from ..speech.request import SpeechRequest
 from ..speech.service import Speech
 from ..waiting import within
 from .catalogue import voice_list
-from .containers import Encoder, encoder_for
+from .containers import encoder_for
 from .context import Context, Here
+from .errors import Unauthorized
 from .explain import explained
 from .messages import (
     CLIENT,
@@ -45,6 +46,8 @@ from .messages import (
     Started,
     Text,
 )
+from .quoting import quoted
+from .wire import Wire
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -61,7 +64,11 @@ MAX_FAULTS = 16
 MAX_FRAME_SECONDS = 5.0
 """Longest audio in one frame: 480 kB at 48 kHz, half of what clients take by default (1 MiB)."""
 
-GOING_AWAY, POLICY, INTERNAL, TRY_LATER, RESTART = 1001, 1008, 1011, 1013, 1012
+GOING_AWAY, POLICY, INTERNAL, TRY_LATER, RESTART, UNAUTHORIZED = 1001, 1008, 1011, 1013, 1012, 3000
+"""Codes that a connection is closed with; 3000 is registered for "Unauthorized"."""
+
+TOKEN_SECONDS = 2.0
+"""Between two looks whether the token of a connection still counts; it is looked up before every utterance too."""
 
 
 @router.websocket("/ws/stream/audio")
@@ -101,7 +108,8 @@ class Session:
         self._socket = websocket
         self._here = here
         self._service = here.service
-        self._transport: asyncio.Transport = websocket.scope["state"]["transport"]
+        self._transport: Wire = websocket.scope["state"]["transport"]
+        self._token: str | None = websocket.scope["state"].get("token")
         self._writing = asyncio.Lock()
         self._turns: deque[_Turn] = deque()
         self._work = asyncio.Event()
@@ -137,14 +145,16 @@ class Session:
         tasks = [
             asyncio.create_task(self._read(), name="reading"),
             asyncio.create_task(self._speak_turns(), name="speaking"),
+            asyncio.create_task(self._watch_token(), name="watching the token"),
             asyncio.create_task(self._must_end.wait()),
         ]
-        reading, speaking, _ = tasks
+        watched = tasks[:3]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in (speaking, reading):
+            for task in watched:
                 task.cancel()
-            results = await asyncio.gather(reading, speaking, return_exceptions=True)
+            # A cancellation of this task itself is not among the results: gather() raises it.
+            results = await asyncio.gather(*watched, return_exceptions=True)
             await self._say_goodbye([one for one in results if isinstance(one, Exception)])
         finally:
             for task in tasks:
@@ -168,7 +178,7 @@ class Session:
         """Close the connection with the reason why it ends."""
         fault = next((one for one in faults if not isinstance(one, _Gone)), None)
         if isinstance(fault, _Abuse):
-            await self._close_with(InvalidEvent(str(fault)), fault.code)
+            await self._close_with(fault.error, fault.code)
         elif isinstance(fault, _TooSlow):
             _LOGGER.warning("WebSocket %s: cut off, %s", self.id, fault)
             self._transport.abort()
@@ -213,27 +223,48 @@ class Session:
                 await self._handle(message)
                 self._faults = 0
             except SpeechError as error:
-                _LOGGER.warning("WebSocket %s: %s", self.id, error)
+                _LOGGER.warning("WebSocket %s: %s", self.id, quoted(error))
                 await self._send(Failed(code=error.code, message=str(error)))
                 self._faults += 1
                 if self._faults >= MAX_FAULTS:
-                    raise _Abuse(f"{MAX_FAULTS} messages one after the other made no sense", POLICY) from None
+                    raise _Abuse(
+                        InvalidEvent(f"{MAX_FAULTS} messages one after the other made no sense"), POLICY
+                    ) from None
 
     async def _next_message(self) -> dict[str, Any]:
         """The next one. Raises _Gone where there is none, _Abuse where the client was idle for too long."""
         receiving = asyncio.ensure_future(self._socket.receive())
+        limit = self._here.settings.idle_timeout
         try:
             while True:
-                done, _ = await asyncio.wait((receiving,), timeout=self._here.settings.idle_timeout)
-                if done:
-                    message = dict(receiving.result())
-                    if message["type"] == "websocket.disconnect":
-                        raise _Gone
-                    return message
-                if not self._turns:
-                    raise _Abuse(f"the connection was idle for {self._here.settings.idle_timeout:g} s", GOING_AWAY)
+                try:
+                    message = dict(await within(limit, asyncio.shield(receiving)))
+                except asyncio.TimeoutError:
+                    if not self._turns:
+                        raise _Abuse(InvalidEvent(f"the connection was idle for {limit:g} s"), GOING_AWAY) from None
+                    continue
+                if message["type"] == "websocket.disconnect":
+                    raise _Gone
+                self._note_use()
+                return message
         finally:
             receiving.cancel()
+
+    def _note_use(self) -> None:
+        """Tell the connection that it is in use: it would else give way to others after some silence."""
+        self._transport.since = asyncio.get_running_loop().time()
+        self._transport.speaking = bool(self._turns)
+
+    async def _watch_token(self) -> None:
+        """Raises _Abuse when the connection's token is revoked."""
+        while True:
+            await self._check_token()
+            await asyncio.sleep(TOKEN_SECONDS)
+
+    async def _check_token(self) -> None:
+        tokens = self._here.tokens
+        if tokens is not None and self._token is not None and not await tokens.accept(self._token):
+            raise _Abuse(Unauthorized("The token was revoked (see --http-token-file)"), UNAUTHORIZED)
 
     async def _handle(self, message: dict[str, Any]) -> None:
         text = message.get("text")
@@ -268,7 +299,7 @@ class Session:
             self._open = None
         turn = self._turn_for(raw)
         if len(self._turns) >= 2 * MAX_PENDING:  # the refused ones are answered too, and kept until then
-            raise _Abuse(f"{len(self._turns)} utterances of this connection are not answered", POLICY)
+            raise _Abuse(InvalidEvent(f"{len(self._turns)} utterances of this connection are not answered"), POLICY)
         if turn.error is None and len(self._turns) >= MAX_PENDING:
             turn.error = ServerBusy(f"{len(self._turns)} utterances of this connection are waiting already")
         if self._stopping:
@@ -276,6 +307,7 @@ class Session:
         if turn.error is not None:
             turn.request.text.drop()
         self._turns.append(turn)
+        self._note_use()
         self._work.set()
 
     def _turn_for(self, raw: dict[str, Any]) -> _Turn:
@@ -325,8 +357,10 @@ class Session:
                     return
                 self._work.clear()
                 await self._work.wait()
+            await self._check_token()
             await self._answer(self._turns[0])
             self._turns.popleft()
+            self._note_use()
 
     async def _answer(self, turn: _Turn) -> None:
         """Speak one utterance, unless it is cancelled; in any case send the metrics that end it."""
@@ -339,10 +373,11 @@ class Session:
             if not speaking.done():
                 outcome = "cancelled"
                 speaking.cancel()
-            await speaking
-        except asyncio.CancelledError:
-            if outcome != "cancelled":
-                raise  # this task was told to end
+                await asyncio.wait(
+                    (speaking,)
+                )  # not `await speaking`: a cancellation of this task must be seen as such
+            if not speaking.cancelled():
+                speaking.result()
         except SpeechError as error:
             outcome = error.code
             await self._send(Failed(code=error.code, message=str(error), id=turn.name))
@@ -350,7 +385,7 @@ class Session:
             raise
         except Exception as error:
             outcome = SpeechError.code
-            log_fault(_LOGGER, error, "Utterance %d ended with an error of the server", turn.request.id)
+            _LOGGER.exception("Utterance %d ended with an error of the server", turn.request.id)
             await self._send(Failed(code=outcome, message=f"The server failed: {error}", id=turn.name))
         finally:
             speaking.cancel()
@@ -376,12 +411,12 @@ class Session:
                 last = piece
                 for start in range(0, len(piece.pcm), size):
                     pcm = piece.pcm[start : start + size]
-                    data = await _run(encoder, pcm)
+                    data = await self._here.encode(encoder, pcm)
                     held += len(pcm) // frame
                     if data:
                         await self._send_chunk(turn, data, held, piece)
                         held = 0
-        data = await _run(encoder, None)
+        data = await self._here.encode(encoder, None)
         if data and last is not None:
             await self._send_chunk(turn, data, held, last)
 
@@ -473,18 +508,10 @@ class _TooSlow(Exception):
 class _Abuse(Exception):
     """The connection is closed for what the client did, or did not do."""
 
-    def __init__(self, reason: str, code: int) -> None:
-        super().__init__(reason)
+    def __init__(self, error: SpeechError, code: int) -> None:
+        super().__init__(str(error))
+        self.error = error
         self.code = code
-
-
-async def _run(encoder: Encoder, pcm: bytes | None) -> bytes:
-    """An encoder's work on a piece, or (None) its end; off the event loop where it takes long."""
-
-    def work() -> bytes:
-        return encoder.finish() if pcm is None else encoder.encode(pcm)
-
-    return await asyncio.to_thread(work) if encoder.blocking else work()
 
 
 def _json(message: BaseModel) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ from ..voices.library import VoiceLibrary
 from ..voices.names import name_key
 from .catalogue import voice_item
 from .context import Context, Here
-from .errors import BodyTooLarge, CannotClone, InvalidVoice
+from .errors import BodyTooLarge, CannotClone, InvalidVoice, VoicesUnavailable
 from .schemas import MAX_NAME_CHARS, ErrorBody, VoiceAdded, VoiceRemoved
 
 _LOGGER = logging.getLogger(__name__)
@@ -26,8 +27,11 @@ router = APIRouter()
 MAX_MANNER_CHARS = 4096
 """A voice's settings as YAML: a dozen short lines."""
 
+FOLDER_SECONDS = 30.0
+"""How long a folder of voices may take to write or delete a clip; 64 MiB to a share over a slow Wi-Fi are 30 s."""
+
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorBody} for status in (400, 401, 403, 404, 408, 409, 413)
+    status: {"model": ErrorBody} for status in (400, 401, 403, 404, 408, 409, 413, 503)
 }
 _Name = Annotated[str, Form(min_length=1, max_length=MAX_NAME_CHARS, description="Of the voice; its file is named so")]
 _Clip = Annotated[UploadFile, File(description=f"5 to 15 seconds of clear speech; {FORMATS}")]
@@ -46,7 +50,10 @@ async def add_voice(
     suffix = os.path.splitext(file.filename or "")[1].lower() or ".wav"
     clip = await file.read()
     try:
-        voice, warnings = await asyncio.to_thread(library.add, name, clip, suffix, manner=manner, replace=replace)
+        adding = functools.partial(library.add, name, clip, suffix, manner=manner, replace=replace)
+        voice, warnings = await here.uploads.run(adding, timeout=FOLDER_SECONDS)
+    except asyncio.TimeoutError:
+        raise _unavailable() from None
     except VoiceError as error:
         raise InvalidVoice(str(error)) from None
     _LOGGER.info("Voice %r was added by a client", voice.name)
@@ -60,7 +67,9 @@ async def remove_voice(here: Here, name: Annotated[str, Path(max_length=MAX_NAME
     if not any(name_key(voice.name) == name_key(name) for voice in library.voices):
         raise VoiceNotFound(f"There is no cloned voice {name!r}")
     try:
-        removed = await asyncio.to_thread(library.remove, name)
+        removed = await here.uploads.run(library.remove, name, timeout=FOLDER_SECONDS)
+    except asyncio.TimeoutError:
+        raise _unavailable() from None
     except VoiceError as error:
         raise InvalidVoice(str(error)) from None
     _LOGGER.info("Voice %r was deleted by a client", name)
@@ -71,3 +80,7 @@ def _library(here: Context) -> VoiceLibrary:
     if here.library is None:
         raise CannotClone("The model of this server clones no voices; start it with --model original")
     return here.library
+
+
+def _unavailable() -> VoicesUnavailable:
+    return VoicesUnavailable(f"The folder of voices did not answer within {FOLDER_SECONDS:g} s; is its disk there?")

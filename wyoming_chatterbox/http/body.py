@@ -1,0 +1,69 @@
+"""A request's body on its way in, bounded in size and time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive
+
+from ..voices.files import MAX_CLIP_BYTES
+from ..waiting import within
+from .errors import BodyTimeout, BodyTooLarge
+
+MAX_BODY_BYTES = 1024 * 1024
+"""A request's JSON. 20,000 characters of text, each escaped as \\ud83d\\ude00, are 240 kB."""
+
+MAX_UPLOAD_BYTES = MAX_CLIP_BYTES + 64 * 1024
+"""A reference clip and the form around it."""
+
+UPLOAD_SECONDS = 300.0
+"""How long one may take; 64 MiB over a slow network's 2 Mbit/s."""
+
+
+class Body:
+    """Stands between an application and the `receive` of its server."""
+
+    def __init__(self, receive: Receive, limit: int, timeout: float) -> None:
+        """
+        Args:
+            limit: bytes.
+            timeout: seconds in which all of it must be here.
+        """
+        self._receive = receive
+        self._left = float(timeout)
+        self._size = 0
+        self._complete = False
+        self.limit = limit
+
+    def check_length(self, headers: Headers) -> None:
+        """Refuse at once what says that it is too long. Raises BodyTooLarge."""
+        length = headers.get("content-length", "0")
+        if length.isdigit() and int(length[:20]) > self.limit:
+            raise self._too_large()
+
+    async def receive(self) -> Message:
+        """The next piece.
+
+        Raises:
+            BodyTooLarge: it is longer than `limit`.
+            BodyTimeout: it was not complete in time.
+        """
+        if self._complete:
+            return await self._receive()  # waits for the client's leaving
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            message = await within(max(self._left, 0.001), self._receive())
+        except asyncio.TimeoutError:
+            raise BodyTimeout("The body was not complete in time") from None
+        self._left -= loop.time() - began
+        if message["type"] == "http.request":
+            self._size += len(message.get("body", b""))
+            self._complete = not message.get("more_body", False)
+            if self._size > self.limit:
+                raise self._too_large()
+        return message
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"The body is longer than {self.limit} bytes")

@@ -1,0 +1,103 @@
+"""Who gives way when there are more connections than may be open.
+
+A connection is refused only where all others are at work. Otherwise the newcomer gets in, and of the address that has
+the most connections goes the one that is missed least: so nobody can keep others, or a health check, out by opening
+connections and doing nothing with them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from typing import Protocol
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ..speech.errors import ServerBusy
+from .errors import error_response
+
+_LOGGER = logging.getLogger(__name__)
+
+SPARE_CONNECTIONS = 16
+"""Beside those that may be served (--max-connections): health checks, and clients that hear that there is no room."""
+
+RESERVED_CONNECTIONS = 8
+"""Of the spare ones: as many are never at work on anything but a health check, so a newcomer always finds a place."""
+
+SILENT_SECONDS = 5.0
+"""A client that was silent, or took nothing, for less is about to go on. A player reads at least once a second."""
+
+CLOSING, STALLED, NO_REQUEST, HALF_REQUEST, SILENT_WEBSOCKET = range(5)
+"""Ranks: the smallest gives way first. None is the rank of a connection that is at work."""
+
+_HEALTH = ("/health", "/health/live", "/health/ready")
+
+
+class Occupant(Protocol):
+    """A connection, as it matters here."""
+
+    address: str
+    since: float
+    stalled_at: float | None
+
+    @property
+    def rank(self) -> int | None:
+        """One of the ranks above."""
+
+    def evict(self) -> None:
+        """End at once."""
+
+
+class Places:
+    """The connections that are open."""
+
+    def __init__(self, max_connections: int) -> None:
+        self._most = max_connections + SPARE_CONNECTIONS
+        self._taken: dict[Occupant, None] = {}
+
+    def take(self, newcomer: Occupant) -> None:
+        """Count a connection in, and let another one go for it where there are too many."""
+        self._taken[newcomer] = None
+        if len(self._taken) <= self._most:
+            return
+        counts = Counter(occupant.address for occupant in self._taken)
+        candidates = [
+            (-counts[occupant.address], rank, occupant.since, id(occupant), occupant)
+            for occupant in self._taken
+            if occupant is not newcomer and (rank := self._rank(occupant)) is not None
+        ]
+        leaver = min(candidates)[-1] if candidates else newcomer
+        _LOGGER.info("Closing an HTTP connection of %s: %d are open (--max-connections)", leaver.address, self._most)
+        self._taken.pop(leaver)
+        leaver.evict()
+
+    def leave(self, occupant: Occupant) -> None:
+        """Count a connection out."""
+        self._taken.pop(occupant, None)
+
+    def full(self) -> bool:
+        """True if so many are at work that the rest must be left to health checks."""
+        most = self._most - RESERVED_CONNECTIONS
+        return len(self._taken) > most and sum(self._rank(occupant) is None for occupant in self._taken) > most
+
+    def _rank(self, occupant: Occupant) -> int | None:
+        now = asyncio.get_running_loop().time()
+        if occupant.stalled_at is not None and now - occupant.stalled_at >= SILENT_SECONDS:
+            return STALLED
+        return occupant.rank
+
+
+class Doorkeeper:
+    """Refuses requests, other than for the server's health, while there is no room."""
+
+    def __init__(self, app: ASGIApp, places: Places) -> None:
+        self._app = app
+        self._places = places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket") and scope["path"] not in _HEALTH and self._places.full():
+            error = ServerBusy("Too many clients are connected; try again later")
+            await error_response(error, headers={"Connection": "close"})(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
