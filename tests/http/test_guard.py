@@ -125,15 +125,24 @@ async def test_a_websocket_shows_its_token_in_a_header_or_as_a_subprotocol(token
                 assert (await hear(socket)).metrics["outcome"] == "finished"
 
 
-def test_tokens_are_read_again_when_their_file_changes(token_file: Path) -> None:
+async def test_tokens_are_read_again_when_their_file_changes(
+    token_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     tokens = Tokens(token_file)
     assert await tokens.accept(TOKEN) and not await tokens.accept("another-long-token")
     token_file.write_text("another-long-token\n" + "one-more-long-token\n")
     os.utime(token_file, ns=(1, 1))
-    assert not tokens.accept(TOKEN)
-    assert tokens.accept("another-long-token") and tokens.accept("one-more-long-token")
+    assert not await tokens.accept(TOKEN)
+    assert await tokens.accept("another-long-token") and await tokens.accept("one-more-long-token")
+    token_file.write_text("short\none-more-long-token\n")
+    assert not await tokens.accept("another-long-token") and not await tokens.accept("short")
+    assert await tokens.accept("one-more-long-token"), "one bad line locks out nobody else"
+    assert "less than 16" in caplog.text
+    token_file.write_text("")
+    assert not await tokens.accept("one-more-long-token"), "an emptied file revokes every token"
     token_file.unlink()
-    assert tokens.accept("another-long-token"), "a file that is being replaced locks nobody out"
+    assert not await tokens.accept("one-more-long-token"), "a deleted file revokes every token"
+    assert "nobody is let in" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive
 
 from ..voices.files import MAX_CLIP_BYTES
-from ..waiting import within
+from ..waiting import Timer
 from .errors import BodyTimeout, BodyTooLarge
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -28,10 +28,12 @@ class Body:
         """
         Args:
             limit: bytes.
-            timeout: seconds in which all of it must be here.
+            timeout: seconds, of those in which the event loop runs, in which all of it must be here.
         """
         self._receive = receive
-        self._left = float(timeout)
+        self._timeout = timeout
+        self._timer: Timer | None = None
+        self._late = asyncio.Event()
         self._size = 0
         self._complete = False
         self.limit = limit
@@ -51,19 +53,34 @@ class Body:
         """
         if self._complete:
             return await self._receive()  # waits for the client's leaving
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        try:
-            message = await within(max(self._left, 0.001), self._receive())
-        except asyncio.TimeoutError:
-            raise BodyTimeout("The body was not complete in time") from None
-        self._left -= loop.time() - began
+        message = await self._next()
         if message["type"] == "http.request":
             self._size += len(message.get("body", b""))
             self._complete = not message.get("more_body", False)
+            if self._complete:
+                self.close()
             if self._size > self.limit:
                 raise self._too_large()
         return message
+
+    def close(self) -> None:
+        """Stop the clock."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _next(self) -> Message:
+        if self._timer is None:
+            self._timer = Timer(self._timeout, self._late.set)
+        tasks = asyncio.ensure_future(self._receive()), asyncio.ensure_future(self._late.wait())
+        receiving = tasks[0]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not receiving.done():
+                raise BodyTimeout("The body was not complete in time")
+            return receiving.result()
+        finally:
+            for task in tasks:
+                task.cancel()
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"The body is longer than {self.limit} bytes")

@@ -90,6 +90,8 @@ class Guard:
             await self._app(scope, body.receive, send)
         except (BodyTooLarge, BodyTimeout) as error:
             await error_response(error, headers={"Connection": "close"})(scope, receive, send)
+        finally:
+            body.close()
 
     def _check_host(self, headers: Headers) -> None:
         host = headers.get("host", "")

@@ -25,11 +25,12 @@ from .catalogue import chosen_voice
 from .containers import MEDIA_TYPES, Encoder, encoder_for
 from .context import Context, Here
 from .errors import error_body, error_response
+from .json_body import BoundedJsonRoute
 from .schemas import ErrorBody, SpeechBody
 
 _LOGGER = logging.getLogger(__name__)
 
-router = APIRouter()
+router = APIRouter(route_class=BoundedJsonRoute)
 
 _TOKENS_PER_SECOND = 25
 """Speech tokens of Chatterbox, which OpenAI's usage counts."""

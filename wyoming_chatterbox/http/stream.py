@@ -22,10 +22,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..audio import CHANNELS, SAMPLE_WIDTH
 from ..faults import log_fault
+from ..protocol.json_limits import parse
 from ..speech.errors import EmptyText, InvalidEvent, ServerBusy, ShuttingDown, SpeechError
 from ..speech.request import SpeechRequest
 from ..speech.service import Speech
-from ..waiting import within
+from ..waiting import ends_within, within
 from .catalogue import voice_list
 from .containers import encoder_for
 from .context import Context, Here
@@ -237,12 +238,11 @@ class Session:
         limit = self._here.settings.idle_timeout
         try:
             while True:
-                try:
-                    message = dict(await within(limit, asyncio.shield(receiving)))
-                except asyncio.TimeoutError:
+                if not await ends_within(limit, receiving):
                     if not self._turns:
-                        raise _Abuse(InvalidEvent(f"the connection was idle for {limit:g} s"), GOING_AWAY) from None
+                        raise _Abuse(InvalidEvent(f"the connection was idle for {limit:g} s"), GOING_AWAY)
                     continue
+                message = dict(receiving.result())
                 if message["type"] == "websocket.disconnect":
                     raise _Gone
                 self._note_use()
@@ -373,9 +373,8 @@ class Session:
             if not speaking.done():
                 outcome = "cancelled"
                 speaking.cancel()
-                await asyncio.wait(
-                    (speaking,)
-                )  # not `await speaking`: a cancellation of this task must be seen as such
+                # Not `await speaking`: a cancellation of this task itself would look like the one of `speaking`.
+                await asyncio.wait((speaking,))
             if not speaking.cancelled():
                 speaking.result()
         except SpeechError as error:
@@ -385,7 +384,7 @@ class Session:
             raise
         except Exception as error:
             outcome = SpeechError.code
-            _LOGGER.exception("Utterance %d ended with an error of the server", turn.request.id)
+            log_fault(_LOGGER, error, "Utterance %d ended with an error of the server", turn.request.id)
             await self._send(Failed(code=outcome, message=f"The server failed: {error}", id=turn.name))
         finally:
             speaking.cancel()
@@ -521,8 +520,8 @@ def _json(message: BaseModel) -> str:
 
 def _json_object(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = parse(text.encode("utf-8", "surrogatepass"))
+    except ValueError as error:
         raise InvalidEvent(f"A message is not JSON: {str(error)[:100]}") from None
     if not isinstance(value, dict):
         raise InvalidEvent("A message is not a JSON object")

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from typing import Any, Protocol, cast
 
+from ..faults import log_fault
 from ..waiting import Timer
 from .places import Places
 from .turns import Turns
@@ -137,8 +138,8 @@ class Wire(asyncio.BufferedProtocol, asyncio.Transport):
         self._request_began = False
         try:
             self._protocol.data_received(piece)
-        except Exception:
-            _LOGGER.exception("HTTP client at %s: cut off after an error of the server", self.address)
+        except Exception as error:
+            log_fault(_LOGGER, error, "HTTP client at %s: cut off after an error of the server", self.address)
             self._transport.abort()
             return False
         if not self._unparsed and not self._held and not self._closing:
