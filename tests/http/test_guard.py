@@ -70,6 +70,7 @@ async def test_pages_of_others_are_refused_unless_they_are_named() -> None:
         preflight = {**named, "access-control-request-method": "POST"}
         answer = await client.options("/v1/audio/speech", headers=preflight)
         assert answer.status_code == 204 and "POST" in answer.headers["access-control-allow-methods"]
+        assert answer.headers["access-control-allow-headers"].split(", ") == ["Authorization", "Content-Type", "*"]
         async with connect(socket_uri(server), origin="https://ha.example"):  # type: ignore[arg-type]
             pass
 
@@ -246,6 +247,12 @@ async def test_a_method_that_a_path_does_not_take_is_not_taken_for_a_path_that_i
                 answer = await client.request(method, path, json={} if method == "POST" else None)
                 assert answer.status_code == 404, (method, path)
                 assert method == "HEAD" or answer.json()["error"]["code"] == "not-found"
+        for path in ("/nothing", "/v1/models", "/app.js"):
+            with pytest.raises(InvalidStatus) as refused:
+                async with connect(server.http.replace("http", "ws") + path):
+                    pass
+            assert refused.value.response.status_code == 404
+            assert json.loads(refused.value.response.body)["error"]["code"] == "not-found"
         answer = await client.get("/ws/stream/audio")
         assert answer.status_code == 404 and "ws://" in answer.json()["error"]["message"]
 

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocket
 
 from .. import __version__
 from ..speech.errors import SpeechError
@@ -42,6 +43,7 @@ def create_app(context: Context) -> FastAPI:
     health.watch(context)
     for module in _MODULES:
         app.include_router(module.router)
+    app.router.add_websocket_route("/{path:path}", _on_no_socket)
     app.mount("/", _Page(directory=PAGE, html=True))
     app.add_exception_handler(SpeechError, _on_speech_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
@@ -109,6 +111,10 @@ def _on_no_route(request: Request) -> Response:
     if any(isinstance(route, WebSocketRoute) and route.path == path for route in found):
         return error_response(NotFound(f"{path!r} is a WebSocket; connect to it as ws://HOST:PORT{path}"))
     return error_response(NotFound(f"There is nothing at {path!r}; GET /openapi.json lists what there is"))
+
+
+async def _on_no_socket(socket: WebSocket) -> None:
+    await socket.send_denial_response(error_response(NotFound(f"There is no WebSocket at {socket.url.path!r}")))
 
 
 def _methods(request: Request, routes: list[BaseRoute]) -> list[str]:

@@ -31,7 +31,7 @@ from .quoting import quoted
 _LOGGER = logging.getLogger(__name__)
 
 _CORS_METHODS = "GET, POST, DELETE"
-_CORS_HEADERS = "Authorization, Content-Type"
+_CORS_HEADERS = "Authorization, Content-Type, *"  # OpenAI's client in a browser sends a dozen of its own
 _CORS_EXPOSED = "X-Model, X-Voice, X-Fallback, X-Utterance"
 _CORS_SECONDS = "600"
 
