@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import time
 from pathlib import Path
@@ -14,8 +15,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from tests.engines import ToneEngine, model_of
-from tests.http.clients import TOKEN, asking, hear, raw, say, serving, socket_uri
+from tests.http.clients import TOKEN, asking, hear, raw, say, serving, socket_uri, talking
 from wyoming_chatterbox.http.guard import MAX_BODY_BYTES
+from wyoming_chatterbox.http.protocols import UNREAD_BODY_SECONDS
 from wyoming_chatterbox.http.tokens import Tokens
 from wyoming_chatterbox.settings import Settings, SettingsError
 
@@ -176,6 +178,58 @@ async def test_bodies_are_bounded_in_size_and_time() -> None:
         assert time.monotonic() - began < 3
 
 
+async def test_a_request_with_two_lengths_ends_its_connection() -> None:
+    async with serving(model_of(ToneEngine())) as server:
+        head = b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+        answer = await raw(server, head + b"0\r\n\r\n" + b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 400") and answer.count(b"HTTP/1.1") == 1
+
+
+async def test_a_body_that_nobody_asked_for_does_not_hold_its_connection() -> None:
+    async with serving(model_of(ToneEngine())) as server:
+        began = time.monotonic()
+        answer = await raw(server, b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nx")
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert time.monotonic() - began < 3 * UNREAD_BODY_SECONDS
+
+
+async def test_json_of_many_values_is_refused_before_it_is_parsed() -> None:
+    async with serving(model_of(ToneEngine())) as server, asking(server) as client:
+        for content in (json.dumps({"input": "x", **{f"k{n}": 1 for n in range(3000)}}), "[" * 17 + "]" * 17):
+            answer = await client.post(
+                "/v1/audio/speech", content=content, headers={"content-type": "application/json"}
+            )
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid-request")
+            assert "more than" in answer.json()["error"]["message"]
+            async with talking(server) as socket:
+                await socket.send(content)
+                assert "more than" in json.loads(await socket.recv())["message"]
+
+
+async def test_an_open_websocket_ends_when_its_token_is_revoked(token_file: Path) -> None:
+    async with serving(model_of(ToneEngine()), http_token_file=token_file) as server:
+        async with connect(socket_uri(server), additional_headers={"Authorization": f"Bearer {TOKEN}"}) as socket:
+            await socket.recv()
+            token_file.write_text("another-long-token\n")
+            failed = json.loads(await asyncio.wait_for(socket.recv(), 10))
+            assert failed["code"] == "unauthorized"
+            await socket.wait_closed()
+            assert socket.close_code == 3000
+
+
+async def test_a_token_is_in_no_line_of_the_log(token_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    logging.getLogger("websockets.client").setLevel("INFO")  # the test's own client
+    async with serving(model_of(ToneEngine()), http_token_file=token_file) as server:
+        with pytest.raises(InvalidStatus):
+            async with connect(socket_uri(server)):
+                pass
+        async with connect(socket_uri(server), subprotocols=["chatterbox", f"bearer.{TOKEN}"]) as socket:  # type: ignore[list-item]
+            await socket.recv()
+    assert TOKEN not in caplog.text
+    assert not [record for record in caplog.records if record.levelname == "ERROR"], "a refusal is no fault"
+
+
 async def test_half_a_request_is_not_waited_for_for_ever() -> None:
     async with serving(model_of(ToneEngine()), event_timeout=0.3) as server:
         began = time.monotonic()
@@ -199,19 +253,19 @@ async def test_heads_are_bounded() -> None:
         assert b"400 Bad Request" in answer
 
 
-async def test_connections_are_limited() -> None:
+async def test_connections_without_work_give_way_to_newcomers() -> None:
     async with serving(model_of(ToneEngine()), max_connections=1) as server:
         assert server.server.http is not None
         port = server.server.http.port
-        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(17)]
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(17)]  # as many as may be open
         await asyncio.sleep(0.05)
-        answer = await raw(server, b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert b"503 Service Unavailable" in answer and b'"server-busy"' in answer
-        for _, writer in held:
+        ask = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        assert b"200 OK" in await raw(server, ask)
+        assert await asyncio.wait_for(idle[0][0].read(), 10) == b"", "the oldest one made room"
+        idle[1][1].write(ask)
+        assert b"200 OK" in await asyncio.wait_for(idle[1][0].read(), 10), "the others are still there"
+        for _, writer in idle:
             writer.close()
-        await asyncio.sleep(0.05)
-        answer = await raw(server, b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        assert b"200 OK" in answer
 
 
 async def test_the_page_comes_with_a_policy_that_forbids_what_it_does_not_need() -> None:

@@ -13,6 +13,7 @@ from tests.engines import ToneEngine, model_of
 from tests.http.clients import TOKEN, asking, serving
 from tests.serving import Running
 from wyoming_chatterbox.http.app import PAGE, routes_of
+from wyoming_chatterbox.http.places import Doorkeeper
 from wyoming_chatterbox.http.policy import Policy
 from wyoming_chatterbox.settings import Settings, SettingsError
 
@@ -32,7 +33,9 @@ def token_file(tmp_path: Path) -> Path:
 def app_of(server: Running) -> FastAPI:
     """The application that is served."""
     assert server.server.http is not None
-    app = server.server.http._uvicorn.config.app
+    doorkeeper = server.server.http._uvicorn.config.app
+    assert isinstance(doorkeeper, Doorkeeper)
+    app = doorkeeper.app
     assert isinstance(app, FastAPI)
     return app
 

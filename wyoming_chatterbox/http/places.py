@@ -92,7 +92,7 @@ class Doorkeeper:
     """Refuses requests, other than for the server's health, while there is no room."""
 
     def __init__(self, app: ASGIApp, places: Places) -> None:
-        self._app = app
+        self.app = app
         self._places = places
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,4 +100,4 @@ class Doorkeeper:
             error = ServerBusy("Too many clients are connected; try again later")
             await error_response(error, headers={"Connection": "close"})(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        await self.app(scope, receive, send)
