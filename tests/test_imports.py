@@ -18,6 +18,7 @@ PACKAGE = ROOT / "wyoming_chatterbox"
 ROOMS: dict[str, set[str]] = {
     "settings": {"blocking"},
     "waiting": set(),
+    "json_limits": set(),
     "faults": set(),
     "logs": set(),
     "blocking": {"waiting"},
@@ -45,7 +46,18 @@ ROOMS: dict[str, set[str]] = {
     "models": {"speech", "engine", "voices", "settings", "blocking"},
     "commands": {"command_line", "models", "speech", "voices", "audio", "settings", "waiting", "blocking"},
     "discovery": {"settings", "links", "waiting", "blocking"},
-    "protocol": {"logs", "speech", "voices", "audio", "settings", "waiting", "sockets", "blocking", "faults"},
+    "protocol": {
+        "logs",
+        "speech",
+        "voices",
+        "audio",
+        "settings",
+        "waiting",
+        "sockets",
+        "blocking",
+        "faults",
+        "json_limits",
+    },
     "http": {
         "logs",
         "series",
@@ -58,6 +70,7 @@ ROOMS: dict[str, set[str]] = {
         "sockets",
         "blocking",
         "faults",
+        "json_limits",
     },
     "server": {
         "protocol",

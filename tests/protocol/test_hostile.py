@@ -15,7 +15,8 @@ from wyoming.event import Event
 from tests.engines import BreakingEngine, ToneEngine, model_of
 from tests.protocol.raw import line, raw
 from tests.serving import describe, read_answer, running, stream, synthesize
-from wyoming_chatterbox.protocol import connection, events, json_limits
+from wyoming_chatterbox import json_limits
+from wyoming_chatterbox.protocol import connection, events
 
 
 def nested(count: int) -> bytes:

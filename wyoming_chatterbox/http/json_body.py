@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..protocol.json_limits import parse
+from ..json_limits import parse
 from .errors import InvalidRequest
 
 

@@ -22,7 +22,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..audio import CHANNELS, SAMPLE_WIDTH
 from ..faults import log_fault
-from ..protocol.json_limits import parse
+from ..json_limits import parse
 from ..speech.errors import EmptyText, InvalidEvent, ServerBusy, ShuttingDown, SpeechError
 from ..speech.request import SpeechRequest
 from ..speech.service import Speech

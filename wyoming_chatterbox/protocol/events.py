@@ -14,9 +14,9 @@ from typing import Any
 from wyoming.event import Event
 from wyoming.version import __version__ as wyoming_version
 
+from .. import json_limits
 from ..speech.errors import InvalidEvent
 from ..waiting import within
-from . import json_limits
 
 MAX_HEADER_BYTES = 64 * 1024
 """One header line. It is what the `wyoming` client's own reader takes (asyncio's default limit)."""
