@@ -472,7 +472,7 @@ class Settings:
     compute: ComputeSettings = field(default_factory=ComputeSettings)
     sample_rate: int = knob(
         0,
-        "Sample rate sent to clients, at least 8000; 0 keeps the model's 24000 (satellites differ in what they ask for)",
+        "Sample rate sent to clients, at least 8000; 0 keeps the model's 24000 (satellites ask for different rates)",
         unit="Hz",
         bounds=(0, 48000),
         group="Audio",
