@@ -25,6 +25,7 @@ from . import checkpoint, gpu, upstream
 from .base import Cancel, EngineError, EngineUnavailable, Samples, StreamMetrics
 from .conditionals import VoiceConditionals
 from .cpu import use_threads
+from .fingerprint import fingerprint
 from .flow import TOKENS_PER_SECOND
 from .memory import trim_heap
 from .profiles import Plan, choose_plan
@@ -107,7 +108,7 @@ class OriginalEngine:
         """
         files = find_files(model_dir)
         device = upstream.pick_device(device)
-        use_threads(compute.threads if compute is not None else 0)
+        threads = use_threads(compute.threads if compute is not None else 0)
         if device.startswith("cuda"):
             gpu.set_up(upstream.load_torch(), device)  # on this thread, which is the one that speaks, too
         model = checkpoint.load_model(files, device, max(seed, 0))
@@ -121,7 +122,7 @@ class OriginalEngine:
         _LOGGER.info("Profile %s: %s", (compute or ComputeSettings()).profile, plan)
         with upstream.load_torch().no_grad():
             engine = cls(model, voices, plan, cache, revision_of(files), usual)
-            engine.fingerprint = f"{files.fingerprint()} {device} {max(seed, 0)} {plan} {compute}"
+            engine.fingerprint = fingerprint(files.fingerprint(), device, max(seed, 0), plan, threads)
             engine._decoder = SeamlessDecoder(model, plan)
             checkpoint.drop_converted(model, plan.token_precision, plan.flow_precision)
         trim_heap()  # of what loading used and gave back
