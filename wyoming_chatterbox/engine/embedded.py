@@ -22,6 +22,7 @@ from ..audio import amplify, silence, trim_silence
 from ..faults import without_spoken
 from ..settings import GenerationSettings
 from ..voices.voice import Voice
+from . import english
 from .base import Cancel, Engine, EngineError, EngineUnavailable, NothingToSay, Samples, StreamMetrics
 from .loading import load_libraries
 from .system_speech import SystemSpeechEngine
@@ -71,7 +72,7 @@ class HibariEngine:
     model = EMBEDDED_MODEL
     sample_rate = 24000
     voices = (HEART,)
-    fingerprint = f"hibari {_HIBARI_SHA256} {_GAIN} {_INNER_PAUSE}"
+    fingerprint = f"hibari {_HIBARI_SHA256} {_GAIN} {_INNER_PAUSE} {english.VERSION}"
 
     def __init__(self) -> None:
         """Load the voice (about 0.2 s).
@@ -133,7 +134,7 @@ class HibariEngine:
 
     def _parts(self, text: str, seed: int | None) -> Iterator[Samples]:
         try:
-            yield from self._tts.stream(text, seed=seed)
+            yield from self._tts.stream(english.spoken_english(text), seed=seed)
         except Exception as error:  # third-party text processing: any text may find its bug
             _LOGGER.debug("The embedded voice failed on %r", text, exc_info=error)
             detail = without_spoken(str(error), text)

@@ -21,7 +21,7 @@ from ..settings import ComputeSettings, GenerationSettings
 from ..voices.conditionals_cache import ConditionalsCache
 from ..voices.library import CHATTERBOX_DEFAULT, built_in
 from ..voices.voice import Voice
-from . import checkpoint, gpu, upstream
+from . import chatterbox_text, checkpoint, gpu, upstream
 from .base import Cancel, EngineError, EngineUnavailable, Samples, StreamMetrics
 from .conditionals import VoiceConditionals
 from .cpu import use_threads
@@ -164,6 +164,7 @@ class OriginalEngine:
         cancel.raise_if_set()
         if self._model is None:
             raise EngineError("the engine is closed")
+        text = chatterbox_text.prepare_text(text)
         self._check_length(text)
         self._warn_of_fixed_sampling(settings)
         kept, key = self._kept_of(voice)

@@ -18,6 +18,7 @@ from ..audio import trim_silence
 from ..faults import without_spoken
 from ..settings import GenerationSettings
 from ..voices.voice import Voice
+from . import english
 from .base import Cancel, EngineError, EngineUnavailable, NothingToSay, Samples, StreamMetrics
 
 _LOGGER = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class SystemSpeechEngine:
             ),
         )
         program_file = Path(path).stat()
-        self.fingerprint = f"{program} {program_file.st_size} {program_file.st_mtime_ns}"
+        self.fingerprint = f"{program} {program_file.st_size} {program_file.st_mtime_ns} {english.VERSION}"
         self.sample_rate = self._run("Ready.", Cancel())[1]
 
     @classmethod
@@ -93,7 +94,7 @@ class SystemSpeechEngine:
         with tempfile.TemporaryDirectory(prefix="wyoming-chatterbox-") as folder:
             source, target = Path(folder, "text"), Path(folder, "speech.wav")
             # Through a file, never as an argument: a text may begin with a dash.
-            source.write_text(text, encoding="utf-8")
+            source.write_text(english.spoken_english(text), encoding="utf-8")
             output = ["-w", str(target)] if self._program == "espeak-ng" else ["-o", str(target)]
             command = [self._path, "-f", str(source), *output]
             if self._program == "espeak-ng":
