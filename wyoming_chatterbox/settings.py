@@ -501,7 +501,12 @@ class Settings:
     max_queue: int = knob(
         32, "Utterances that may be spoken or wait at once; more are refused", bounds=(1, 10_000), group="Server"
     )
-    max_connections: int = knob(128, "Clients connected at once; more are refused", bounds=(1, 10_000), group="Server")
+    max_connections: int = knob(
+        128,
+        "Clients connected at once; those without work make room for new ones, else new ones are refused",
+        bounds=(1, 10_000),
+        group="Server",
+    )
     event_timeout: float = knob(
         30.0, "How long one event may take to arrive once begun", unit="seconds", bounds=(0.1, 3600), group="Server"
     )

@@ -44,7 +44,11 @@ _ANY_TAG = regex.compile(
 )
 """Of any name, with attributes that have values, so that "a <b and c> d" stays; and what marks turns: <|im_end|>."""
 
-_STRONG_UNDERSCORES = regex.compile(r"(?<![\w_])(_{1,3})(?=\S)(.+?)(?<=\S)\1(?![\w_]|\.\w)")
+_LONGEST_EMPHASIS = 1000
+"""Characters between two underscores: the longest sentence that may be set. Without a limit, every underscore that
+nothing closes would be looked for to the end of the text."""
+
+_STRONG_UNDERSCORES = regex.compile(rf"(?<![\w_])(_{{1,3}})(?=\S)(.{{1,{_LONGEST_EMPHASIS}}}?)(?<=\S)\1(?![\w_]|\.\w)")
 _STRIKE = regex.compile(r"~~(?=\S)(.+?)(?<=\S)~~")
 _ESCAPED = regex.compile(r"\\([\\`*_{}\[\]()#+.!~>|-])")
 _LEFTOVER_LINK = regex.compile(r"\]\([^()\s]*\)?")
