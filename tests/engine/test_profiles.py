@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON
+from tests.engine.tiny import load_model
 from wyoming_chatterbox import models
 from wyoming_chatterbox.engine import profiles, timing, upstream
 from wyoming_chatterbox.engine.base import EngineError
+from wyoming_chatterbox.engine.t3 import TokenGenerator
 from wyoming_chatterbox.settings import ComputeSettings, GenerationSettings, Settings
 
 if not upstream.is_installed():
@@ -18,16 +22,24 @@ if not upstream.is_installed():
 
 import torch
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
+
 SHAPE = (2, 8, 8)
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 def _plan(
-    monkeypatch: pytest.MonkeyPatch, device: Any = CPU, fast: str = "int8", columns: bool = False, **settings: Any
+    monkeypatch: pytest.MonkeyPatch,
+    device: Any = CPU,
+    fast: str = "int8",
+    columns: bool = False,
+    capability: tuple[int, int] = (8, 6),
+    **settings: Any,
 ) -> profiles.Plan:
     """A plan on a machine that is fastest in one precision, where it may choose."""
     monkeypatch.setattr(profiles, "fastest", lambda choices, shape: fast if fast in choices else choices[0])
     monkeypatch.setattr(profiles, "columns_are_faster", lambda: columns)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     return profiles.choose_plan(ComputeSettings(**settings), device)
 
 
@@ -81,6 +93,48 @@ def test_a_gpu_attends_to_everything(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("capability", "emulated"), [((6, 1), True), ((7, 5), True), ((8, 0), False), ((12, 0), False)]
+)
+def test_gpus_that_only_emulate_bfloat16_compute_in_float16(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capability: tuple[int, int], emulated: bool
+) -> None:
+    for profile in ("exact", "balanced", "fast"):
+        plan = _plan(monkeypatch, GPU, capability=capability, profile=profile)
+        if emulated:
+            assert (plan.token_precision, plan.flow_precision) == ("half", "float32")
+            assert "language model float16; flow decoder float32" in str(plan)
+        else:
+            assert plan.token_precision == "bfloat16"
+        assert not plan.keeps_original
+    assert _plan(monkeypatch, GPU, capability=capability, dtype="float32").token_precision == "float32"
+    plan = _plan(monkeypatch, GPU, capability=capability, dtype="float16")
+    assert (plan.token_precision, plan.flow_precision) == ("half", "float32")
+    assert not caplog.records
+    assert _plan(monkeypatch, GPU, capability=capability, dtype="bfloat16").token_precision == "bfloat16"
+    assert ("only emulates bfloat16" in caplog.text) == emulated
+
+
+def test_weights_too_large_for_float16_are_computed_in_float32(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tiny_checkpoint: Path
+) -> None:
+    plan = _plan(monkeypatch, GPU, capability=(7, 5))
+    model = load_model(tiny_checkpoint)
+    assert profiles.without_overflow(plan, model) is plan
+    assert not caplog.records
+    generator = TokenGenerator(model.t3, "half")
+    with torch.inference_mode():
+        model.t3.tfmr.layers[5].mlp.up_proj.weight.mul_(3e4)
+        model.t3.tfmr.layers[5].mlp.down_proj.weight.mul_(3e4)
+    assert profiles.without_overflow(plan, model).token_precision == "float32"
+    assert "larger numbers than float16 has" in caplog.text
+    bfloat16 = dataclasses.replace(plan, token_precision="bfloat16")
+    assert profiles.without_overflow(bfloat16, model) is bfloat16
+    model.conds = None
+    assert profiles.without_overflow(plan, model) is plan, "seen when it speaks"
+    assert generator.dtype == torch.float16
+
+
+@pytest.mark.parametrize(
     ("settings", "expected"),
     [
         ({"dtype": "bfloat16"}, {"token_precision": "bfloat16", "flow_precision": "bfloat16"}),
@@ -104,8 +158,8 @@ def test_a_flag_wins_over_the_profile(
 def test_what_cannot_be_is_refused_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EngineError, match=r"--quantize int8 is for CPUs, not for cuda.*--dtype bfloat16"):
         _plan(monkeypatch, GPU, quantize="int8")
-    with pytest.raises(EngineError, match="--dtype float16 is for CPUs, not for cuda"):
-        _plan(monkeypatch, GPU, dtype="float16")
+    with pytest.raises(EngineError, match="--dtype float16 is for CPUs and NVIDIA GPUs, not for mps"):
+        _plan(monkeypatch, torch.device("mps"), dtype="float16")
     with pytest.raises(EngineError, match="exclude each other"):
         _plan(monkeypatch, quantize="int8", dtype="bfloat16")
 

@@ -281,7 +281,7 @@ def test_coarser_precisions_are_close(
 class _LateReader:
     """Reads as on a GPU: what `read` returns was there when `record` was called, though the next step has begun."""
 
-    def __init__(self, torch: Any, token: Any) -> None:
+    def __init__(self, torch: Any, token: Any, overflowed: Any = None) -> None:
         self.asynchronous = True
         self._token = token
         self._recorded = -1
@@ -343,7 +343,7 @@ def test_a_step_for_graphs_makes_its_mask_once(
         cache.position.fill_(20)
         monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
         fixed._static_step(cache, 256)
-    assert len(masks) == len(fixed._layers) and all(mask is masks[0] for mask in masks)
+    assert len(masks) == len(fixed._llama.layers) and all(mask is masks[0] for mask in masks)
     assert masks[0].dtype == fixed.dtype, "added as it is"
     assert masks[0][0].tolist() == [0.0] * 21 + [float("-inf")] * 235
 

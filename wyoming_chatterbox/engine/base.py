@@ -30,6 +30,10 @@ class EngineBroken(EngineError):
     process can."""
 
 
+class FloatOverflow(EngineError):
+    """A number was larger than the precision of the computation can hold."""
+
+
 class NothingToSay(EngineError):
     """The engine finds no sound in the text, as an English voice in Chinese; others may be spoken."""
 

@@ -16,6 +16,8 @@ def set_up(torch: Any, device: str) -> None:
     torch.cuda.set_device(torch.device(device).index or 0)
     # Convolutions would round their input to 10 bits, and the vocoder's joins would not be exact.
     torch.backends.cudnn.allow_tf32 = False
+    # Partial sums of a product in float16 would overflow before the whole does.
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
     # Newer versions of torch prefer cuDNN's attention on data-centre GPUs. It compiles a plan for every shape in every
     # thread (23 to 37 ms each), and every text has new shapes: more than the attention itself takes.
     enable = getattr(torch.backends.cuda, "enable_cudnn_sdp", None)

@@ -15,7 +15,7 @@ _LOGGER = logging.getLogger(__name__)
 Layer: TypeAlias = Callable[[Any], Any]
 """x of shape (…, in) → (…, out)."""
 
-PRECISIONS = ("float32", "float16", "bfloat16", "int8")
+PRECISIONS = ("float32", "float16", "bfloat16", "half", "int8")
 
 FEW_ROWS = 2
 """Of a language model's step: one with guidance, one without."""
@@ -31,6 +31,7 @@ class Linear:
     """x of shape (…, in) → (…, out).
 
     float32, bfloat16: weights, input and output are of that type.
+    half: the same with float16, for GPUs that have no arithmetic in bfloat16; what exceeds 65504 becomes infinite.
     float16: the weights are, everything else is float32; 2e-4 off. On a CPU only.
     int8: weights are 8-bit integers with one scale per output, inputs are rounded to 8 bits with one scale per row (up
     to `FEW_ROWS` rows share one); what comes in and goes out is float32; 1 % off. On a CPU only.
@@ -55,7 +56,7 @@ class Linear:
         elif precision == "float16":
             self._packed = torch.ops.quantized.linear_prepack_fp16(weight.detach().float().contiguous(), bias)
         else:
-            dtype = getattr(torch, precision)
+            dtype = activations(precision)
             self._weight = weight.to(dtype)
             self._bias = None if bias is None else bias.to(dtype)
 
@@ -68,6 +69,14 @@ class Linear:
         if self._precision == "float16":
             return self._torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
         return self._in_int8(x)
+
+    def plus(self, x: Any, residual: Any) -> Any:
+        """`residual` + the product, of shape (…, out) and in one kernel where the layer has no bias and all are of one
+        type; its sum is rounded once then, not twice."""
+        if self._packed is not None or self._columns or self._bias is not None:
+            return residual + self(x)
+        flat, rows = residual.reshape(-1, residual.shape[-1]), x.reshape(-1, x.shape[-1])
+        return self._torch.addmm(flat, rows, self._weight.t()).view(residual.shape)
 
     def _in_int8(self, x: Any) -> Any:
         torch = self._torch
@@ -127,7 +136,7 @@ def columns_are_faster() -> bool:
 def activations(precision: str) -> Any:
     """The torch type of what goes into such layers and comes out."""
     torch = upstream.load_torch()
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+    return {"bfloat16": torch.bfloat16, "half": torch.float16}.get(precision, torch.float32)
 
 
 def has_int8_dot_product() -> bool:

@@ -28,7 +28,7 @@ from .cpu import use_threads
 from .fingerprint import fingerprint
 from .flow import TOKENS_PER_SECOND
 from .memory import trim_heap
-from .profiles import Plan, choose_plan
+from .profiles import Plan, choose_plan, without_overflow
 from .sampling import CURRENT, STREAMING, Sampling
 from .seamless import SAMPLE_RATE, SeamlessDecoder
 from .speech_length import MAX_SPEECH_TOKENS
@@ -118,7 +118,7 @@ class OriginalEngine:
             raise EngineUnavailable(
                 f"{model_dir} has no conds.pt, the built-in voice: add it, or a voice of your own (--voices-dir)"
             )
-        plan = choose_plan(compute or ComputeSettings(), model.t3.device)
+        plan = without_overflow(choose_plan(compute or ComputeSettings(), model.t3.device), model)
         _LOGGER.info("Profile %s: %s", (compute or ComputeSettings()).profile, plan)
         with upstream.load_torch().no_grad():
             engine = cls(model, voices, plan, cache, revision_of(files), usual)

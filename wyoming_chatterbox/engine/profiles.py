@@ -5,10 +5,14 @@
 | exact | float32 (GPU: bfloat16) | float32 | full | 10 | 10 s |
 | balanced | float16 or bfloat16 where that is faster (GPU: bfloat16) | the same | causal (GPU: full) | 10 | 10 s |
 | fast | int8 where that is faster (GPU: bfloat16) | the same | causal (GPU: full) | 4 | 3 s |
+
+GPUs before NVIDIA's Ampere only emulate bfloat16: there the language model is computed in float16 ("half"), with sums
+from layer to layer in float32, and the flow decoder in float32.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable
@@ -17,9 +21,10 @@ from typing import Any
 
 from ..settings import ComputeSettings
 from . import timing, upstream
-from .base import EngineError
+from .base import Cancel, EngineError, FloatOverflow
 from .linear import FEW_ROWS, Linear, activations, columns_are_faster
 from .steps import described
+from .t3 import TokenGenerator
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -36,6 +41,9 @@ _GROWTH = {"exact": 4.0, "balanced": 3.0, "fast": 2.0}
 _AHEAD = {"exact": 16, "balanced": 4, "fast": 2}
 """On a CPU, see `Plan.tokens_ahead`: at most a quarter of what one more chunk costs, 150, 20 and 8 tokens. On a GPU
 tokens do not wait for chunks."""
+
+_OVERFLOW_TEXT, _OVERFLOW_TOKENS = "Good morning, the kettle is on.", 25
+"""What is spoken to see whether float16 will do; large sums appear at the first positions already."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +103,9 @@ class Plan:
     def __str__(self) -> str:
         by_columns = " by columns" if self.token_columns else ""
         beside = ", in two threads" if self.parallel else ""
+        token_precision = "float16" if self.token_precision == "half" else self.token_precision
         return (
-            f"language model {self.token_precision}{by_columns}; "
+            f"language model {token_precision}{by_columns}; "
             f"flow decoder {self.flow_precision}, {self.flow_attention} attention, {self.flow_steps} steps, "
             f"{self.flow_prompt:g} s of prompt{beside}"
         )
@@ -113,19 +122,25 @@ def choose_plan(settings: ComputeSettings, device: Any) -> Plan:
         raise EngineError(f"--quantize int8 is for CPUs, not for {device}; leave it away, or use --dtype bfloat16")
     if settings.quantize == "int8" and settings.dtype not in ("auto", "float32"):
         raise EngineError(f"--quantize int8 and --dtype {settings.dtype} exclude each other; leave one of them away")
-    if settings.dtype == "float16" and not cpu:
-        raise EngineError(f"--dtype float16 is for CPUs, not for {device}; --dtype bfloat16 is as small")
+    if settings.dtype == "float16" and not cpu and not on_cuda:
+        raise EngineError(f"--dtype float16 is for CPUs and NVIDIA GPUs, not for {device}; leave it away")
+    has_bfloat16 = on_cuda and computes_in_bfloat16(device)
+    if on_cuda and settings.dtype == "bfloat16" and not has_bfloat16:
+        _LOGGER.warning("This GPU only emulates bfloat16, slowly: leave --dtype away, or use --dtype float16")
     attention = settings.flow_attention
     if attention == "auto":
         attention = "causal" if cpu and profile != "exact" else "full"
     dear_chunks = cpu and attention == "full"
-    token_precision = _precision(settings, cpu, _ONE_TOKEN, gpu="bfloat16" if on_cuda else "float32")
+    if on_cuda and (settings.dtype == "float16" or (settings.dtype == "auto" and not has_bfloat16)):
+        token_precision, flow_precision = "half", "float32"
+    else:
+        token_precision = _precision(settings, cpu, _ONE_TOKEN, gpu="bfloat16" if on_cuda else "float32")
+        flow_gpu = "bfloat16" if on_cuda and profile != "exact" else "float32"
+        flow_precision = _precision(settings, cpu, _ONE_CHUNK, gpu=flow_gpu)
     return Plan(
         token_precision=token_precision,
         token_columns=cpu and token_precision == "float32" and columns_are_faster(),
-        flow_precision=_precision(
-            settings, cpu, _ONE_CHUNK, gpu="bfloat16" if on_cuda and profile != "exact" else "float32"
-        ),
+        flow_precision=flow_precision,
         flow_attention=attention,
         flow_steps=settings.flow_steps or _STEPS[profile],
         flow_prompt=settings.flow_prompt or _PROMPT_SECONDS[profile],
@@ -140,6 +155,37 @@ def choose_plan(settings: ComputeSettings, device: Any) -> Plan:
         parallel=on_cuda,
         graphs=on_cuda and settings.cuda_graphs,
     )
+
+
+def computes_in_bfloat16(device: Any) -> bool:
+    """Returns True for an NVIDIA GPU of compute capability 8.0 (A100, RTX 30xx) or later. Older ones convert every
+    operand to float32 and back."""
+    return bool(upstream.load_torch().cuda.get_device_capability(device) >= (8, 0))
+
+
+def without_overflow(plan: Plan, model: Any) -> Plan:
+    """The plan, or where float16 is too narrow for a language model's sums, one in float32. A few tokens of the
+    built-in voice tell; without one, an utterance that overflows ends in an error.
+
+    Args:
+        model: upstream's ChatterboxTTS, with all its weights.
+    """
+    if plan.token_precision != "half" or model.conds is None:
+        return plan
+    torch = upstream.load_torch()
+    generator = TokenGenerator(model.t3, "half", graphs=False)
+    text = model.tokenizer.text_to_tokens(_OVERFLOW_TEXT)
+    options: dict[str, Any] = {"cfg_weight": 0.5, "temperature": 0.8, "seed": 0, "limit": _OVERFLOW_TOKENS}
+    try:
+        with torch.inference_mode():
+            for _ in generator.tokens(model.conds.t3, text, cancel=Cancel(), **options):
+                pass
+    except FloatOverflow:
+        _LOGGER.warning(
+            "These weights need larger numbers than float16 has: the language model is computed in float32, slower"
+        )
+        return dataclasses.replace(plan, token_precision="float32")
+    return plan
 
 
 def _precision(settings: ComputeSettings, cpu: bool, shape: tuple[int, int, int], *, gpu: str) -> str:

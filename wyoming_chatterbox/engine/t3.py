@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import upstream
-from .base import Cancel
+from .base import Cancel, FloatOverflow
 from .graphs import GraphFamily, warn_without
-from .linear import Layer, activations, fused
+from .linear import Linear
+from .llama import Llama, reduced
 from .sampling import CURRENT, Sampling, drop_below_min_p, drop_outside_top_p, penalize
 from .timeline import Timeline
 
@@ -45,18 +46,6 @@ to the last bit."""
 
 _BEGIN = 2
 """Upstream feeds the start token twice, both times as the first one."""
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """A LlamaDecoderLayer."""
-
-    norm: Any
-    projections: Layer
-    out: Layer
-    feed_norm: Any
-    feed_in: Layer
-    feed_out: Layer
 
 
 @dataclass(frozen=True)
@@ -94,20 +83,14 @@ class _Cache:
 
     def __init__(self, generator: TokenGenerator, positions: int) -> None:
         torch, device, dtype = generator._torch, generator.device, generator.dtype
-        shape = (2, 2, generator._heads, positions, generator._head_size)  # keys and values; rows; …
+        llama = generator._llama
+        shape = (2, 2, llama.heads, positions, llama.head_size)  # keys and values; rows; …
         self.positions = positions
         # A static step multiplies all of it with its mask, so nothing in it may be infinite; elsewhere memory that was
         # never written takes no room.
         new = torch.zeros if generator._graphs else torch.empty
-        self.layers = [new(shape, dtype=dtype, device=device) for _ in generator._layers]
-        rotary = generator._t3.tfmr.rotary_emb
-        angles = torch.outer(
-            torch.arange(positions, device=device, dtype=torch.float32), rotary.inv_freq.float().to(device)
-        )
-        angles = torch.cat((angles, angles), dim=-1)
-        scaling = rotary.attention_scaling
-        self.cos = (angles.cos() * scaling).to(dtype)  # (positions, head size)
-        self.sin = (angles.sin() * scaling).to(dtype)
+        self.layers = [new(shape, dtype=dtype, device=device) for _ in llama.layers]
+        self.rotary = llama.rotary(positions, device)
         self.places = torch.arange(positions, device=device)
         vocabulary = generator._invalid.shape[0]
         self.position = torch.zeros(1, dtype=torch.long, device=device)
@@ -121,6 +104,9 @@ class _Cache:
         self.noise = torch.ones(vocabulary, device=device)
         self.rows = 2
         """Rows in use: without guidance, the first one alone."""
+
+        self.overflowed = torch.zeros((), dtype=torch.bool, device=device)
+        """Whether logits were not finite; only looked at in float16, which does not reach as far."""
 
         self.cfg_weight = torch.zeros((), device=device)
         self.temperature = torch.ones((), device=device)
@@ -162,14 +148,14 @@ class TokenGenerator:
         self._torch = upstream.load_torch()
         self._t3 = t3
         self.device = t3.device
-        self.dtype = activations(precision)
         self._graphs = self.device.type == "cuda" if graphs is None else graphs
-        self._layers = [self._layer(layer, precision, columns) for layer in t3.tfmr.layers]
-        self._norm = _norm(t3.tfmr.norm, self.dtype, self._torch)
-        self._head = fused((t3.speech_head,), precision, columns=columns)
-        config = t3.cfg
-        self._heads: int = config.num_key_value_heads
-        self._head_size: int = config.head_dim
+        self._llama = Llama(t3.tfmr, precision, columns=columns, lean=self._graphs or self.device.type == "cuda")
+        self.dtype = self._llama.dtype
+        self._may_overflow = precision == "half"
+        # A copy, lest it keep the whole file of weights mapped.
+        head = t3.speech_head.weight.detach()
+        head = head.clone() if reduced(precision) else head
+        self._head = Linear(head, None, "float32" if reduced(precision) else precision, columns=columns)
         self._prompts: OrderedDict[Any, _Prompt] = OrderedDict()
         self._free: _Cache | None = None
         self._family: GraphFamily | None = None
@@ -211,6 +197,7 @@ class TokenGenerator:
 
         Raises:
             Cancelled: `cancel` was set.
+            FloatOverflow: a sum was larger than float16 holds.
         """
         timeline = Timeline() if timeline is None else timeline
         random = self._torch.Generator(self.device).manual_seed(seed)
@@ -220,9 +207,10 @@ class TokenGenerator:
         words = self._text_embeddings(text_tokens)
         with self._cache(prompt.length + words.shape[0] + _BLANK_BLOCK + limit) as cache:
             cache.set_up(cfg_weight, temperature, sampling)
+            cache.overflowed.zero_()
             logits = self._prefilled(prompt, words, cache)
             self._sample(logits, cache, random)
-            reader = _Reader(self._torch, cache.token)
+            reader = _Reader(self._torch, cache.token, cache.overflowed if self._may_overflow else None)
             timeline.add("prefill", started, words.shape[0])
             position = prompt.length + words.shape[0] + _BEGIN
             for index in range(limit):
@@ -278,13 +266,13 @@ class TokenGenerator:
             self._static_step(cache, end)
             return
         hidden = self._speech_embedding(cache)
-        cos, sin = cache.cos[position : position + 1], cache.sin[position : position + 1]
-        for layer, kept in zip(self._layers, cache.layers, strict=True):
-            query, new = self._projected(layer, hidden, cos, sin)
+        llama, rotary = self._llama, cache.rotary[:, :, position : position + 1]
+        for layer, kept in zip(llama.layers, cache.layers, strict=True):
+            query, new = llama.project(layer, hidden, rotary)
             kept[:, : cache.rows, :, position : position + 1] = new
             keys, values = kept[:, : cache.rows, :, : position + 1]
             mixed = self._torch.nn.functional.scaled_dot_product_attention(query, keys, values)
-            hidden = self._fed(layer, hidden, mixed)
+            hidden = llama.feed(layer, hidden, mixed)
         self._sample(self._logits(hidden), cache, random)
         cache.index += 1
 
@@ -292,17 +280,19 @@ class TokenGenerator:
         """`_advance`, but its shapes depend on `end` alone, and it draws from `cache.noise`: what a graph needs."""
         torch = self._torch
         hidden = self._speech_embedding(cache)
-        cos, sin = cache.cos[cache.position], cache.sin[cache.position]
+        llama, rotary = self._llama, cache.rotary.index_select(2, cache.position)
         # Added to the scores: of a mask of yes and no, a GPU would make this in every layer, in three steps.
         mask = torch.zeros(1, end, dtype=self.dtype, device=self.device)
         mask = mask.masked_fill(cache.places[:end] > cache.position, float("-inf"))
-        for layer, kept in zip(self._layers, cache.layers, strict=True):
-            query, new = self._projected(layer, hidden, cos, sin)
+        for layer, kept in zip(llama.layers, cache.layers, strict=True):
+            query, new = llama.project(layer, hidden, rotary)
             kept[:, : cache.rows].index_copy_(3, cache.position, new)
             keys, values = kept[:, : cache.rows, :, :end]
             mixed = torch.nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
-            hidden = self._fed(layer, hidden, mixed)
-        self._draw(self._logits(hidden), cache)
+            hidden = llama.feed(layer, hidden, mixed)
+        logits = self._logits(hidden)
+        self._note_overflow(logits, cache)
+        self._draw(logits, cache)
         cache.position += 1
         cache.index += 1
 
@@ -316,11 +306,16 @@ class TokenGenerator:
             cache.graphs[key] = family.capture(lambda: self._static_step(cache, end), state)
         return cache.graphs[key]
 
+    def _note_overflow(self, logits: Any, cache: _Cache) -> None:
+        if self._may_overflow:
+            cache.overflowed.logical_or_(logits.isfinite().all().logical_not_())
+
     def _do_without_graphs(self, error: Exception) -> None:
         self._graphs = False
         warn_without("language model", error)
 
     def _sample(self, logits: Any, cache: _Cache, random: Any) -> None:
+        self._note_overflow(logits, cache)
         self._draw_noise(cache, random)
         self._draw(logits, cache)
 
@@ -357,7 +352,7 @@ class TokenGenerator:
             if key is not None and key in self._prompts:
                 self._prompts.move_to_end(key)
                 return self._prompts[key]
-        embeddings = self._t3.prepare_conditioning(conditionals).to(self.dtype)
+        embeddings = self._t3.prepare_conditioning(conditionals).to(self._llama.residual)
         length = embeddings.shape[1]
         with self._cache(length) as cache:
             self._through(embeddings[0], (_Part(0, 0, length),), cache)
@@ -388,7 +383,7 @@ class TokenGenerator:
         cache.seen[self._t3.hp.start_speech_token] = True
         cache.position.fill_(end + _BEGIN)
         start = self._speech_embedding(cache)[0].expand(_BEGIN, -1)
-        new = torch.cat((words.to(self.dtype), start))
+        new = torch.cat((words.to(self._llama.residual), start))
         part = _Part(0, begin, length + _BEGIN)
         if cache.rows == 1:
             last = self._through(new, (part,), cache)[-1:]
@@ -407,7 +402,7 @@ class TokenGenerator:
             place = slice(prompt.length + first, prompt.length + first + _BLANK_BLOCK)
             if block == len(prompt.blank):
                 # Whole blocks, whatever this text needs: what is too much lies behind it, and is overwritten.
-                positions = self._t3.text_pos_emb.emb.weight[first : first + _BLANK_BLOCK].to(self.dtype)
+                positions = self._t3.text_pos_emb.emb.weight[first : first + _BLANK_BLOCK].to(self._llama.residual)
                 self._through(positions, (_Part(1, place.start, positions.shape[0]),), cache)
                 computed = [kept[:, 1, :, place].clone() for kept in cache.layers]
                 with self._lock:
@@ -429,7 +424,7 @@ class TokenGenerator:
         """Of the token that is fed next, shape (rows, 1, width): the same in all rows."""
         t3 = self._t3
         embedding = t3.speech_emb(cache.token) + t3.speech_pos_emb.emb(cache.index)
-        return embedding.to(self.dtype).expand(cache.rows, 1, -1)
+        return embedding.to(self._llama.residual).expand(cache.rows, 1, -1)
 
     # The network
 
@@ -437,10 +432,10 @@ class TokenGenerator:
         """The Llama over new positions of shape (n, width), `parts` one behind the other → the same."""
         torch = self._torch
         positions = torch.cat([cache.places[part.begin : part.begin + part.length] for part in parts])
-        cos, sin = cache.cos[positions], cache.sin[positions]
+        llama, rotary = self._llama, cache.rotary.index_select(2, positions)
         hidden = hidden[None]
-        for layer, kept in zip(self._layers, cache.layers, strict=True):
-            query, new = self._projected(layer, hidden, cos, sin)
+        for layer, kept in zip(llama.layers, cache.layers, strict=True):
+            query, new = llama.project(layer, hidden, rotary)
             mixed, first = [], 0
             for part in parts:
                 own, end = slice(first, first + part.length), part.begin + part.length
@@ -451,38 +446,12 @@ class TokenGenerator:
                     torch.nn.functional.scaled_dot_product_attention(query[:, :, own], keys, values, attn_mask=mask)
                 )
                 first += part.length
-            hidden = self._fed(layer, hidden, torch.cat(mixed, dim=2))
+            hidden = llama.feed(layer, hidden, torch.cat(mixed, dim=2))
         return hidden[0]
-
-    def _projected(self, layer: _Layer, hidden: Any, cos: Any, sin: Any) -> tuple[Any, Any]:
-        """(queries of shape (rows, heads, n, size), keys and values of shape (2, rows, heads, n, size))."""
-        rows, length, _ = hidden.shape
-        projected = layer.projections(layer.norm(hidden)).view(rows, length, 3, self._heads, self._head_size)
-        projected = projected.permute(2, 0, 3, 1, 4)
-        turned = _rotated(projected[:2], cos, sin, self._torch)
-        return turned[0], self._torch.stack((turned[1], projected[2]))
-
-    def _fed(self, layer: _Layer, hidden: Any, mixed: Any) -> Any:
-        """What a layer makes of its input and what its attention gathered."""
-        rows, length, _ = hidden.shape
-        hidden = hidden + layer.out(mixed.transpose(1, 2).reshape(rows, length, -1))
-        gate, up = layer.feed_in(layer.feed_norm(hidden)).chunk(2, dim=-1)
-        return hidden + layer.feed_out(self._torch.nn.functional.silu(gate) * up)
 
     def _logits(self, hidden: Any) -> Any:
         """Shape (rows, 1, width) → (rows, vocabulary)."""
-        return self._head(self._norm(hidden))[:, 0].float()
-
-    def _layer(self, layer: Any, precision: str, columns: bool) -> _Layer:
-        attention, mlp = layer.self_attn, layer.mlp
-        return _Layer(
-            _norm(layer.input_layernorm, self.dtype, self._torch),
-            fused((attention.q_proj, attention.k_proj, attention.v_proj), precision, columns=columns),
-            fused((attention.o_proj,), precision, columns=columns),
-            _norm(layer.post_attention_layernorm, self.dtype, self._torch),
-            fused((mlp.gate_proj, mlp.up_proj), precision, columns=columns),
-            fused((mlp.down_proj,), precision, columns=columns),
-        )
+        return self._head(self._llama.last_norm(hidden))[:, 0].float()
 
     @contextlib.contextmanager
     def _cache(self, positions: int) -> Iterator[_Cache]:
@@ -506,35 +475,27 @@ class TokenGenerator:
 class _Reader:
     """Reads tokens from a device; on a GPU after more work was given to it, so that it never waits."""
 
-    def __init__(self, torch: Any, token: Any) -> None:
-        self._torch = torch
-        self._token = token
+    def __init__(self, torch: Any, token: Any, overflowed: Any = None) -> None:
+        """`overflowed`: is read with every token; None: nothing can overflow."""
+        self._sources = [token] if overflowed is None else [token, overflowed]
         self.asynchronous = token.device.type == "cuda"
         if self.asynchronous:
-            self._host = torch.zeros(1, dtype=torch.long, pin_memory=True)
+            self._sources = [source.reshape(1) for source in self._sources]
+            self._hosts = [torch.zeros(1, dtype=source.dtype, pin_memory=True) for source in self._sources]
             self._copied = torch.cuda.Event()
 
     def record(self) -> None:
-        """What is in the tensor now is what `read` returns."""
+        """What is in the tensors now is what `read` returns."""
         if self.asynchronous:
-            self._host.copy_(self._token, non_blocking=True)
+            for host, source in zip(self._hosts, self._sources, strict=True):
+                host.copy_(source, non_blocking=True)
             self._copied.record()
 
     def read(self) -> int:
-        if not self.asynchronous:
-            return int(self._token)
-        self._copied.synchronize()
-        return int(self._host)
-
-
-def _norm(norm: Any, dtype: Any, torch: Any) -> Any:
-    """A LlamaRMSNorm (arXiv 1910.07467), computed in single precision."""
-    # A copy, lest it keep the whole file of weights mapped.
-    weight, eps = norm.weight.detach().clone().float(), norm.variance_epsilon
-    return lambda x: torch.nn.functional.rms_norm(x.float(), weight.shape, weight, eps).to(dtype)
-
-
-def _rotated(x: Any, cos: Any, sin: Any, torch: Any) -> Any:
-    """Rotary position embedding (arXiv 2104.09864) of shape (…, T, D), as transformers' Llama halves it."""
-    half = x.shape[-1] // 2
-    return x * cos + torch.cat((-x[..., half:], x[..., :half]), dim=-1) * sin
+        """Returns the token. Raises FloatOverflow."""
+        if self.asynchronous:
+            self._copied.synchronize()
+        token, *overflowed = self._hosts if self.asynchronous else self._sources
+        if overflowed and bool(overflowed[0]):
+            raise FloatOverflow("the language model needs larger numbers than float16 has; start with --dtype float32")
+        return int(token)
