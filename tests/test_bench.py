@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import json
 import math
+import resource
 import runpy
 import shutil
 import subprocess
@@ -22,7 +23,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from script.benchmarks import checkpoint, child, command, decoders, gpu, http, machine, plot, report, seams, sockets
+from script.benchmarks import (
+    busy,
+    checkpoint,
+    child,
+    command,
+    decoders,
+    gpu,
+    http,
+    machine,
+    plot,
+    report,
+    seams,
+    sockets,
+)
 from script.benchmarks.concurrency import take_turns
 from script.benchmarks.errors import BenchError
 from script.benchmarks.job import Job, Utterance
@@ -746,3 +760,30 @@ def test_utterances_in_turns_on_the_real_engine(tiny_checkpoint: Path) -> None:
         assert 0 < row["first_audio_s"] <= row["first_audio_max_s"] <= row["total_s"]
         assert row["rtf"] == pytest.approx(row["at_once"] / row["audio_per_s"], rel=0.5)
         assert row["peak_vram_mb"] is None
+
+
+def test_a_profile_is_measured_alone_and_beside_another_program(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    file = tmp_path / "bench.json"
+    options = ["--tiny", "--model-dir", str(tiny_checkpoint), "--device", "cpu", "--quick", "--json", str(file)]
+    done = subprocess.run(
+        [sys.executable, "-m", "script.benchmarks", *options, "--only", "busy", "--profiles", "fast"],
+        cwd=ROOT,
+        env=environment(TMPDIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(file.read_text())["busy"]
+    assert (row["decoder"], row["rounds"]) == ("fast", 1)
+    assert row["total_x"] == pytest.approx(row["total_busy_s"] / row["total_quiet_s"], rel=1e-3)
+    for stage in busy.STAGES:
+        assert 0 < row[f"{stage}_quiet_s"] < row["total_quiet_s"] and row[f"{stage}_x"] > 0
+    assert "Beside a program that keeps all cores busy" in done.stdout
+
+
+def test_the_other_program_works_while_it_is_wanted() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    with busy.competitor(2):
+        pass
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before > 0.05

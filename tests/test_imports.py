@@ -92,6 +92,9 @@ ROOMS: dict[str, set[str]] = {
 }
 """Each room of the package and the rooms it may import. Nothing imports upward."""
 
+ROOMS["openmp"] = set()
+for _room in ("engine", "__main__"):
+    ROOMS[_room].add("openmp")
 for _rooms in ROOMS.values():
     _rooms.add("installation")
 ROOMS["installation"] = set()

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from . import __version__, logs
 from .blocking import OUTPUT_THREAD, UnjoinedExecutor
 from .command_line import as_typed, from_command_line
+from .openmp import limit_spinning
 from .settings import Settings, SettingsError
 
 EXIT_USAGE = 2
@@ -33,6 +34,7 @@ LAST_OUTPUT_SECONDS = 10.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
+    limit_spinning()
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         if arguments and arguments[0] == "voices":

@@ -29,6 +29,7 @@ from wyoming_chatterbox.engine.timeline import Timeline
 from wyoming_chatterbox.settings import ComputeSettings, GenerationSettings
 from wyoming_chatterbox.voices.library import CHATTERBOX_DEFAULT
 
+from . import busy
 from .concurrency import take_turns
 from .job import Job, Utterance
 from .playback import Arrival
@@ -232,6 +233,8 @@ def work(job: Job, folder: Path) -> dict[str, Any]:
         assert job.in_turns is not None
         progress.say(f"{job.name}: {count} at once")
         result["in_turns"].append(_in_turns(speaker, job.in_turns, count))
+    if job.busy is not None:
+        result["busy"] = _beside_another(speaker, job, job.busy)
     return result
 
 
@@ -275,6 +278,21 @@ def _in_turns(speaker: Speaker, utterance: Utterance, count: int) -> dict[str, A
     # What T3 does is known for one utterance at a time.
     row["spans"] = speaker.speak(utterance).spans if count == 1 else []
     return row
+
+
+def _beside_another(speaker: Speaker, job: Job, utterance: Utterance) -> dict[str, list[dict[str, float]]]:
+    """Seconds of every stage, and "total", of every run alone and beside another program, see busy.row."""
+    found: dict[str, list[dict[str, float]]] = {"quiet": [], "busy": []}
+    speaker.speak(utterance)
+    for index in range(job.busy_rounds):
+        for state, runs in found.items():
+            beside = busy.competitor(job.busy_threads) if state == "busy" else contextlib.nullcontext()
+            with beside:
+                run = speaker.speak(utterance)
+            seconds = {stage: sum(span[2] - span[1] for span in run.spans if span[0] == stage) for stage in busy.STAGES}
+            runs.append({"total": run.total, **seconds})
+            Progress(job.began).say(f"{job.name}: round {index + 1}, {state}: {run.total:.2f} s")
+    return found
 
 
 def _saved(folder: Path, name: str, chunks: list[Samples]) -> dict[str, Any]:

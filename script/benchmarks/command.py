@@ -13,15 +13,18 @@ from typing import Any
 
 from wyoming_chatterbox.settings import ComputeSettings, knobs_of
 
-from . import decoders, gpu, plot, report, sockets
+from . import busy, decoders, gpu, plot, report, sockets
 from .checkpoint import Checkpoint, check_model_dir, checkpoint
 from .device import find_device
 from .errors import BenchError
 from .machine import in_words, machine, versions
 from .progress import Progress
 
-PARTS = ("decoders", "seams", "gpu", "sockets")
-_NEED_THE_MODEL = {"decoders", "seams", "gpu"}
+PARTS = ("decoders", "seams", "gpu", "sockets", "busy")
+_USUAL = {"decoders", "seams", "gpu", "sockets"}
+"""Without --only; "busy" makes the machine slow for other programs too, so it must be asked for."""
+
+_NEED_THE_MODEL = {"decoders", "seams", "gpu", "busy"}
 
 PROFILES: tuple[str, ...] = next(knob.choices for knob in knobs_of(ComputeSettings) if knob.name == "profile")
 
@@ -46,7 +49,8 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         choices=PARTS,
         metavar="PART",
-        help=f"only these parts: {', '.join(PARTS)} (default: all that can be measured here)",
+        help=f"only these parts: {', '.join(PARTS)} (default: all that can be measured here, but for busy: each "
+        "profile beside a program that keeps all cores busy)",
     )
     made.add_argument("--profiles", default=",".join(PROFILES), help="of our decoder (default: %(default)s)")
     made.add_argument(
@@ -87,7 +91,7 @@ def needs_the_model(arguments: Sequence[str]) -> bool:
 
 
 def _measure(options: argparse.Namespace, arguments: list[str]) -> int:
-    parts = set(options.only or PARTS)
+    parts = set(options.only or _USUAL)
     profiles = _profiles(options.profiles)
     _check(options)
     progress = Progress()
@@ -103,6 +107,7 @@ def _measure(options: argparse.Namespace, arguments: list[str]) -> int:
         "seams": [],
         "gpu": [],
         "sockets": [],
+        "busy": [],
         "timelines": [],
         "left_out": [],
         "errors": [],
@@ -125,6 +130,10 @@ def _measure(options: argparse.Namespace, arguments: list[str]) -> int:
             print(f"\nWeights: {weights.described}", flush=True)
             if parts & {"decoders", "seams"}:
                 _compare(found, weights, facts["device"], profiles, parts, options, progress)
+            if "busy" in parts:
+                found["busy"], errors = busy.measure(weights, facts["device"], profiles, progress, quick=options.quick)
+                found["errors"] += errors
+                _show(report.table("Beside a program that keeps all cores busy", report.BUSY, found["busy"]))
             if "gpu" in parts:
                 found["gpu"], errors = gpu.measure(weights, facts["device"], profiles, progress, quick=options.quick)
                 found["errors"] += errors

@@ -52,6 +52,13 @@ class Job:
     at_once: list[int] = field(default_factory=list)
     """How often `in_turns` is spoken at the same time; for every number one measurement."""
 
+    busy: Utterance | None = None
+    """Spoken in turns alone and beside another program, see busy.py."""
+
+    busy_rounds: int = 1
+    busy_threads: int = 1
+    """Of the other program."""
+
     repeat_within: float = 0.0
     """An utterance is spoken again until so many seconds are over, 5 times at most; the median run counts."""
 
@@ -67,4 +74,5 @@ class Job:
         job = cls(**json.loads(path.read_text()))
         job.utterances = [Utterance(**each) for each in job.utterances]  # type: ignore[arg-type]
         job.in_turns = None if job.in_turns is None else Utterance(**job.in_turns)  # type: ignore[arg-type]
+        job.busy = None if job.busy is None else Utterance(**job.busy)  # type: ignore[arg-type]
         return job

@@ -92,6 +92,18 @@ TO_EXACT: tuple[Column, ...] = (
     ("elsewhere", number("exact_mel_elsewhere")),
 )
 
+BUSY: tuple[Column, ...] = (
+    ("decoder", words("decoder")),
+    ("alone s", number("total_quiet_s")),
+    ("beside it s", number("total_busy_s")),
+    ("x", number("total_x")),
+    ("prefill x", number("prefill_x")),
+    ("tokens x", number("token_x")),
+    ("flow x", number("flow_x")),
+    ("vocoder x", number("vocoder_x")),
+    ("rounds", number("rounds", 0)),
+)
+
 GPU: tuple[Column, ...] = (
     ("variant", words("variant")),
     ("at once", number("at_once", 0)),

@@ -27,6 +27,7 @@ from types import ModuleType
 from typing import Any
 
 from ..installation import installing
+from ..openmp import limit_spinning
 from .base import EngineUnavailable
 from .loading import load_libraries, without_collections
 
@@ -107,6 +108,7 @@ def load_torch() -> Any:
     """Import torch. Raises EngineUnavailable when it is missing or broken."""
     if not _is_found("torch"):
         raise EngineUnavailable(f"Chatterbox needs torch, not installed here: {INSTALL_REMEDY}")
+    limit_spinning()  # for programs that use the Python API; the server has done it
     load_libraries("torch", "lib/libtorch_cpu.so", "lib/libtorch_cuda.so", "lib/libtorch_python.so")
     return _import("torch")
 
