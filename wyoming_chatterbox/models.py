@@ -89,9 +89,11 @@ def _original_factory(settings: Settings, library: VoiceLibrary | None) -> Engin
 
     def make(report: Report, cancel: Cancel) -> Engine:
         from .engine.original import OriginalEngine
+        from .engine.verdicts import VERDICTS
 
         directory = settings.model_dir or _download(settings, report, cancel)
         report(ModelState.LOADING, None)
+        VERDICTS.keep_in(settings.data / "timed-tests.json")
         voices = _voices_to_begin_with(settings, library, directory)
         usual = settings.utterance.changed(voices[0].settings if voices else {}).generation
         with without_collections(keep=not settings.unload_after):

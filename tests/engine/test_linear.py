@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON
 from wyoming_chatterbox.engine import linear, timing, upstream
+from wyoming_chatterbox.engine.verdicts import VERDICTS
 
 if not upstream.is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)
@@ -67,15 +67,14 @@ def test_on_a_gpu_it_is_one_product_in_single_precision_too() -> None:
 
 
 @pytest.fixture
-def columns(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, float]]:
+def columns(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """A machine on which columns are faster, or as the test says."""
     times = {"rows": 4.0, "columns": 1.0}
     monkeypatch.setattr(timing, "least_times", lambda works: [work() for work in works.values()] and times)
     monkeypatch.setattr(linear, "_TIMED", (8, 8))
     monkeypatch.setattr(timing, "_BYTES", 1000.0)
-    linear.columns_are_faster.cache_clear()
-    yield times
-    linear.columns_are_faster.cache_clear()
+    monkeypatch.setattr(VERDICTS, "_known", {})
+    return times
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -99,7 +98,7 @@ def test_columns_are_taken_where_they_are_much_faster(columns: dict[str, float])
     assert linear.columns_are_faster()
     columns["columns"] = 3.0
     assert linear.columns_are_faster(), "the verdict stays"
-    linear.columns_are_faster.cache_clear()
+    VERDICTS._known.clear()
     assert not linear.columns_are_faster(), "so little could be chance, and another start's verdict another"
 
 

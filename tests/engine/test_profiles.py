@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,11 @@ import pytest
 from tests.checkpoint_fixture import SKIP_REASON
 from tests.engine.tiny import load_model
 from wyoming_chatterbox import models
-from wyoming_chatterbox.engine import profiles, timing, upstream
+from wyoming_chatterbox.engine import profiles, timed_parts, timing, upstream
 from wyoming_chatterbox.engine.base import EngineError
 from wyoming_chatterbox.engine.t3 import TokenGenerator
+from wyoming_chatterbox.engine.timed_parts import FLOW_CHUNK, TOKEN_STEP, VOCODER_CHUNK
+from wyoming_chatterbox.engine.verdicts import VERDICTS
 from wyoming_chatterbox.settings import ComputeSettings, GenerationSettings, Settings
 
 if not upstream.is_installed():
@@ -24,7 +25,6 @@ import torch
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 
-SHAPE = (2, 8, 8)
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
@@ -164,44 +164,80 @@ def test_what_cannot_be_is_refused_with_a_remedy(monkeypatch: pytest.MonkeyPatch
         _plan(monkeypatch, quantize="int8", dtype="bfloat16")
 
 
-@pytest.fixture
-def times(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, float]]:
-    """How long one product takes, for the test to say; a precision that is not among them does not work here."""
-    seconds = {"float32": 1.0, "bfloat16": 0.95, "int8": 0.5}
+class Part:
+    """Takes as long in each precision as a test says; a precision that is not in the table does not work here."""
 
-    def work(precision: str, shape: Any) -> Any:
-        if precision not in seconds:
+    def __init__(self) -> None:
+        self.seconds = {"float32": 1.0, "bfloat16": 0.95, "int8": 0.5}
+
+        self.name = "a part for tests"
+        self.shapes = "2 x 2"
+
+    def work(self, precision: str) -> Any:
+        if precision not in self.seconds:
             raise RuntimeError("no engine")
-        return lambda: seconds[precision]
+        return lambda: self.seconds[precision]
 
-    monkeypatch.setattr(profiles, "_work", work)
-    monkeypatch.setattr(timing, "products", lambda *shape: 1)
+
+@pytest.fixture
+def part(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(timing, "duration", lambda work: work())
-    profiles.fastest.cache_clear()
-    yield seconds
-    profiles.fastest.cache_clear()
+    monkeypatch.setattr(VERDICTS, "_known", {})
+    return Part()
 
 
-def test_the_fastest_precision_is_the_one_that_was_timed_so(times: dict[str, float]) -> None:
-    assert profiles.fastest(("float32", "bfloat16", "int8"), SHAPE) == "int8"
-    assert profiles.fastest(("float32", "bfloat16"), SHAPE) == "float32", "so little is not worth it"
-    times["bfloat16"] = 0.4
-    assert profiles.fastest(("float32", "bfloat16", "int8"), SHAPE) == "int8", "the verdict stays"
-    profiles.fastest.cache_clear()
-    assert profiles.fastest(("float32", "bfloat16", "int8"), SHAPE) == "bfloat16"
+def test_the_fastest_precision_is_the_one_that_was_timed_so(part: Any) -> None:
+    assert profiles.fastest(("float32", "bfloat16", "int8"), part) == "int8"
+    part.seconds["bfloat16"] = 0.4
+    assert profiles.fastest(("float32", "bfloat16", "int8"), part) == "int8", "the verdict stays"
+    VERDICTS._known.clear()
+    assert profiles.fastest(("float32", "bfloat16", "int8"), part) == "bfloat16"
 
 
-def test_a_precision_that_this_machine_lacks_is_not_chosen(times: dict[str, float]) -> None:
-    del times["int8"]
-    assert profiles.fastest(("float32", "int8"), SHAPE) == "float32"
+def test_a_precision_that_gains_little_is_not_chosen(part: Any) -> None:
+    assert profiles.fastest(("float32", "bfloat16"), part) == "float32"
+
+
+def test_another_choice_is_another_test(part: Any) -> None:
+    assert profiles.fastest(("float32", "bfloat16", "int8"), part) == "int8"
+    assert profiles.fastest(("float32", "bfloat16"), part) == "float32"
+
+
+def test_a_precision_that_this_machine_lacks_is_not_chosen(part: Any) -> None:
+    del part.seconds["int8"]
+    assert profiles.fastest(("float32", "int8"), part) == "float32"
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16", "int8"])
-def test_what_is_timed_are_real_products(precision: str) -> None:
+@pytest.mark.parametrize("real", [TOKEN_STEP, FLOW_CHUNK], ids=lambda real: real.name)
+def test_what_is_timed_are_real_products(monkeypatch: pytest.MonkeyPatch, precision: str, real: Any) -> None:
+    monkeypatch.setattr(timing, "_BYTES", 1.0)
+    monkeypatch.setattr(timed_parts, "columns_are_faster", lambda: False)
     few, many = (
-        min(timing.duration(work) for work in [profiles._work(precision, (rows, 1024, 1024))] * 3) for rows in (1, 256)
+        min(timing.duration(work) for work in [dataclasses.replace(real, rows=rows).work(precision)] * 3)
+        for rows in (2, 512)
     )
     assert 0 < few < many
+    assert f"{real.rows} x 1024" in real.shapes or f"{real.rows} x 256" in real.shapes
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_is_timed_are_real_convolutions(precision: str) -> None:
+    assert {width for width, _, _ in VOCODER_CHUNK.convolutions} == {64, 128, 256}
+    work = dataclasses.replace(VOCODER_CHUNK, convolutions=((64, 3, 100), (64, 11, 100))).work(precision)
+    assert timing.duration(work) > 0
+
+
+def test_only_fast_computes_the_vocoder_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    def precision(device: Any = CPU, fast: str = "bfloat16", **settings: Any) -> str:
+        return _plan(monkeypatch, device, fast, **settings).vocoder_precision
+
+    assert precision(profile="fast") == "bfloat16"
+    assert "vocoder bfloat16" in str(_plan(monkeypatch, fast="bfloat16", profile="fast"))
+    assert precision(profile="fast", fast="float32") == "float32", "where it is not faster"
+    assert precision(profile="fast", dtype="float32") == "float32"
+    assert precision(profile="fast", flow_attention="full") == "float32", "with the vocoder of windows"
+    assert precision(profile="balanced") == precision(profile="exact") == precision(GPU, profile="fast") == "float32"
 
 
 def test_upstreams_decoder_computes_what_upstream_does(caplog: pytest.LogCaptureFixture) -> None:

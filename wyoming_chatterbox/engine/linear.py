@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from . import timing, upstream
-
-_LOGGER = logging.getLogger(__name__)
 
 Layer: TypeAlias = Callable[[Any], Any]
 """x of shape (…, in) → (…, out)."""
@@ -109,28 +105,25 @@ def fused(layers: Sequence[Any], precision: str, *, columns: bool = False) -> La
     return Linear(weight.detach(), bias, precision, columns=columns)
 
 
-@functools.cache
 def columns_are_faster() -> bool:
     """Whether this CPU multiplies few rows faster as the columns of the right-hand matrix. It is the same product; MKL
     has different kernels for the two, and on AMD's processors one of them reads weights four times as fast. Timed once
-    in a process (0.2 s, 0.13 GB); less than `_MUCH_FASTER` is left alone, so that the verdict is every start's."""
+    in a process (0.3 s, 0.2 GB); less than `_MUCH_FASTER` is left alone, so that the verdict is every start's."""
     torch = upstream.load_torch()
     inputs, outputs = _TIMED
-    with torch.inference_mode():
+
+    def works() -> dict[str, Callable[[], Any]]:
         random = torch.Generator().manual_seed(0)
-        weight = torch.randn(outputs, inputs, generator=random)
-        weights = [weight.clone() for _ in range(timing.products(inputs, outputs))]
-        x = torch.randn(FEW_ROWS, inputs, generator=random)
-        times = timing.least_times(
-            {
-                "rows": lambda: [torch.nn.functional.linear(x, each) for each in weights],
-                "columns": lambda: [torch.mm(each, x.t()) for each in weights],
-            }
-        )
-    chosen = timing.chosen(times, worthwhile=_MUCH_FASTER)
-    shown = ", ".join(f"{name} {seconds / len(weights) * 1e6:.0f} µs" for name, seconds in times.items())
-    _LOGGER.info("Timed test, %d x %d x %d in float32: %s; %s it is", FEW_ROWS, *_TIMED, shown, chosen)
-    return chosen == "columns"
+        weights = [torch.rand(outputs, inputs, generator=random) for _ in range(timing.copies(inputs * outputs))]
+        x = torch.rand(FEW_ROWS, inputs, generator=random)
+        return {
+            "rows": lambda: [torch.nn.functional.linear(x, weight) for weight in weights],
+            "columns": lambda: [torch.mm(weight, x.t()) for weight in weights],
+        }
+
+    with torch.inference_mode():
+        shape = f"{FEW_ROWS} x {inputs} x {outputs}"
+        return timing.fastest("few rows in float32", shape, ("rows", "columns"), works, _MUCH_FASTER) == "columns"
 
 
 def activations(precision: str) -> Any:

@@ -13,7 +13,6 @@ from layer to layer in float32, and the flow decoder in float32.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,18 +21,15 @@ from typing import Any
 from ..settings import ComputeSettings
 from . import timing, upstream
 from .base import Cancel, EngineError, FloatOverflow
-from .linear import FEW_ROWS, Linear, activations, columns_are_faster
+from .linear import Linear, columns_are_faster
 from .steps import described
 from .t3 import TokenGenerator
+from .timed_parts import FLOW_CHUNK, TOKEN_STEP, VOCODER_CHUNK, Convolutions, Layers
 
 _LOGGER = logging.getLogger(__name__)
 
 _STEPS = {"exact": 10, "balanced": 10, "fast": 4}
 _PROMPT_SECONDS = {"exact": 10.0, "balanced": 10.0, "fast": 3.0}
-
-_ONE_TOKEN, _ONE_CHUNK = (2, 1024, 4096), (64, 256, 1024)
-"""(rows, inputs, outputs) of a language model's step, where guidance needs two rows, and of a flow decoder's, with two
-for each frame. The first is bound by the memory, the second by the arithmetic."""
 
 _GROWTH = {"exact": 4.0, "balanced": 3.0, "fast": 2.0}
 """On a CPU, see `Plan.chunk_growth`: every chunk has a price, and what is slower than speech has gaps anyway."""
@@ -103,16 +99,17 @@ class Plan:
     def __str__(self) -> str:
         by_columns = " by columns" if self.token_columns else ""
         beside = ", in two threads" if self.parallel else ""
+        vocoder = "" if self.vocoder_precision == "float32" else f"; vocoder {self.vocoder_precision}"
         token_precision = "float16" if self.token_precision == "half" else self.token_precision
         return (
             f"language model {token_precision}{by_columns}; "
             f"flow decoder {self.flow_precision}, {self.flow_attention} attention, {self.flow_steps} steps, "
-            f"{self.flow_prompt:g} s of prompt{beside}"
+            f"{self.flow_prompt:g} s of prompt{vocoder}{beside}"
         )
 
 
 def choose_plan(settings: ComputeSettings, device: Any) -> Plan:
-    """What the settings mean on a device; on a CPU it may time a few matrix products, once (2.5 s, 0.5 GB).
+    """What the settings mean on a device; on a CPU it may time parts of the model, once (5 s, 0.5 GB).
 
     Raises:
         EngineError: the settings ask for what this device cannot do.
@@ -134,9 +131,9 @@ def choose_plan(settings: ComputeSettings, device: Any) -> Plan:
     if on_cuda and (settings.dtype == "float16" or (settings.dtype == "auto" and not has_bfloat16)):
         token_precision, flow_precision = "half", "float32"
     else:
-        token_precision = _precision(settings, cpu, _ONE_TOKEN, gpu="bfloat16" if on_cuda else "float32")
+        token_precision = _precision(settings, cpu, TOKEN_STEP, gpu="bfloat16" if on_cuda else "float32")
         flow_gpu = "bfloat16" if on_cuda and profile != "exact" else "float32"
-        flow_precision = _precision(settings, cpu, _ONE_CHUNK, gpu=flow_gpu)
+        flow_precision = _precision(settings, cpu, FLOW_CHUNK, gpu=flow_gpu)
     return Plan(
         token_precision=token_precision,
         token_columns=cpu and token_precision == "float32" and columns_are_faster(),
@@ -145,7 +142,7 @@ def choose_plan(settings: ComputeSettings, device: Any) -> Plan:
         flow_steps=settings.flow_steps or _STEPS[profile],
         flow_prompt=settings.flow_prompt or _PROMPT_SECONDS[profile],
         incremental_vocoder=cpu and attention == "causal",
-        vocoder_precision="float32",
+        vocoder_precision=_vocoder_precision(settings, cpu and attention == "causal"),
         # 12 tokens are the least that can be heard; where playback keeps up, 16 give it a lead of 0.2 s.
         chunk_size=12 if cpu and profile != "fast" else 16,
         chunk_growth=(4.0 if dear_chunks else _GROWTH[profile]) if cpu else 1.5,
@@ -188,7 +185,7 @@ def without_overflow(plan: Plan, model: Any) -> Plan:
     return plan
 
 
-def _precision(settings: ComputeSettings, cpu: bool, shape: tuple[int, int, int], *, gpu: str) -> str:
+def _precision(settings: ComputeSettings, cpu: bool, part: Layers | Convolutions, *, gpu: str) -> str:
     asked = "int8" if settings.quantize == "int8" else settings.dtype
     if asked != "auto":
         try:
@@ -201,53 +198,35 @@ def _precision(settings: ComputeSettings, cpu: bool, shape: tuple[int, int, int]
     if not cpu:
         return gpu
     if settings.profile == "fast" and settings.quantize == "auto":
-        return fastest(("float32", "float16", "bfloat16", "int8"), shape)
+        return fastest(("float32", "float16", "bfloat16", "int8"), part)
     if settings.profile != "exact":
-        return fastest(("float32", "float16", "bfloat16"), shape)
+        return fastest(("float32", "float16", "bfloat16"), part)
     return "float32"
 
 
-@functools.cache
-def fastest(precisions: tuple[str, ...], shape: tuple[int, int, int]) -> str:
-    """The precision in which this CPU multiplies fastest; an earlier one where a later one gains little. In one process
-    the verdict stays: another precision would give other samples.
+def _vocoder_precision(settings: ComputeSettings, incremental: bool) -> str:
+    """Returns the precision of the vocoder's convolutions: bfloat16 only with fast, where this CPU gains from it."""
+    if not incremental or settings.profile != "fast" or settings.dtype != "auto":
+        return "float32"
+    return fastest(("float32", "bfloat16"), VOCODER_CHUNK)
+
+
+def fastest(precisions: tuple[str, ...], part: Layers | Convolutions) -> str:
+    """Returns the precision in which this CPU computes a part fastest; an earlier one where a later one gains little.
 
     Args:
         precisions: from fine to coarse, see linear.py.
-        shape: (rows, inputs, outputs).
     """
-    works: dict[str, Callable[[], Any]] = {}
-    for precision in precisions:
-        try:
-            works[precision] = _work(precision, shape)
-            works[precision]()
-        except Exception as error:  # an engine or an instruction that this machine lacks
-            works.pop(precision, None)
-            _LOGGER.debug("No %s here: %s", precision, error)
-    times = {
-        precision: seconds / timing.products(*shape[1:]) for precision, seconds in timing.least_times(works).items()
-    }
-    chosen = timing.chosen(times) if times else precisions[0]
-    shown = ", ".join(f"{precision} {seconds * 1e6:.0f} µs" for precision, seconds in times.items())
-    _LOGGER.info("Timed test, %s: %s; %s it is", " x ".join(map(str, shape)), shown, chosen)
-    return chosen
 
+    def works() -> dict[str, Callable[[], Any]]:
+        found: dict[str, Callable[[], Any]] = {}
+        for precision in precisions:
+            try:
+                work = part.work(precision)
+                work()
+                found[precision] = work
+            except Exception as error:  # an engine or an instruction that this machine lacks
+                _LOGGER.debug("No %s here: %s", precision, error)
+        return found
 
-def _work(precision: str, shape: tuple[int, int, int]) -> Callable[[], Any]:
-    """So many products that their matrices are in no cache when their turn comes again."""
-    torch = upstream.load_torch()
-    rows, inputs, outputs = shape
-    with torch.inference_mode():
-        weight = torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(0))
-        # Copies: layers may use a weight as it is.
-        count = timing.products(inputs, outputs)
-        columns = precision == "float32" and rows == FEW_ROWS and columns_are_faster()
-        layers = [Linear(weight.clone(), None, precision, columns=columns) for _ in range(count)]
-        x = weight[:1, :].expand(rows, inputs).to(activations(precision)).contiguous()
-
-    def multiply() -> None:
-        with torch.inference_mode():
-            for layer in layers:
-                layer(x)
-
-    return multiply
+    return timing.fastest(part.name, part.shapes, precisions, works)
