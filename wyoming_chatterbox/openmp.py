@@ -15,7 +15,7 @@ import os
 
 SPIN_COUNT = 1000
 """Turns of the loop before a thread sleeps: what libgomp itself uses where it knows that there are more threads than
-cores. Its default is 300,000; 10,000 helps the shortest waits only."""
+cores. Its default is 300,000."""
 
 _SETTINGS = {"GOMP_SPINCOUNT": str(SPIN_COUNT)}
 _USERS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
