@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from tests.checkpoint_fixture import SKIP_REASON
 from tests.voices.making import sound, write
 from wyoming_chatterbox.engine import conditionals as module
-from wyoming_chatterbox.engine import upstream
+from wyoming_chatterbox.engine import memory, upstream
 from wyoming_chatterbox.engine.base import Cancel, Clones, EngineError, Samples
 from wyoming_chatterbox.engine.original import OriginalEngine
 from wyoming_chatterbox.settings import GenerationSettings
@@ -69,6 +70,23 @@ def test_they_are_upstreams_for_a_clip_that_needs_nothing(
     with torch.no_grad():
         plain.prepare_conditionals(clip)
     assert equal(engine._conditionals_of(voice), plain.conds)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere nothing is given back")
+def test_what_only_clips_need_leaves_memory_and_comes_back(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[int] = []
+    monkeypatch.setattr(
+        "wyoming_chatterbox.engine.conditionals.release_pages",
+        lambda tensors: released.append(memory.release_pages(tensors)),
+    )
+    (voice,) = create_voices(write(tmp_path / "anna.wav"))
+    first, second = loaded(tiny_checkpoint), loaded(tiny_checkpoint)
+    expected = first._conditionals_of(voice)
+    assert len(released) == 3 and all(size > 0 for size in released), "voice encoder, tokenizer, speaker encoder"
+    first._cloned.forget(voice.fingerprint)
+    assert equal(first._conditionals_of(voice), expected) and equal(second._conditionals_of(voice), expected)
 
 
 def test_a_start_with_a_warm_cache_computes_none_and_sounds_the_same(

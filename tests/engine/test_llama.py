@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON
 from tests.engine.tiny import load_model
-from wyoming_chatterbox.engine import upstream
+from wyoming_chatterbox.engine import memory, upstream
 from wyoming_chatterbox.engine.base import Cancel, FloatOverflow
 from wyoming_chatterbox.engine.linear import Linear
 from wyoming_chatterbox.engine.llama import Llama
@@ -193,3 +194,23 @@ def test_an_utterance_that_float16_cannot_hold_ends_in_an_error(tiny_checkpoint:
         model.t3.speech_emb.weight[:] = float("inf")  # from here on
         with pytest.raises(FloatOverflow, match="--dtype float32"):
             list(tokens)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8", "bfloat16"])
+def test_converted_layers_leave_memory_one_by_one(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    released: list[int] = []
+
+    def release(tensors: Any) -> int:
+        released.append(memory.release_pages(tensors))
+        return released[-1]
+
+    monkeypatch.setattr("wyoming_chatterbox.engine.llama.release_pages", release)
+    tfmr = load_model(tiny_checkpoint).t3.tfmr
+    weights = [layer.mlp.up_proj.weight.clone() for layer in tfmr.layers]
+    Llama(tfmr, precision)
+    assert len(released) == (0 if precision == "float32" else len(tfmr.layers))
+    if sys.platform.startswith("linux"):
+        assert all(each > 0 for each in released)
+    assert all(torch.equal(layer.mlp.up_proj.weight, was) for layer, was in zip(tfmr.layers, weights, strict=True))

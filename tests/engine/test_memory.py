@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import weakref
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from wyoming_chatterbox.engine import memory
+from wyoming_chatterbox.engine.checkpoint import read_state
 from wyoming_chatterbox.engine.graphs import GraphFamily
 from wyoming_chatterbox.engine.memory import Memory
 
@@ -94,3 +96,38 @@ def test_workspaces_that_captured_graphs_use_are_not_freed(monkeypatch: pytest.M
     del family
     memory.give_back()
     assert cleared == ["workspaces"]
+
+
+def _resident(path: Path) -> int:
+    """Bytes of a file's pages that this process has in memory."""
+    total, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first, *rest = line.split()
+        if "-" in first and not first.endswith(":"):
+            inside = line.endswith(str(path))
+        elif inside and first == "Rss:":
+            total += int(rest[0]) * 1024
+    return total
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux'")
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_pages_of_weights_are_given_back_and_read_again(tmp_path: Path, suffix: str) -> None:
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    path = tmp_path / f"weights{suffix}"
+    size = 1_000_003
+    state = {"large": torch.arange(size, dtype=torch.float32), "small": torch.ones(3)}
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    read = read_state(path)
+    assert float(read["large"].sum()) == pytest.approx(size * (size - 1) / 2)
+    was = _resident(path)
+    assert was >= 4 * size
+
+    written = torch.arange(size, dtype=torch.float32)
+    released = memory.release_pages([*read.values(), written])
+    assert 4 * size - 2 * 4096 <= released <= 4 * size, "what is no file's is left alone"
+    assert _resident(path) <= was - released
+    assert torch.equal(read["large"], state["large"]) and torch.equal(read["small"], state["small"])
+    assert torch.equal(written, state["large"])

@@ -11,6 +11,7 @@ from typing import Any
 
 from . import upstream
 from .base import EngineError
+from .memory import release_pages
 from .steps import described
 from .weights import ModelFiles
 
@@ -83,6 +84,7 @@ def _drop_weights(module: Any) -> None:
     torch = upstream.load_torch()
     for part in module.modules():
         if isinstance(part, (torch.nn.Linear, torch.nn.Conv1d)):
+            release_pages([part.weight])
             part.weight = torch.nn.Parameter(part.weight.new_empty(0), requires_grad=False)
 
 

@@ -21,6 +21,7 @@ from ..voices.voice import Voice
 from . import upstream
 from .base import EngineError
 from .cuda_errors import raise_if_sticky
+from .memory import release_pages, trim_heap
 from .steps import described
 
 _LOGGER = logging.getLogger(__name__)
@@ -120,6 +121,12 @@ class VoiceConditionals:
                 f"voice {voice.name!r} cannot be taken from {', '.join(path.name for path in voice.clips)} "
                 f"({described(error)}); give 5 to 15 s of clear speech as WAV"
             ) from error
+        finally:
+            # A voice is computed once: what only clips need would stay in memory, 0.6 GB.
+            s3gen = self._model.s3gen
+            for module in (self._model.ve, s3gen.tokenizer, s3gen.speaker_encoder):
+                release_pages((*module.parameters(), *module.buffers()))
+            trim_heap()
         _LOGGER.info("Took the voice %s from its clip in %.1f s", voice.name, time.perf_counter() - started)
         if self._cache is not None:
             # Under what was read: the file may be another one than the voice was made of.

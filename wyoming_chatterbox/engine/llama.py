@@ -12,6 +12,7 @@ from typing import Any
 
 from . import upstream
 from .linear import Layer, Linear, activations, fused
+from .memory import release_pages
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,11 @@ class Llama:
         config = tfmr.config
         self.heads: int = config.num_key_value_heads
         self.head_size: int = config.head_dim
-        self.layers = [self._layer(layer, precision, columns) for layer in tfmr.layers]
+        self.layers: list[LlamaLayer] = []
+        for layer in tfmr.layers:
+            self.layers.append(self._layer(layer, precision, columns))
+            if precision != "float32":  # the float32 weights of all layers would be in memory beside the others
+                release_pages(layer.parameters())
         self.last_norm = self._norm(tfmr.norm, self._torch.float32 if reduced(precision) else self.dtype, lean=False)
         """Before the head."""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import mmap
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,3 +82,44 @@ def trim_heap() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(ctypes.c_size_t(0))
+
+
+def release_pages(tensors: Iterable[Any]) -> int:
+    """Give back the memory of weights that are a file's own pages; it is read again from the file where one is used.
+
+    Args:
+        tensors: torch tensors that nobody has written to since they were loaded. Those that are no file's pages, or not
+            on the CPU, are left alone.
+
+    Returns:
+        How many bytes that were. Always 0 where the system is not Linux.
+    """
+    if not sys.platform.startswith("linux"):
+        return 0
+    mapped = _file_mappings()
+    advise = ctypes.CDLL(None).madvise
+    released = 0
+    for tensor in tensors:
+        if tensor.device.type != "cpu":
+            continue
+        storage = tensor.untyped_storage()
+        begin = tensor.data_ptr()
+        end = min(begin + tensor.numel() * tensor.element_size(), storage.data_ptr() + storage.nbytes())
+        # Pages that hold something of a neighbour stay.
+        begin, end = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+        if begin >= end or not any(first <= begin and end <= last for first, last in mapped):
+            continue
+        if advise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED) == 0:
+            released += end - begin
+    return released
+
+
+def _file_mappings() -> list[tuple[int, int]]:
+    """Addresses (first, behind the last) where files are mapped, without those that this process can write through."""
+    found: list[tuple[int, int]] = []
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, access, _, _, inode, *_ = line.split()
+        if inode != "0" and access[3] == "p":
+            first, last = addresses.split("-")
+            found.append((int(first, 16), int(last, 16)))
+    return found
