@@ -39,7 +39,7 @@ def load_model(files: ModelFiles, device: str, seed: int) -> Any:
     tts = upstream.load_chatterbox()
     torch = upstream.load_torch()
     started = time.perf_counter()
-    # Perth announces its checkpoint on standard output. Fresh modules draw random weights: nobody else's
+    # What libraries print must not reach standard output. Fresh modules draw random weights: nobody else's
     # random numbers should change for it.
     with upstream.hushed(), torch.random.fork_rng(devices=[]):
         voice_encoder = _filled(tts.VoiceEncoder, files.voice_encoder)

@@ -45,7 +45,11 @@ _ANALYZER_MODULES = (
     "chatterbox.models.t3.inference.alignment_stream_analyzer",
 )
 
-_PRINTING_MODULES = ("chatterbox.models.s3gen.s3gen", "chatterbox.models.s3gen.utils.mel")
+_PRINTING_MODULES = (
+    "chatterbox.models.s3gen.s3gen",
+    "chatterbox.models.s3gen.utils.mel",
+    "perth.perth_net.perth_net_implicit.model.perth_net",
+)
 
 _LOGGING_MODULE = "chatterbox.models.s3gen.flow"
 """Logs its frame rate for every chunk, at INFO and to the root logger."""
