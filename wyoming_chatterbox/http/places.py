@@ -54,32 +54,32 @@ class Places:
 
     def __init__(self, max_connections: int) -> None:
         self._most = max_connections + SPARE_CONNECTIONS
-        self._taken: dict[Occupant, None] = {}
+        self._open: dict[Occupant, None] = {}
 
     def take(self, newcomer: Occupant) -> None:
         """Count a connection in, and let another one go for it where there are too many."""
-        self._taken[newcomer] = None
-        if len(self._taken) <= self._most:
+        self._open[newcomer] = None
+        if len(self._open) <= self._most:
             return
-        counts = Counter(occupant.address for occupant in self._taken)
+        counts = Counter(occupant.address for occupant in self._open)
         candidates = [
             (-counts[occupant.address], rank, occupant.since, id(occupant), occupant)
-            for occupant in self._taken
+            for occupant in self._open
             if occupant is not newcomer and (rank := self._rank(occupant)) is not None
         ]
         leaver = min(candidates)[-1] if candidates else newcomer
         _LOGGER.info("Closing an HTTP connection of %s: %d are open (--max-connections)", leaver.address, self._most)
-        self._taken.pop(leaver)
+        self._open.pop(leaver)
         leaver.evict()
 
     def leave(self, occupant: Occupant) -> None:
         """Count a connection out."""
-        self._taken.pop(occupant, None)
+        self._open.pop(occupant, None)
 
     def full(self) -> bool:
         """True if so many are at work that the rest must be left to health checks."""
         most = self._most - RESERVED_CONNECTIONS
-        return len(self._taken) > most and sum(self._rank(occupant) is None for occupant in self._taken) > most
+        return len(self._open) > most and sum(self._rank(occupant) is None for occupant in self._open) > most
 
     def _rank(self, occupant: Occupant) -> int | None:
         now = asyncio.get_running_loop().time()
