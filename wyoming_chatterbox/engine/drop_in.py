@@ -28,7 +28,12 @@ class ChatterboxTTS:
 
     @classmethod
     def from_local(
-        cls, ckpt_dir: str | Path, device: str = "auto", *, compute: ComputeSettings | None = None
+        cls,
+        ckpt_dir: str | Path,
+        device: str = "auto",
+        *,
+        compute: ComputeSettings | None = None,
+        warm_up: bool | None = None,
     ) -> ChatterboxTTS:
         """Load the weights that are in a directory, conds.pt (the built-in voice) among them.
 
@@ -36,12 +41,17 @@ class ChatterboxTTS:
             ckpt_dir: as upstream's from_local() expects it, or with safetensors.
             device: auto, cpu, mps, cuda or cuda:N.
             compute: profile and what is under it; None: exact.
+            warm_up: speak a few words first, so that the first sentence does not pay for kernels that are loaded and
+                graphs that are captured. None: on a GPU, where that is a few seconds; on a CPU it can be twenty.
 
         Raises:
             EngineUnavailable: packages, weights or the device are missing.
             EngineError: a file is damaged.
         """
-        return cls(OriginalEngine.load(Path(ckpt_dir), device, None, 0, compute))
+        engine = OriginalEngine.load(Path(ckpt_dir), device, None, 0, compute)
+        if engine.is_on_gpu if warm_up is None else warm_up:
+            engine.warm_up()
+        return cls(engine)
 
     def generate_stream(
         self,

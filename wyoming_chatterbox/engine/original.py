@@ -135,6 +135,11 @@ class OriginalEngine:
         return MODEL
 
     @property
+    def is_on_gpu(self) -> bool:
+        """Whether the model is in a GPU's memory."""
+        return self._model is not None and self._model.t3.device.type != "cpu"
+
+    @property
     def sample_rate(self) -> int:
         return SAMPLE_RATE
 
