@@ -17,11 +17,13 @@ import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON, TOKENS
 from tests.engine.tiny import load_model
-from wyoming_chatterbox.engine import flow_graphs, t3, upstream
+from wyoming_chatterbox.engine import flow_graphs, profiles, t3, upstream
 from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineBroken
 from wyoming_chatterbox.engine.flow import StreamingFlow
 from wyoming_chatterbox.engine.flow_graphs import FlowGraphs
+from wyoming_chatterbox.engine.seamless import SeamlessDecoder
 from wyoming_chatterbox.engine.t3 import TokenGenerator
+from wyoming_chatterbox.settings import ComputeSettings, GenerationSettings
 
 if not upstream.is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)
@@ -68,8 +70,14 @@ class _Cuda:
     def __init__(self) -> None:
         self.captured = 0
         self.breaks_at: int | None = None
+        self.spoil: Callable[[], None] | None = None
+        """Done behind every replay: what a broken driver makes of it."""
+
         self.error: Exception = torch.cuda.OutOfMemoryError("no memory for it")
         self.default = _Stream()
+        self.last_cache: Any = None
+        """Of the last step of the language model."""
+
         self.streams: list[_Stream] = []
         self.graphs: list[_Graph] = []
         self.worked_on: set[_Stream] = set()
@@ -124,7 +132,12 @@ class _Cuda:
     def saw(self, work: Callable[[], None]) -> None:
         self.worked_on.add(self.current_stream())
         if self._capturing is not None:
-            self._capturing.replay = work
+            self._capturing.replay = lambda: self._replay(work)
+
+    def _replay(self, work: Callable[[], None]) -> None:
+        work()
+        if self.spoil is not None:
+            self.spoil()
 
 
 _DEFAULT_CAPTURE_STREAM = _Stream()
@@ -150,6 +163,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> _Cuda:
     cuda, real = _Cuda(), TokenGenerator._static_step
 
     def seen(self: TokenGenerator, cache: Any, end: int) -> None:
+        cuda.last_cache = cache
         real(self, cache, end)
         cuda.saw(lambda: self._static_step(cache, end))
 
@@ -369,3 +383,80 @@ def test_a_capture_that_loses_the_gpu_says_so(flow: StreamingFlow, model: Any, c
         for captured in (_on_gpu(model, cuda), flow):
             with pytest.raises(EngineBroken, match="illegal memory access"):
                 captured.capture()
+
+
+def _another_token(cuda: _Cuda) -> None:
+    cuda.last_cache.token.add_(1)
+
+
+def _wrong_keys(cuda: _Cuda) -> None:
+    last = cuda.last_cache.layers[-1]
+    position = int(cuda.last_cache.position) - 1
+    last[0, 0, :, position] *= 1.5
+
+
+@pytest.mark.parametrize("fault", [_another_token, _wrong_keys])
+def test_tokens_are_made_without_graphs_that_compute_something_else(
+    model: Any,
+    cuda: _Cuda,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fault: Callable[[_Cuda], None],
+) -> None:
+    monkeypatch.setattr(t3, "_USUAL_POSITIONS", 256)
+    generator = _on_gpu(model, cuda)
+    cuda.spoil = lambda: fault(cuda)
+    with torch.inference_mode():
+        generator.capture()
+    assert "CUDA graphs of the language model do not compute here what its steps compute without them" in caplog.text
+    assert "32 positions" in caplog.text
+    assert _tokens(generator, model) == _tokens(TokenGenerator(model.t3), model)
+
+
+def test_frames_are_decoded_without_graphs_that_compute_something_else(
+    flow: StreamingFlow, model: Any, cuda: _Cuda, caplog: pytest.LogCaptureFixture
+) -> None:
+    graphs = flow._graphs
+    assert graphs is not None
+
+    def spoil() -> None:
+        for buffers in graphs._captured.values():
+            buffers.x.mul_(1.1)
+
+    cuda.spoil = spoil
+    with torch.inference_mode():
+        flow.capture()
+    assert "CUDA graphs of the flow decoder do not compute here" in caplog.text
+    assert torch.equal(_mel(flow, model, (12,)), _mel(StreamingFlow(model.s3gen.flow), model, (12,)))
+
+
+@pytest.mark.parametrize("disturbed", [False, True])
+def test_graphs_that_disturb_each_other_are_not_used(
+    model: Any,
+    flow: StreamingFlow,
+    cuda: _Cuda,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    disturbed: bool,
+) -> None:
+    monkeypatch.setattr(t3, "_USUAL_POSITIONS", 256)
+    plan = profiles.choose_plan(ComputeSettings(profile="exact"), torch.device("cpu"))
+    decoder = SeamlessDecoder(model, plan)
+    decoder._torch, decoder._stream = _Torch(cuda), cuda.Stream()
+    decoder._tokens, decoder._flow = _on_gpu(model, cuda), flow
+    replays = []
+
+    def seldom_wrong() -> None:
+        beside = cuda.current_stream() is decoder._stream
+        replays.append(beside)
+        if disturbed and beside and sum(replays) == 7:
+            cuda.last_cache.layers[-1].mul_(1 + 1e-6)
+
+    cuda.spoil = seldom_wrong
+    decoder.capture(GenerationSettings())
+    decoder.close()
+    assert sum(replays) >= 7, "one family is replayed in the stream of its utterances' tokens"
+    assert decoder._tokens._graphs is not disturbed
+    assert bool(flow._graphs and flow._graphs._captured) is not disturbed
+    assert ("a replay beside the other graphs gives another result" in caplog.text) is disturbed
+    assert cuda.current_stream() is cuda.default

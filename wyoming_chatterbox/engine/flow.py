@@ -26,6 +26,7 @@ from .base import Cancel
 from .estimator import Estimator
 from .flow_encoder import FlowEncoder
 from .flow_graphs import FlowGraphs
+from .graph_check import Trial
 
 FRAMES_PER_TOKEN = 2
 TOKENS_PER_SECOND = 25
@@ -137,6 +138,15 @@ class StreamingFlow:
         """Capture the CUDA graphs that were asked for."""
         if self._graphs is not None:
             self._graphs.capture()
+
+    def trial(self) -> Trial | None:
+        """A captured step for comparisons; None where there is none."""
+        return self._graphs.trial() if self._graphs is not None else None
+
+    def drop_graphs(self, error: Exception) -> None:
+        """Go on without graphs, and say why in the log."""
+        if self._graphs is not None:
+            self._graphs.drop(error)
 
     def start(self, conditionals: dict[str, Any], seed: int, voice_key: Any = None) -> FlowState:
         """A new utterance in a voice.

@@ -16,6 +16,7 @@ from typing import Any
 from . import graphs, upstream
 from .base import Cancel
 from .estimator import Estimator
+from .graph_check import Trial, check_replay, tolerance
 
 FRAMES_STEP = 64
 """Frames that graphs are apart: what is filled up costs 3 % of 1024 on average."""
@@ -64,7 +65,8 @@ class FlowGraphs:
         self._family: graphs.GraphFamily | None = None
 
     def capture(self) -> None:
-        """Capture a step for every usual number of frames; what cannot be captured is done without."""
+        """Capture a step for every usual number of frames, and compare each with the step itself; what cannot be
+        captured is done without."""
         try:
             self._family = graphs.GraphFamily(self._torch, self._estimator.device)
             pool = self._torch.cuda.graph_pool_handle()
@@ -75,14 +77,34 @@ class FlowGraphs:
                 work = functools.partial(self.step, buffers)
                 buffers.graph = self._family.capture(work, state, pool)
                 self._captured[size] = buffers
+            for size in self._captured:
+                check_replay(self._trial(size), tolerance(self._torch, self._estimator.dtype))
         except Exception as error:
-            self.drop()
-            graphs.warn_without("flow decoder", error)
+            self.drop(error)
 
-    def drop(self) -> None:
-        """Go on without graphs."""
+    def drop(self, error: Exception) -> None:
+        """Go on without graphs, and say why in the log."""
         self._captured.clear()
         self._family = None
+        graphs.warn_without("flow decoder", error)
+
+    def trial(self) -> Trial | None:
+        """The longest step that was captured, for comparisons; None where none was."""
+        return self._trial(max(self._captured)) if self._captured else None
+
+    def _trial(self, size: int) -> Trial:
+        """The first step of noise in all frames but the last one, which is filled up."""
+        torch, buffers = self._torch, self._captured[size]
+        random = torch.Generator().manual_seed(size)
+        x = torch.randn(1, size - 1, buffers.x.shape[2], generator=random).to(buffers.x)
+        given = torch.randn(2, size - 1, buffers.given.shape[2], generator=random).to(buffers.given)
+        return Trial(
+            f"{size} frames",
+            lambda: self.fill(buffers, x, given),
+            lambda: self.step(buffers),
+            buffers.graph.replay,
+            lambda: (buffers.x[:, : size - 1].clone(), self._index.clone()),
+        )
 
     def solve(self, x: Any, given: Any, cancel: Cancel) -> Any | None:
         """The frames at the end of the last step, shape (1, n, 80); None where no graph is for so many.

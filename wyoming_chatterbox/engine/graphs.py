@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .cuda_errors import raise_if_sticky
+from .graph_check import GraphMismatch
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -86,10 +87,21 @@ def any_alive() -> bool:
 def warn_without(what: str, error: Exception) -> None:
     """Log that something goes on without graphs, which a driver, a version of torch or too little memory may cause.
 
+    Args:
+        what: is computed without them.
+        error: raised by a capture or by the check behind it.
+
     Raises:
         EngineBroken: the error ended all work on the GPU, with graphs or without.
     """
     raise_if_sticky(error)
+    if isinstance(error, GraphMismatch):
+        _LOGGER.warning(
+            "CUDA graphs of the %s do not compute here what its steps compute without them (%s); its steps run without",
+            what,
+            error,
+        )
+        return
     _LOGGER.warning("CUDA graphs of the %s cannot be captured here, its steps run without (%s)", what, error)
 
 

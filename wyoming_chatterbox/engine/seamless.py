@@ -22,6 +22,7 @@ from ..settings import GenerationSettings
 from . import upstream
 from .base import Cancel, Samples
 from .flow import FRAMES_PER_TOKEN, TOKENS_PER_SECOND, StreamingFlow, split
+from .graph_check import check_together
 from .incremental_vocoder import IncrementalVocoder
 from .memory import trim_heap
 from .profiles import Plan
@@ -73,8 +74,8 @@ class SeamlessDecoder:
             IncrementalVocoder(hift, plan.vocoder_precision) if plan.incremental_vocoder else StreamingVocoder(hift)
         )
         # One stream for all utterances: torch keeps memory for every stream that was ever used.
-        stream = self._torch.cuda.Stream(model.t3.device) if model.t3.device.type == "cuda" else None
-        self._token_thread = TokenThread(self._torch, stream)
+        self._stream = self._torch.cuda.Stream(model.t3.device) if model.t3.device.type == "cuda" else None
+        self._token_thread = TokenThread(self._torch, self._stream)
         # Of fewer tokens nothing can be heard yet: the last ones wait for what follows them, in the flow decoder and
         # in the vocoder.
         self._least = self._flow.lookahead + self._vocoder.right // FRAMES_PER_TOKEN + 1
@@ -189,10 +190,24 @@ class SeamlessDecoder:
         return _Beginning(seed, tokens, chunk, final)
 
     def capture(self, settings: GenerationSettings) -> None:
-        """Capture the CUDA graphs that utterances of usual length need; elsewhere, do nothing."""
+        """Capture the CUDA graphs that utterances of usual length need, and check them; elsewhere, do nothing."""
+        guided = settings.cfg_weight > 0
         with self._torch.inference_mode():
-            self._tokens.capture(guided=settings.cfg_weight > 0)
+            self._tokens.capture(guided=guided)
             self._flow.capture()
+            self._check_together(guided)
+
+    def _check_together(self, guided: bool) -> None:
+        """Let both families of graphs work at once, as they do in an utterance; where they disturb each other, go on
+        without any."""
+        try:
+            with self._tokens.trial(guided=guided) as tokens:
+                flow = self._flow.trial()
+                if tokens is not None and flow is not None and self._stream is not None:
+                    check_together(self._torch, self._tokens.device, self._stream, tokens, flow)
+        except Exception as error:  # a mismatch; a driver, too little memory
+            self._tokens.drop_graphs(error)
+            self._flow.drop_graphs(error)
 
     def forget(self, voice_key: Any) -> None:
         """Drop what is kept of a voice."""

@@ -19,6 +19,7 @@ from typing import Any
 
 from . import upstream
 from .base import Cancel, FloatOverflow
+from .graph_check import Trial, check_replay, tolerance
 from .graphs import GraphFamily, warn_without
 from .linear import Linear
 from .llama import Llama, reduced
@@ -229,18 +230,66 @@ class TokenGenerator:
                 yield token
 
     def capture(self, *, guided: bool = True) -> None:
-        """Capture the graphs of a step for utterances of usual length, with or without guidance; without graphs, do
-        nothing."""
+        """Capture the graphs of a step for utterances of usual length, with or without guidance, and compare each with
+        the step itself; without graphs, do nothing."""
         if not self._graphs or self.device.type != "cuda":
             return
         try:
             with self._cache(_USUAL_POSITIONS) as cache:
                 cache.rows = 2 if guided else 1
-                for end in range(_CACHE_STEP, _USUAL_POSITIONS + 1, _CACHE_STEP):
+                ends = range(_CACHE_STEP, _USUAL_POSITIONS + 1, _CACHE_STEP)
+                for end in ends:
                     self._graph(cache, end)
+                for end in ends:
+                    check_replay(self._trial(cache, end), tolerance(self._torch, self.dtype))
         except Exception as error:  # a driver, a version of torch, too little memory
-            self._do_without_graphs(error)
-            self._free = None
+            self.drop_graphs(error)
+
+    def drop_graphs(self, error: Exception) -> None:
+        """Go on without graphs, and say why in the log. No utterance may be under way."""
+        self._do_without_graphs(error)
+        self._free = None
+
+    @contextlib.contextmanager
+    def trial(self, *, guided: bool) -> Iterator[Trial | None]:
+        """The longest step that `capture` captured, for comparisons; None where there are no graphs."""
+        if not self._graphs or self.device.type != "cuda":
+            yield None
+            return
+        with self._cache(_USUAL_POSITIONS) as cache:
+            cache.rows = 2 if guided else 1
+            yield self._trial(cache, _USUAL_POSITIONS)
+
+    def _trial(self, cache: _Cache, end: int) -> Trial:
+        """The step at the last position of a graph, behind positions of random keys and values. What it draws does not
+        hang on rounding: the first token that is drawn is twice as likely from then on."""
+        torch, position, rows = self._torch, end - 1, cache.rows
+        cache.set_up(0.5 if rows == 2 else 0.0, 0.8, CURRENT)
+        random = torch.Generator().manual_seed(end)
+        for kept in cache.layers:
+            shape = (*kept.shape[:3], end, kept.shape[4])
+            kept[:, :, :, :end] = torch.randn(shape, generator=random).to(kept)
+        noise = torch.empty(cache.noise.shape).exponential_(generator=random)
+        cache.noise.copy_(noise.clamp_min_(torch.finfo(torch.float32).tiny))
+
+        def begin() -> None:
+            cache.position.fill_(position)
+            cache.index.fill_(1)
+            cache.token.zero_()
+            cache.seen.zero_()
+
+        def results() -> tuple[Any, ...]:
+            written = torch.stack([kept[:, :rows, :, position] for kept in cache.layers])
+            return written, cache.token.clone(), cache.position.clone(), cache.index.clone()
+
+        def step() -> None:
+            self._static_step(cache, end)
+
+        begin()
+        step()
+        # Its score is its probability divided by its noise.
+        cache.noise.index_copy_(0, cache.token, cache.noise.index_select(0, cache.token) / 2)
+        return Trial(f"{end} positions", begin, step, self._graph(cache, end).replay, results)
 
     def forget(self, voice_key: Any) -> None:
         """Drop what is kept of a voice, whose prompts' keys are (voice, …)."""
