@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import os
 
-SPIN_COUNT = 1000
-"""Turns of the loop before a thread sleeps: what libgomp itself uses where it knows that there are more threads than
-cores. Its default is 300,000."""
+SPIN_COUNT = 10_000
+"""Turns of the loop before a thread sleeps; libgomp's default is 300,000. With fewer, threads also sleep between two
+layers on a quiet machine, where waking them takes longer than the layer: measured in docs/performance.md."""
 
 _SETTINGS = {"GOMP_SPINCOUNT": str(SPIN_COUNT)}
 _USERS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
