@@ -41,6 +41,24 @@ def test_several_layers_are_one(precision: str, most: float, bias: bool, count: 
     assert error > 1e-5 or precision == "float32"
 
 
+@pytest.mark.skipif(not linear._packs_bfloat16(), reason="this torch has no oneDNN for this CPU")
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("rows", [1, 2, 7, 98])
+def test_weights_in_bfloat16_that_are_packed_give_the_same_products(
+    bias: bool, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = _layers(bias)
+    x = torch.randn(rows, 64, generator=torch.Generator().manual_seed(1)).bfloat16()
+    packed = linear.fused(layers, "bfloat16")
+    monkeypatch.setattr(linear, "_packs_bfloat16", lambda: False)
+    plain = linear.fused(layers, "bfloat16")
+    assert isinstance(packed, linear.Linear) and packed._packed is not None
+    assert isinstance(plain, linear.Linear) and plain._packed is None
+    with torch.inference_mode():
+        assert torch.equal(packed(x), plain(x))
+        assert torch.equal(packed(x[None]), plain(x)[None])
+
+
 def test_on_a_cpu_single_precision_needs_no_second_copy() -> None:
     layers = _layers(False)
     fused = linear.fused(layers, "float32")

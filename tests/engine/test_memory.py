@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
+import textwrap
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +17,17 @@ from wyoming_chatterbox.engine.checkpoint import read_state
 from wyoming_chatterbox.engine.graphs import GraphFamily
 from wyoming_chatterbox.engine.memory import Memory
 
+SIZE = 200_000_000
+
+
+def _in_a_new_process(program: str) -> list[float]:
+    """Returns the list of numbers that the program prints; what this process frees meanwhile does not count there."""
+    imports = "from wyoming_chatterbox.engine import memory; from wyoming_chatterbox.engine.memory import Memory"
+    source = f"{imports}\nSIZE = {SIZE}\n{textwrap.dedent(program)}"
+    done = subprocess.run([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True, check=True)
+    numbers: list[float] = json.loads(done.stdout)
+    return numbers
+
 
 def test_the_change_is_said_for_people() -> None:
     before, after = Memory(3_410_000_000, 3_100_000_000), Memory(812_000_000, 0)
@@ -24,12 +38,12 @@ def test_the_change_is_said_for_people() -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux'")
 def test_memory_is_measured() -> None:
-    before = Memory.now().resident
-    block = bytearray(200_000_000)
-    after = Memory.now().resident
-    assert before is not None and after is not None
-    # Other threads of the test's process may take or give back some meanwhile.
-    assert len(block) * 0.7 < after - before < len(block) * 1.5
+    (grown,) = _in_a_new_process("""
+        before = Memory.now().resident
+        block = bytearray(SIZE)
+        print([Memory.now().resident - before])
+        """)
+    assert SIZE * 0.7 < grown < SIZE * 1.5
 
 
 class Node:
@@ -131,3 +145,23 @@ def test_pages_of_weights_are_given_back_and_read_again(tmp_path: Path, suffix: 
     assert _resident(path) <= was - released
     assert torch.equal(read["large"], state["large"]) and torch.equal(read["small"], state["small"])
     assert torch.equal(written, state["large"])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux'")
+def test_zeros_on_pages_take_no_room_until_they_are_written_to_and_leave_none() -> None:
+    pytest.importorskip("torch")
+    measured = _in_a_new_process("""
+        import torch
+        read = lambda: Memory.now().resident
+        before = read()
+        zeros = memory.zeros_on_pages((2, 3, SIZE // 24), torch.float32)
+        assert zeros.shape == (2, 3, SIZE // 24) and zeros.dtype == torch.float32
+        new, largest = read(), float(zeros[1, 2].abs().max())
+        zeros.fill_(1.0)
+        written = read()
+        del zeros
+        print([largest, new - before, written - before, read() - before])
+        """)
+    largest, new, written, left = measured
+    assert largest == 0.0
+    assert new < SIZE // 4 and 0.7 * SIZE < written < 1.5 * SIZE and left < SIZE // 4

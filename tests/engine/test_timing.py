@@ -126,7 +126,7 @@ def test_a_folder_that_cannot_be_written_to_is_said_and_no_error(
     assert "Verdicts of timed tests cannot be kept in" in caplog.text
 
 
-@pytest.mark.parametrize("what", ["threads", "torch", "processor", "name"])
+@pytest.mark.parametrize("what", ["threads", "torch", "processor", "code", "name"])
 def test_a_verdict_is_of_this_machine(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     known = Verdicts()
     known.put("a part", "int8")
@@ -137,6 +137,8 @@ def test_a_verdict_is_of_this_machine(what: str, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(torch, "__version__", "0.0")
     elif what == "processor":
         monkeypatch.setattr(verdicts, "_processor", lambda: "another one")
+    elif what == "code":
+        monkeypatch.setattr(verdicts, "_code", lambda: "another one")
     assert known.get("another part" if what == "name" else "a part") is None
 
 

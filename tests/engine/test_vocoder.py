@@ -13,7 +13,7 @@ from tests.engine.tiny import agreement, load_model
 from wyoming_chatterbox.engine import upstream
 from wyoming_chatterbox.engine.base import Cancel
 from wyoming_chatterbox.engine.flow import StreamingFlow
-from wyoming_chatterbox.engine.incremental_hift import HiFTState, IncrementalHiFT
+from wyoming_chatterbox.engine.incremental_hift import HiFTState, IncrementalHiFT, _Snake
 from wyoming_chatterbox.engine.incremental_vocoder import IncrementalVocoder
 from wyoming_chatterbox.engine.source import SAMPLES_PER_FRAME
 from wyoming_chatterbox.engine.vocoder import LEFT_FRAMES, RIGHT_FRAMES, StreamingVocoder
@@ -196,6 +196,32 @@ def test_no_frame_is_decoded_twice(hift: Any, mel: Any, monkeypatch: pytest.Monk
         samples = slice(begin * SAMPLES_PER_FRAME, (begin + 20) * SAMPLES_PER_FRAME)
         layers.decode(state, mel[:, :, begin : begin + 20], source[:, :, samples], final=begin + 20 == FRAMES)
     assert sum(columns) == whole
+
+
+def test_long_pieces_pass_in_windows(hift: Any, mel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    real = IncrementalHiFT.decode
+
+    def counted(self: Any, state: Any, frames: Any, *rest: Any, **options: Any) -> Any:
+        seen.append(frames.shape[2])
+        return real(self, state, frames, *rest, **options)
+
+    monkeypatch.setattr(IncrementalHiFT, "decode", counted)
+    (samples,), _ = _pieces(IncrementalVocoder(hift), mel, [FRAMES])
+    assert len(samples) == FRAMES * SAMPLES_PER_FRAME
+    assert seen == [50, 50, 20], "memory grows with a window, not with a chunk"
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 1), (1, 16, 77)])
+def test_the_activation_is_upstreams_to_the_last_bit(hift: Any, shape: tuple[int, int, int]) -> None:
+    from chatterbox.models.s3gen.hifigan import Snake
+
+    module = Snake(shape[1])
+    module.alpha.data.uniform_(0.1, 2.0, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    before = x.clone()
+    assert torch.equal(_Snake(module)(x), module(x))
+    assert torch.equal(x, before)
 
 
 def test_a_copy_of_the_state_can_be_finished(hift: Any, mel: Any) -> None:

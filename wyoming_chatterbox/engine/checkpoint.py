@@ -12,6 +12,7 @@ from typing import Any
 from . import upstream
 from .base import EngineError
 from .memory import release_pages
+from .profiles import Plan
 from .steps import described
 from .weights import ModelFiles
 
@@ -57,25 +58,34 @@ def load_model(files: ModelFiles, device: str, seed: int) -> Any:
     return model
 
 
-def drop_converted(model: Any, token_precision: str, flow_precision: str) -> None:
-    """Give back the memory of weights that our decoder holds in another precision.
+def drop_converted(model: Any, plan: Plan) -> None:
+    """Give back the memory of weights that our decoder holds in another precision; nothing where upstream's own modules
+    can still be used.
 
     Args:
         model: upstream's ChatterboxTTS; its own `generate()` cannot be used afterwards.
-        token_precision, flow_precision: those of T3 and of the flow decoder; with float32 nothing is dropped.
+        plan: of the decoder that was made of it.
     """
+    if plan.keeps_original:
+        return
     torch = upstream.load_torch()
-    flow = model.s3gen.flow
-    if token_precision != "float32":
+    flow, hift = model.s3gen.flow, model.s3gen.mel2wav
+    if plan.token_precision != "float32":
         _drop_weights(model.t3.tfmr.layers)
         _drop_weights(model.t3.speech_head)
         # What is left would keep the whole file mapped, and all that was read of it counts as memory in use.
         for tensor in (*model.t3.parameters(), *model.t3.buffers()):
             tensor.data = tensor.data.clone()
-    if flow_precision != "float32":
+    if plan.flow_precision != "float32":
         _drop_weights(flow.decoder.estimator)
         _drop_weights(flow.encoder.encoders)
         _drop_weights(flow.encoder.up_encoders)
+    if plan.vocoder_precision != "float32":
+        for part in (hift.conv_pre, hift.resblocks, hift.source_downs, hift.source_resblocks):
+            _drop_weights(part)
+    # Our encoder has tables of its own, as long as utterances are.
+    for embedding in (flow.encoder.embed, flow.encoder.up_embed):
+        embedding.pos_enc.pe = None
     if model.t3.device.type == "cuda":
         torch.cuda.empty_cache()
 
@@ -143,7 +153,9 @@ def _fold_weight_norms(module: Any) -> None:
 
     for part in module.modules():
         if parametrize.is_parametrized(part, "weight"):
+            given = list(part.parametrizations.weight.parameters())
             parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
+            release_pages(given)
 
 
 def _unfilled() -> Any:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import upstream
+from .attention import attend
 from .linear import Layer, Linear, activations, fused
 
 _KERNEL = 3
@@ -203,7 +204,6 @@ class Estimator:
     def _attended(
         self, x: Any, block: _Attention, memory: Memory | None, attentions: Iterator[Any] | None, mask: Any
     ) -> Any:
-        torch = self._torch
         rows, frames, _ = x.shape
         projected = block.projections(block.norm(x)).view(rows, frames, 3, block.heads, -1)
         query, key, value = projected.permute(2, 0, 3, 1, 4)  # each (rows, heads, frames, size)
@@ -217,9 +217,9 @@ class Estimator:
             key, value = kept[:, :, :, : memory.end(frames)]
         elif x.device.type != "cuda":  # a fifth faster than with strides, for what all frames attend to
             query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
-        mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        mixed = attend(query, key, value, mask)
         x = x + block.out(mixed.transpose(1, 2).reshape(rows, frames, -1))
-        return x + block.feed_out(torch.nn.functional.gelu(block.feed_in(block.feed_norm(x))))
+        return x + block.feed_out(self._torch.nn.functional.gelu(block.feed_in(block.feed_norm(x))))
 
     def _resnet(self, resnet: Any, embedded: Any) -> _Resnet:
         first, second = resnet.block1.block, resnet.block2.block

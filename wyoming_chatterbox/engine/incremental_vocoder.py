@@ -14,6 +14,9 @@ from .incremental_hift import HiFTState, IncrementalHiFT
 from .source import SAMPLES_PER_FRAME, HarmonicSource, SourceState
 from .vocoder import RIGHT_FRAMES
 
+_WINDOW_FRAMES = 50
+"""Frames that pass through the layers at once, in 30 MB: with their state kept, short windows are no more work."""
+
 
 @dataclass
 class IncrementalState:
@@ -87,7 +90,9 @@ class IncrementalVocoder:
             return torch.zeros(0), torch.zeros(0)
         state.pending = None
         before = state.decoded
-        samples = self._decode(state.layers, state.source, pending, final)
+        *windows, last = pending.split(_WINDOW_FRAMES, dim=2)
+        parts = [self._decode(state.layers, state.source, window, False) for window in windows]
+        samples = torch.cat((*parts, self._decode(state.layers, state.source, last, final)))
         state.decoded += len(samples)
         if not final:
             ended, source = state.layers.copy(), SourceState(**vars(state.source))

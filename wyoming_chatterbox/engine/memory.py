@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import mmap
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,17 @@ def trim_heap() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(ctypes.c_size_t(0))
+
+
+def zeros_on_pages(shape: Sequence[int], dtype: Any) -> Any:
+    """Returns a large CPU tensor of zeros on pages of its own: they take room once they are written to, and go back to
+    the system with the tensor. What lies in the heap leaves holes there, which smaller tensors then occupy."""
+    torch = sys.modules["torch"]
+    if sys.platform == "win32":
+        return torch.zeros(shape, dtype=dtype)
+    count = math.prod(shape)
+    pages = mmap.mmap(-1, count * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=dtype, count=count).view(*shape)
 
 
 def release_pages(tensors: Iterable[Any]) -> int:

@@ -124,7 +124,7 @@ class OriginalEngine:
             engine = cls(model, voices, plan, cache, revision_of(files), usual)
             engine.fingerprint = fingerprint(files.fingerprint(), device, max(seed, 0), plan, threads)
             engine._decoder = SeamlessDecoder(model, plan)
-            checkpoint.drop_converted(model, plan.token_precision, plan.flow_precision)
+            checkpoint.drop_converted(model, plan)
         trim_heap()  # of what loading used and gave back
         if voices[0].clips:
             engine._conditionals_of(voices[0])

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import upstream
+from .attention import attend
 from .base import Cancel, FloatOverflow
 from .graph_check import Trial, check_replay, tolerance
 from .graphs import GraphFamily, warn_without
 from .linear import Linear
 from .llama import Llama, reduced
+from .memory import zeros_on_pages
 from .sampling import CURRENT, Sampling, drop_below_min_p, drop_outside_top_p, penalize
 from .timeline import Timeline
 
@@ -87,10 +89,11 @@ class _Cache:
         llama = generator._llama
         shape = (2, 2, llama.heads, positions, llama.head_size)  # keys and values; rows; …
         self.positions = positions
-        # A static step multiplies all of it with its mask, so nothing in it may be infinite; elsewhere memory that was
-        # never written takes no room.
-        new = torch.zeros if generator._graphs else torch.empty
-        self.layers = [new(shape, dtype=dtype, device=device) for _ in llama.layers]
+        # A static step multiplies all of it with its mask, so nothing in it may be infinite.
+        if device.type == "cpu":
+            self.layers = [zeros_on_pages(shape, dtype) for _ in llama.layers]
+        else:
+            self.layers = [torch.zeros(shape, dtype=dtype, device=device) for _ in llama.layers]
         self.rotary = llama.rotary(positions, device)
         self.places = torch.arange(positions, device=device)
         vocabulary = generator._invalid.shape[0]
@@ -320,8 +323,7 @@ class TokenGenerator:
             query, new = llama.project(layer, hidden, rotary)
             kept[:, : cache.rows, :, position : position + 1] = new
             keys, values = kept[:, : cache.rows, :, : position + 1]
-            mixed = self._torch.nn.functional.scaled_dot_product_attention(query, keys, values)
-            hidden = llama.feed(layer, hidden, mixed)
+            hidden = llama.feed(layer, hidden, attend(query, keys, values))
         self._sample(self._logits(hidden), cache, random)
         cache.index += 1
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import timing, upstream
+from .attention import attend
 from .linear import FEW_ROWS, Linear, activations, columns_are_faster
 
 
@@ -41,7 +42,6 @@ class Layers:
         weights = sum(inputs * outputs for inputs, outputs in self.products)
         memory = 2 * 2 * self.heads * self.keys * 64  # keys and values, with guidance and without
         columns = precision == "float32" and self.rows == FEW_ROWS and columns_are_faster()
-        attend = torch.nn.functional.scaled_dot_product_attention
         with torch.inference_mode():
             blocks = []
             randoms = [torch.rand(outputs, inputs, generator=random) for inputs, outputs in self.products]

@@ -6,6 +6,7 @@ One small JSON file: what was timed on which processor → the way that was fast
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import logging
 import platform
@@ -21,6 +22,8 @@ _LOGGER = logging.getLogger(__name__)
 
 _MAX_BYTES = 64 * 1024
 """A verdict takes about 200 bytes and a machine has 4, so this is room for 80 machines or versions of torch."""
+
+_TIMED_FILES = ("attention.py", "incremental_hift.py", "linear.py", "timed_parts.py")
 
 _CPU_FACTS = ("vendor_id", "cpu family", "model", "model name", "stepping", "CPU implementer", "CPU part", "Features")
 """Lines of /proc/cpuinfo that say which processor it is: in virtual machines its name is that of a whole family."""
@@ -49,7 +52,7 @@ class Verdicts:
             _LOGGER.warning("%s is ignored, and timed tests are repeated: %s", path, error or type(error).__name__)
 
     def get(self, name: str) -> str | None:
-        """Returns the verdict of this processor, number of threads and version of torch, or None."""
+        """Returns the verdict of this processor, number of threads, version of torch and code, or None."""
         return self._known.get(_key(name))
 
     def put(self, name: str, verdict: str) -> None:
@@ -69,8 +72,17 @@ VERDICTS = Verdicts()
 
 def _key(name: str) -> str:
     torch: Any = upstream.load_torch()
-    facts = [_processor(), f"{torch.get_num_threads()} threads", f"torch {torch.__version__}", name]
+    facts = [_processor(), f"{torch.get_num_threads()} threads", f"torch {torch.__version__}", _code(), name]
     return "; ".join(facts)
+
+
+@functools.cache
+def _code() -> str:
+    """Returns a short hash of the source of what is timed: a change may make another precision the fastest."""
+    digest = hashlib.sha256()
+    for name in _TIMED_FILES:
+        digest.update((Path(__file__).parent / name).read_bytes())
+    return f"code {digest.hexdigest()[:8]}"
 
 
 @functools.cache
