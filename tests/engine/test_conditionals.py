@@ -16,7 +16,7 @@ from tests.checkpoint_fixture import SKIP_REASON
 from tests.voices.making import sound, write
 from wyoming_chatterbox.engine import conditionals as module
 from wyoming_chatterbox.engine import memory, upstream
-from wyoming_chatterbox.engine.base import Cancel, Clones, EngineError, Samples
+from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples, SupportsCloning
 from wyoming_chatterbox.engine.original import OriginalEngine
 from wyoming_chatterbox.settings import GenerationSettings
 from wyoming_chatterbox.voices.conditionals_cache import ConditionalsCache
@@ -94,7 +94,7 @@ def test_a_start_with_a_warm_cache_computes_none_and_sounds_the_same(
 ) -> None:
     (voice,) = create_voices(write(tmp_path / "anna.wav"))
     cold = loaded(tiny_checkpoint, tmp_path / "kept")
-    assert isinstance(cold, Clones) and cold.prepare_voice(voice) and not cold.prepare_voice(voice)
+    assert isinstance(cold, SupportsCloning) and cold.prepare_voice(voice) and not cold.prepare_voice(voice)
     assert not cold.prepare_voice(CHATTERBOX_DEFAULT)
     expected = speak(cold, voice)
     tts = upstream.load_chatterbox()
@@ -145,9 +145,9 @@ def test_a_file_that_changed_since_it_was_listed_is_kept_as_what_it_is(tiny_chec
     (after,) = create_voices(write(tmp_path / "anna.wav", sound(pitch=200)))
     engine = loaded(tiny_checkpoint, tmp_path / "kept")
     assert np.array_equal(speak(engine, before), speak(engine, after)), "there is no other content any more"
-    for voice, keepable in ((before, False), (after, True)):
+    for voice, cacheable in ((before, False), (after, True)):
         stream = engine.generate_stream("The kettle is on.", voice, GenerationSettings(), Cancel())
-        assert {metrics.keepable for _, metrics in stream} == {keepable}, "its sentences belong to the new content"
+        assert {metrics.cacheable for _, metrics in stream} == {cacheable}, "its sentences belong to the new content"
     write(tmp_path / "anna.wav")
     engine = loaded(tiny_checkpoint, tmp_path / "kept")
     assert engine.prepare_voice(before) and not engine.prepare_voice(after)

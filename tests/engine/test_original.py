@@ -124,9 +124,9 @@ def test_metrics_are_plain_and_the_last_are_complete(engine: OriginalEngine, set
     assert [metrics.chunk_count for _, metrics in items] == [1, 2]
     first, last = items[0][1], items[-1][1]
     values = dataclasses.asdict(last)
-    kinds = {"chunk_count": int, "keepable": bool}
+    kinds = {"chunk_count": int, "cacheable": bool}
     assert all(type(value) is kinds.get(name, float) for name, value in values.items())
-    assert last.keepable, "the built-in voice is what it was"
+    assert last.cacheable, "the built-in voice is what it was"
     assert last.total_audio_duration == TOKENS / 25
     assert 0 < last.latency_to_first_chunk == first.latency_to_first_chunk  # type: ignore[operator]
     assert last.total_generation_time > first.total_generation_time > 0  # type: ignore[operator]

@@ -267,7 +267,7 @@ class OtherClip(ToneEngine):
         self, text: str, voice: Voice, settings: GenerationSettings, cancel: Cancel
     ) -> Iterator[tuple[Samples, StreamMetrics]]:
         for samples, metrics in super().generate_stream(text, voice, settings, cancel):
-            yield samples, dataclasses.replace(metrics, keepable="new" not in text)
+            yield samples, dataclasses.replace(metrics, cacheable="new" not in text)
 
 
 async def test_the_sound_of_another_clip_is_not_kept_under_the_old_ones_name(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from wyoming.info import Info
 from tests.engines import RATE, ToneEngine, model_of, voice
 from tests.serving import describe, running, settings, synthesize
 from tests.voices.making import write
-from wyoming_chatterbox.engine.base import Cancel, Clones, EngineError, Samples, StreamMetrics
+from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples, StreamMetrics, SupportsCloning
 from wyoming_chatterbox.settings import GenerationSettings, SettingsError, utterance_knobs
 from wyoming_chatterbox.speech.model import Model
 from wyoming_chatterbox.speech.request import SpeechRequest
@@ -281,4 +281,4 @@ async def test_a_model_that_comes_back_prepares_its_voices_again() -> None:
 
 
 def test_the_engine_of_these_tests_clones_and_the_plain_one_does_not() -> None:
-    assert isinstance(CloningEngine(), Clones) and not isinstance(ToneEngine(), Clones)
+    assert isinstance(CloningEngine(), SupportsCloning) and not isinstance(ToneEngine(), SupportsCloning)

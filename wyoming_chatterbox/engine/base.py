@@ -1,4 +1,4 @@
-"""The one door to every engine: the `Engine` protocol and the values that go through it."""
+"""The interface of every engine: the `Engine` protocol, its values and its errors."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ Samples: TypeAlias = NDArray[np.float32]
 
 
 class EngineError(Exception):
-    """An engine could not do what it was asked; the message says what happened and what to do."""
+    """An engine could not do what it was asked to; the message says what happened and what to do."""
 
 
 class EngineUnavailable(EngineError):
-    """The engine's packages, weights or device are not here."""
+    """The engine's packages, weights or device are missing."""
 
 
 class EngineBroken(EngineError):
-    """The engine can do nothing any more in this process, as after an error that a GPU does not recover from; a new
+    """The engine cannot work any more in this process, as after a GPU error that is fatal to the process; a new
     process can."""
 
 
 class FloatOverflow(EngineError):
-    """A number was larger than the precision of the computation can hold."""
+    """A value exceeded the range of the computation's number format."""
 
 
 class NothingToSay(EngineError):
-    """The engine finds no sound in the text, as an English voice in Chinese; others may be spoken."""
+    """The text has nothing this engine can pronounce, as Chinese for an English voice; the next text may."""
 
 
 class Cancelled(EngineError):
-    """The request was cancelled; raised out of the work, never shown to a client."""
+    """The work was cancelled. Raised inside an engine; never shown to a client."""
 
 
-class Cancel:
-    """A request's cancellation, set from the event loop and looked at by the engine's thread."""
+class CancelToken:
+    """Cancels work: set from the event loop, polled by the engine's thread."""
 
-    def __init__(self, parent: Cancel | None = None) -> None:
-        """`parent`: cancels this too; not the other way round."""
+    def __init__(self, parent: CancelToken | None = None) -> None:
+        """`parent`: setting it sets this token too; not the other way round."""
         self._event = threading.Event()
         self._parent = parent
 
@@ -58,30 +58,35 @@ class Cancel:
         return self._event.is_set() or (self._parent is not None and self._parent.is_set)
 
     def raise_if_set(self) -> None:
-        """Raise Cancelled when the request was cancelled."""
+        """Raises Cancelled if the token is set."""
         if self.is_set:
             raise Cancelled("cancelled")
 
 
+Cancel = CancelToken
+"""The former name."""
+
+
 @dataclass(frozen=True)
 class StreamMetrics:
-    """What a stream cost so far, as plain numbers (upstream's StreamingMetrics is an object it keeps changing)."""
+    """What a stream has cost so far. Immutable, unlike upstream's StreamingMetrics, which changes while it is read."""
 
     chunk_count: int = 0
     latency_to_first_chunk: float | None = None
     """Seconds from the call to the first chunk."""
 
     total_generation_time: float | None = None
-    """Seconds the engine worked; known at the end."""
+    """Seconds of computation; known at the end."""
 
     total_audio_duration: float | None = None
-    """Seconds of audio made; known at the end."""
+    """Seconds of audio produced; known at the end."""
 
     rtf: float | None = None
     """Generation seconds / audio seconds; known at the end."""
 
-    keepable: bool = True
-    """False: a clip changed after its voice was listed, and this is its new content's sound."""
+    cacheable: bool = True
+    """False when a clip was modified after the voice was listed, so the audio must not be cached under the voice's old
+    fingerprint."""
 
 
 class Engine(Protocol):
@@ -93,57 +98,57 @@ class Engine(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Of all that makes its sound beside text, voice and settings: weights, how they are computed, versions. What
-        engines of one fingerprint make of the same request can stand in for one another; empty: nothing can."""
+        """Identifies everything that shapes the sound besides text, voice and settings: weights, how they are computed,
+        versions. Engines with the same fingerprint produce interchangeable audio; empty: no other engine does."""
 
     @property
     def sample_rate(self) -> int:
-        """Samples per second of everything this engine makes."""
+        """Samples per second of all audio from this engine."""
 
     @property
     def voices(self) -> tuple[Voice, ...]:
-        """The voices it has by itself, or was loaded with; the first is its default. Never empty."""
+        """The built-in voices and those it was loaded with; the first is its default. Never empty."""
 
     def warm_up(self) -> None:
-        """Do what would make the first request slower than the others."""
+        """Do the work that would slow the first request down."""
 
     def generate_stream(
-        self, text: str, voice: Voice, settings: GenerationSettings, cancel: Cancel
+        self, text: str, voice: Voice, settings: GenerationSettings, cancel: CancelToken
     ) -> Iterator[tuple[Samples, StreamMetrics]]:
-        """Speak one piece of text, yielding samples as they are made.
+        """Speak one piece of text, yielding samples as they are produced.
 
         Args:
             text: one sentence, cleaned, not blank.
-            voice: one of `voices`; of an engine that `Clones`, any voice of its model.
-            settings: how to speak; what the model has no use for is not looked at.
-            cancel: looked at before every unit of work (for Chatterbox: every speech token).
+            voice: one of `voices`; any voice of its model if the engine `SupportsCloning`.
+            settings: how to speak; settings that the model does not have are ignored.
+            cancel: polled before every unit of work (for Chatterbox: every speech token).
 
         Yields:
             (samples of shape (n,), n > 0, the metrics so far). The last metrics of a stream are complete.
 
         Raises:
             Cancelled: `cancel` was set.
-            NothingToSay: there is no sound in the text.
+            NothingToSay: the text has nothing to pronounce.
             EngineError: the text could not be spoken.
         """
 
     def close(self) -> None:
-        """Free what the engine holds; it is not used afterwards."""
+        """Free the engine's memory; the engine is not used afterwards."""
 
 
 @runtime_checkable
-class Clones(Protocol):
-    """What an engine can do besides, that takes voices from reference clips. Its methods are as those of `Engine`."""
+class SupportsCloning(Protocol):
+    """Implemented by an engine that clones voices from reference clips. Called under the same rules as `Engine`."""
 
     def prepare_voice(self, voice: Voice) -> bool:
-        """Compute what the first request for a voice would have to.
+        """Compute in advance what the first request for a voice needs.
 
         Returns:
-            Whether anything had to be computed; what is on the disk or in memory has not.
+            True if anything was computed; False if it was in memory or on disk already.
 
         Raises:
-            EngineError: its clips cannot be used.
+            EngineError: the voice's clips cannot be used.
         """
 
     def forget_voice(self, voice: Voice) -> None:
-        """Drop what is kept in memory of a voice that is gone, or has changed."""
+        """Drop what is held in memory for a voice that was deleted or changed."""

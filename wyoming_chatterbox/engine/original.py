@@ -178,7 +178,7 @@ class OriginalEngine:
             stream = self._upstream(text, conditionals, settings, cancel)
         else:
             stream = self._seamless(text, conditionals, key, settings, cancel)
-        keepable = not voice.clips or key.fingerprint == voice.fingerprint
+        cacheable = not voice.clips or key.fingerprint == voice.fingerprint
         worked = time.perf_counter() - started
         chunks = samples_made = 0
         first = 0.0
@@ -194,7 +194,7 @@ class OriginalEngine:
                 if chunks == 1:
                     first = time.perf_counter() - started
                 duration = samples_made / SAMPLE_RATE
-                yield samples, StreamMetrics(chunks, first, worked, duration, worked / duration, keepable)
+                yield samples, StreamMetrics(chunks, first, worked, duration, worked / duration, cacheable)
         if not chunks:
             raise EngineError(
                 "Chatterbox made no speech of this text, it ended before the first sound; try another seed"
@@ -264,7 +264,7 @@ class OriginalEngine:
             )
 
     def prepare_voice(self, voice: Voice) -> bool:
-        """Compute what the first request for a voice would have to; True if it was not there already. See `Clones`."""
+        """Compute in advance what the first request for a voice needs; True if anything was. See `SupportsCloning`."""
         if self._model is None:
             raise EngineError("the engine is closed")
         return voice.clips != () and self._cloned.prepare(voice)

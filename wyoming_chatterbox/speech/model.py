@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..engine import memory
-from ..engine.base import Cancel, Cancelled, Clones, Engine, EngineError, NothingToSay, Samples, StreamMetrics
+from ..engine.base import Cancel, Cancelled, Engine, EngineError, NothingToSay, Samples, StreamMetrics, SupportsCloning
 from ..engine.cuda_errors import is_sticky
 from ..engine.load_errors import may_pass
 from ..engine.worker import EngineHung, EngineWorker
@@ -166,7 +166,7 @@ class Model:
     async def _prepare(self, engine: Engine, voice: Voice) -> None:
         started = time.perf_counter()
         try:
-            computed = isinstance(engine, Clones) and await self._worker.run(
+            computed = isinstance(engine, SupportsCloning) and await self._worker.run(
                 functools.partial(engine.prepare_voice, voice), self._engine_timeout
             )
         except EngineHung as error:
@@ -186,7 +186,7 @@ class Model:
 
     def _forget_voices(self) -> None:
         forgotten = self._preparing.take_forgotten()
-        if isinstance(self._engine, Clones):
+        if isinstance(self._engine, SupportsCloning):
             for voice in forgotten:
                 self._worker.submit(functools.partial(self._engine.forget_voice, voice))
 

@@ -314,7 +314,7 @@ class SpeechService:
                         if not spoken and pause:
                             pcm = encoder.encode(silence(pause, sample_rate), sample_rate)
                         spoken = True
-                        if not current.keepable:
+                        if not current.cacheable:
                             recording = None
                         if recording is not None and not speaker.fallback:
                             recording.add(samples, sample_rate)
