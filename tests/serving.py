@@ -65,7 +65,7 @@ async def running(
     try:
         if wait:
             await asyncio.wait_for(model.settled(), 30)
-        port = server.listeners[0].port
+        port = server.wyoming.listeners[0].port
         assert port is not None
         yield Running(server, port)
     finally:

@@ -73,6 +73,7 @@ ROOMS: dict[str, set[str]] = {
         "json_limits",
     },
     "server": {
+        "edge",
         "protocol",
         "http",
         "speech",
@@ -85,6 +86,7 @@ ROOMS: dict[str, set[str]] = {
         "blocking",
         "descriptors",
     },
+    "edge": set(),
     "app_options": {"settings"},
     "command_line": {"app_options", "settings"},
     "health": {"command_line", "settings"},

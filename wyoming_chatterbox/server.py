@@ -14,13 +14,11 @@ from . import __version__
 from .blocking import run_blocking
 from .descriptors import report_exhaustion_briefly
 from .discovery import Advertisement
+from .edge import Edge
 from .installation import installing
 from .models import create_models
-from .protocol.connection import Connection
-from .protocol.listener import Listener, bind, open_stdio
-from .protocol.pool import ConnectionPool, address_of
+from .protocol.edge import WyomingEdge
 from .settings import Settings, SettingsError
-from .speech.errors import ServerBusy, ShuttingDown
 from .speech.model import Model
 from .speech.service import SpeechService
 from .voices.library import VoiceLibrary
@@ -28,11 +26,9 @@ from .voices.watching import keep_current
 from .waiting import within
 
 if TYPE_CHECKING:
-    from .http.server import HttpEdge
+    from .http.edge import HttpEdge
 
 _LOGGER = logging.getLogger(__name__)
-
-STDIO = "stdio://"
 
 _EMBEDDED_SECONDS = 30.0
 """Longest wait for the embedded voice before clients are taken without it."""
@@ -40,8 +36,8 @@ _EMBEDDED_SECONDS = 30.0
 _VOICES_SECONDS = 30.0
 """Longest wait for the clips to be opened; 500 take 8 s, a network share that is not there takes for ever."""
 
-_LAST_WORDS_SECONDS = 1.0
-"""After the shutdown's deadline: how long clients may take to hear that their utterance ends here."""
+_FORCED_CLOSE_TIMEOUT = 1.0
+"""Seconds after the shutdown's deadline in which clients may be told that their utterance ends early."""
 
 _GOODBYE_SECONDS = 7.0
 """Longest wait for what goes on in the background: the two halves of a zeroconf goodbye have 3 s each."""
@@ -86,16 +82,19 @@ class Server:
         """The voices that can be cloned; None where the model cannot."""
 
         self.service = SpeechService(settings, self._model, self._fallback)
-        self.listeners: list[Listener] = []
-        self.connections = ConnectionPool(settings.max_connections)
-        self._keeping: list[asyncio.Task[None]] = []  # what goes on in the background until the end
+        self.wyoming = WyomingEdge(settings, self.service, on_stdio_closed=self.stop)
+        self.http: HttpEdge | None = None
+        self._background_tasks: list[asyncio.Task[None]] = []  # what goes on in the background until the end
         self._advertisement: Advertisement | None = None
         self._stop = asyncio.Event()
-        self._stdio: asyncio.Task[None] | None = None
-        self.http: HttpEdge | None = None
         self._started = time.perf_counter()
         self.exit_status = 0
         """Of the process, once `run` returned."""
+
+    @property
+    def edges(self) -> list[Edge]:
+        """The protocols that clients are served with."""
+        return [self.wyoming] if self.http is None else [self.wyoming, self.http]
 
     async def start(self) -> None:
         """Take the addresses, load the embedded voice, serve; a larger model goes on loading in the background.
@@ -110,32 +109,24 @@ class Server:
         self._handle_signals()
         report_exhaustion_briefly(asyncio.get_running_loop())
         try:
-            for uri in self._settings.uri:
-                if uri != STDIO:
-                    self.listeners.append(await bind(uri, self._serve_client))
             if self._settings.http_uri is not None:
-                self.http = await _bind_http(self._settings, self.service, self.library)
-            stdio = await open_stdio() if STDIO in self._settings.uri else None
+                self.http = _create_http_edge(self._settings, self.service, self.library)
+            for edge in self.edges:
+                await edge.bind()
             await self.service.cache.open()
-            await self._look_for_voices()
+            await self._open_voices()
             self._load_models()
             if self._fallback is not None:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await within(_EMBEDDED_SECONDS, self._unless_stopped(self._fallback.settled()))
-            for listener in self.listeners:
-                await listener.serve()
-            if self.http is not None:
-                await self.http.serve()
+            for edge in self.edges:
+                await edge.serve()
         except BaseException:
-            self._close_listeners()
+            self._close_edges()
             await self.service.cache.close()
             raise
-        if stdio is not None:
-            self._stdio = asyncio.create_task(self._serve_stdio(*stdio))
         self._advertise()
-        uris = [one.uri for one in self.listeners] or [STDIO]
-        if self.http is not None:
-            uris.append(self.http.uri)
+        uris = [uri for edge in self.edges for uri in edge.uris]
         _LOGGER.info("wyoming-chatterbox %s listens on %s", __version__, ", ".join(uris))
 
     async def stopped(self) -> None:
@@ -148,12 +139,13 @@ class Server:
 
     async def shutdown(self) -> None:
         """Take no further clients, let those that are served finish within the deadline, say goodbye."""
-        self._close_listeners()
-        goodbye = asyncio.create_task(self._withdraw())
-        await asyncio.gather(self._drain(), self._drain_http())
-        for task in self._keeping:
+        self._close_edges()
+        goodbye = asyncio.create_task(self._stop_advertising())
+        timeout = self._settings.shutdown_timeout
+        await asyncio.gather(*(edge.drain(timeout, _FORCED_CLOSE_TIMEOUT) for edge in self.edges))
+        for task in self._background_tasks:
             task.cancel()
-        await asyncio.wait((goodbye, *self._keeping), timeout=_GOODBYE_SECONDS)
+        await asyncio.wait((goodbye, *self._background_tasks), timeout=_GOODBYE_SECONDS)
         await self.service.cache.close()
         models = self._all_models()
         for model in models:
@@ -208,15 +200,13 @@ class Server:
     def _on_signal(self, number: int) -> None:
         if self._stop.is_set():
             _LOGGER.warning("Second signal: cancelling what is still spoken")
-            for task in self.connections.tasks.values():
-                task.cancel()
-            if self.http is not None:
-                self.http.end()
+            for edge in self.edges:
+                edge.end()
             return
         _LOGGER.info("%s: stopping", signal.Signals(number).name)
         self.stop()
 
-    async def _look_for_voices(self) -> None:
+    async def _open_voices(self) -> None:
         """Open the clips that there are (20 ms for each that is new to the machine), and look after them from now on.
 
         Raises:
@@ -233,8 +223,8 @@ class Server:
             else:
                 library.check_reference_clip()
             self._offer_voices()
-            self._keeping.append(asyncio.create_task(keep_current(library)))
-            self._keeping.append(asyncio.create_task(self._model.prepare_voices(self._settings.default_voice)))
+            self._background_tasks.append(asyncio.create_task(keep_current(library)))
+            self._background_tasks.append(asyncio.create_task(self._model.prepare_voices(self._settings.default_voice)))
         if library is None or library.is_open:
             self.service.check_default_voice()
 
@@ -244,8 +234,8 @@ class Server:
 
     def _load_models(self) -> None:
         for model in self._all_models():
-            self._keeping.append(asyncio.create_task(self._keep(model)))
-        self._keeping.append(asyncio.create_task(self._stop_when_broken()))
+            self._background_tasks.append(asyncio.create_task(self._run_model(model)))
+        self._background_tasks.append(asyncio.create_task(self._stop_when_broken()))
 
     async def _stop_when_broken(self) -> None:
         """Stop the server when its engine can do nothing any more in this process, as after a GPU's failure, so that a
@@ -266,7 +256,7 @@ class Server:
         self.exit_status = EXIT_ENGINE_BROKEN
         self.stop()
 
-    async def _keep(self, model: Model) -> None:
+    async def _run_model(self, model: Model) -> None:
         """Load a model; where that is wanted, unload it when it is idle and load it again when it is asked for."""
         # The embedded voice first: it is there in a second and answers while the other one loads.
         if self._fallback is not None and model is not self._fallback:
@@ -280,9 +270,7 @@ class Server:
         await model.unload_when_idle()
 
     def _advertise(self) -> None:
-        # One service has one port: of several listeners the first that other machines can reach.
-        tcp = [one for one in self.listeners if one.port is not None]
-        listener = next((one for one in tcp if not one.is_loopback), tcp[0] if tcp else None)
+        listener = self.wyoming.advertised
         if not self._settings.zeroconf or listener is None or listener.port is None:
             return
         self._advertisement = Advertisement(
@@ -290,73 +278,24 @@ class Server:
         )
         self._advertisement.start()
 
-    # Serving
-
-    async def _serve_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = Connection(
-            reader,
-            writer,
-            self.service,
-            self._settings,
-            may_ask=self.connections.may_ask,
-            large_events=self.connections.large_events,
-        )
-        if self._stop.is_set():
-            await connection.refuse(ShuttingDown("The server is stopping"))
-            return
-        if not self.connections.admit():
-            _LOGGER.warning("Refusing a client: %d are connected (--max-connections)", len(self.connections))
-            await connection.refuse(ServerBusy(f"{len(self.connections)} clients are connected already"))
-            return
-        self.connections.add(connection, asyncio.create_task(connection.run(), name="connection"), address_of(writer))
-
-    async def _serve_stdio(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = Connection(reader, writer, self.service, self._settings)
-        task = asyncio.create_task(connection.run(finish_after_eof=True), name="stdio")
-        self.connections.add(connection, task)
-        await asyncio.wait((task,))
-        self.stop()
-
     # Shutdown
 
-    def _close_listeners(self) -> None:
-        for listener in self.listeners:
-            listener.close()
-        if self.http is not None:
-            self.http.close()
+    def _close_edges(self) -> None:
+        for edge in self.edges:
+            edge.close()
 
-    async def _withdraw(self) -> None:
+    async def _stop_advertising(self) -> None:
         if self._advertisement is not None:
             await self._advertisement.stop()
 
-    async def _drain_http(self) -> None:
-        if self.http is not None:
-            await self.http.drain(self._settings.shutdown_timeout, _LAST_WORDS_SECONDS)
 
-    async def _drain(self) -> None:
-        """Ask every connection to finish, wait for them with a deadline, then end the rest."""
-        tasks = self.connections.tasks
-        for connection in tasks:
-            await connection.stop()
-        if not tasks:
-            return
-        _, late = await asyncio.wait(tasks.values(), timeout=self._settings.shutdown_timeout)
-        if late:
-            _LOGGER.warning(
-                "%d connections did not finish within %g s; ending them", len(late), self._settings.shutdown_timeout
-            )
-            for task in late:
-                task.cancel()
-            await asyncio.wait(late, timeout=_LAST_WORDS_SECONDS)
-
-
-async def _bind_http(settings: Settings, service: SpeechService, library: VoiceLibrary | None) -> HttpEdge:
-    """The HTTP edge with its address taken. Raises SettingsError where its packages are not installed."""
+def _create_http_edge(settings: Settings, service: SpeechService, library: VoiceLibrary | None) -> HttpEdge:
+    """Raises SettingsError where a package of the HTTP edge is not installed, or its token file cannot be used."""
     try:
-        from .http.server import HttpEdge  # here, since the light server has none of its packages
+        from .http.edge import HttpEdge  # here, since the light server has none of its packages
     except ImportError as error:
         raise SettingsError(f"http_uri: its packages are not installed ({error}); {installing('http')}") from None
-    return await HttpEdge.bind(settings, service, library)
+    return HttpEdge(settings, service, library)
 
 
 def _if_open(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

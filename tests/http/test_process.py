@@ -111,13 +111,13 @@ def test_what_takes_long_is_done_before_clients_are_served(tmp_path: Path) -> No
     on a small machine."""
     code = (
         "import sys\n"
-        "from wyoming_chatterbox.http import server\n"
+        "from wyoming_chatterbox.http import edge\n"
         "from wyoming_chatterbox.models import create_models\n"
         "from wyoming_chatterbox.settings import Settings\n"
         "from wyoming_chatterbox.speech.service import SpeechService\n"
         "settings = Settings(model='embedded', cache_size=0)\n"
-        "context = server.Context(settings, SpeechService(settings, *create_models(settings)))\n"
-        "print('av.filter' in sys.modules, server.create_app(context).openapi_schema is not None)\n"
+        "context = edge.Context(settings, SpeechService(settings, *create_models(settings)))\n"
+        "print('av.filter' in sys.modules, edge.create_app(context).openapi_schema is not None)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment(), check=True

@@ -335,7 +335,7 @@ async def test_a_malformed_line_inside_a_stream_ends_the_connection_at_once(numb
         assert [event.type for event in events].count("error") == 1
         await settle(server)
         await asyncio.sleep(0.05)
-        assert not len(server.server.connections)
+        assert not len(server.server.wyoming.connections)
 
 
 async def test_clients_that_half_close_in_the_middle_of_audio_leave_nothing_behind() -> None:
@@ -349,7 +349,7 @@ async def test_clients_that_half_close_in_the_middle_of_audio_leave_nothing_behi
             writer.close()
         await settle(server)
         await asyncio.sleep(0.1)
-        assert not len(server.server.connections)
+        assert not len(server.server.wyoming.connections)
 
 
 async def test_a_client_that_asks_and_does_not_read_is_let_go_before_it_takes_the_memory() -> None:
@@ -361,7 +361,7 @@ async def test_a_client_that_asks_and_does_not_read_is_let_go_before_it_takes_th
                 writer.write(request)
                 await writer.drain()
         await settle(server, 5)
-        assert not len(server.server.connections)
+        assert not len(server.server.wyoming.connections)
         writer.close()
         del reader
 

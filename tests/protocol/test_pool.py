@@ -65,7 +65,7 @@ async def test_a_burst_of_clients_leaves_no_socket_behind() -> None:
         for _, writer in opened:
             writer.close()
         await asyncio.sleep(0.2)
-        assert not len(server.server.connections)
+        assert not len(server.server.wyoming.connections)
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ async def test_clients_are_taken_once_the_embedded_voice_is_there_and_are_answer
     server = Server(settings(), (model, model))
     starting = asyncio.create_task(server.start())
     await asyncio.sleep(0.1)
-    port = server.listeners[0].port
+    port = server.wyoming.listeners[0].port
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
     await starting

@@ -42,51 +42,42 @@ _CLOSE_SECONDS = 1.0
 
 
 class HttpEdge:
-    """Serves HTTP and WebSocket clients at one URI.
+    """Serves HTTP and WebSocket clients at --http-uri."""
 
-    edge = await HttpEdge.bind(settings, service, library)
-    await edge.serve()
-    edge.close()
-    await edge.drain(timeout, last_words)
-    """
+    def __init__(self, settings: Settings, service: SpeechService, library: VoiceLibrary | None) -> None:
+        """
+        Args:
+            library: the voices that can be cloned; None where the model cannot.
 
-    def __init__(
-        self, settings: Settings, service: SpeechService, library: VoiceLibrary | None, sockets: list[socket.socket]
-    ) -> None:
+        Raises:
+            SettingsError: the token file has no token that can be used.
+        """
         tokens = Tokens(settings.http_token_file) if settings.http_token_file is not None else None
         self.context = Context(settings, service, tokens, library)
-        self.hosts: list[str] = [one.getsockname()[0] for one in sockets]
-        self.port: int = sockets[0].getsockname()[1]
-        self._sockets = sockets
+        self._sockets: list[socket.socket] = []
+        self._host = ""
+        self.port = 0
+        """The TCP port, once bound."""
+
         self._uvicorn = _Uvicorn(_config(self.context))
         self._serving: asyncio.Task[None] | None = None
 
-    @classmethod
-    async def bind(cls, settings: Settings, service: SpeechService, library: VoiceLibrary | None) -> HttpEdge:
-        """Take the address of --http-uri; `serve()` takes clients there.
-
-        Raises:
-            ListenError: the address is in use, not of this machine, or not allowed.
-            SettingsError: the token file has no token that can be used.
-        """
-        assert settings.http_uri is not None
-        host, port = http_address(settings.http_uri)
-        sockets = await bind_sockets(host, port, settings.http_uri)
-        try:
-            return cls(settings, service, library, sockets)
-        except BaseException:
-            for one in sockets:
-                one.close()
-            raise
+    async def bind(self) -> None:
+        http_uri = self.context.settings.http_uri
+        assert http_uri is not None
+        self._sockets = await bind_sockets(*http_address(http_uri), http_uri)
+        self._host, self.port = self._sockets[0].getsockname()[:2]
 
     @property
     def uri(self) -> str:
-        """Where it is, with the port that was chosen where port 0 was asked for."""
-        host = self.hosts[0]
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        """The base URL, once bound, with the port that was chosen where port 0 was asked for."""
+        return f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self.port}"
+
+    @property
+    def uris(self) -> list[str]:
+        return [self.uri]
 
     async def serve(self) -> None:
-        """Take clients. Raises ListenError where the address was taken since it was bound."""
         self._serving = asyncio.create_task(self._uvicorn.serve(self._sockets), name="http")
         while not self._uvicorn.started and not self._serving.done():
             await asyncio.sleep(0.001)
@@ -97,20 +88,13 @@ class HttpEdge:
                 raise ListenError(f"Cannot listen on {self.uri}: {cause(error)}") from None
 
     def close(self) -> None:
-        """Take no further clients; those that are here stay."""
         for server in getattr(self._uvicorn, "servers", []):
             server.close()
-        for one in self._sockets:
-            one.close()
+        for listening in self._sockets:
+            listening.close()
 
-    def end(self) -> None:
-        """Cancel what is still spoken."""
-        for talk in list(self.context.talks):
-            talk.end()
-
-    async def drain(self, timeout: float, last_words: float) -> None:
-        """Let what is spoken finish within `timeout`, then end the rest and every connection."""
-        late = await self.context.drain(timeout, last_words)
+    async def drain(self, timeout: float, forced_close_timeout: float) -> None:
+        late = await self.context.drain(timeout, forced_close_timeout)
         if late:
             _LOGGER.warning("%d HTTP clients did not finish within %g s; ended them", late, timeout)
         if self._serving is None:
@@ -121,6 +105,10 @@ class HttpEdge:
             connection.transport.abort()
         self._uvicorn.force_exit = True
         await asyncio.wait((self._serving,), timeout=_CLOSE_SECONDS)
+
+    def end(self) -> None:
+        for talk in list(self.context.talks):
+            talk.end()
 
 
 class _Uvicorn(uvicorn.Server):
