@@ -456,7 +456,7 @@ def test_a_variant_that_fails_is_said_and_the_others_are_measured(
 ) -> None:
     asked = []
 
-    def run(job: Job, folder: Path) -> dict[str, Any]:
+    def run(job: Job, folder: Path, **options: Any) -> dict[str, Any]:
         asked.append((job.compute, job.at_once))
         if job.compute.get("dtype") == "float32":
             return {"error": "out of memory"}
@@ -573,7 +573,7 @@ def test_what_a_build_leaves_when_it_fails_is_nothing(monkeypatch: pytest.Monkey
 def test_a_decoder_that_fails_is_said_and_the_others_are_compared(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def run(job: Job, folder: Path) -> dict[str, Any]:
+    def run(job: Job, folder: Path, **options: Any) -> dict[str, Any]:
         if job.name == "balanced":
             return {"error": "no such thing"}
         if job.name != "upstream":

@@ -133,17 +133,22 @@ def compare(
     return comparison
 
 
-def run(job: Job, folder: Path) -> dict[str, Any]:
-    """Do a job in a process of its own; the result, which has only `error` where it failed."""
+def run(job: Job, folder: Path, *, timeout: float | None = None) -> dict[str, Any]:
+    """Do a job in a process of its own; the result, which has only `error` where it failed, or took longer than
+    `timeout` seconds."""
     path = folder / "job.json"
     path.write_text(json.dumps(dataclasses.asdict(job)))
-    done = subprocess.run(
-        [sys.executable, "-m", "script.benchmarks.child", str(path)],
-        cwd=ROOT,
-        env={INDUCTOR_CACHE: str(folder), **os.environ, "PYTHONWARNINGS": "ignore"},
-        stdin=subprocess.DEVNULL,
-        stdout=sys.stderr,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "script.benchmarks.child", str(path)],
+            cwd=ROOT,
+            env={INDUCTOR_CACHE: str(folder), **os.environ, "PYTHONWARNINGS": "ignore"},
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"it took longer than {timeout:.0f} s"}
     try:
         result: dict[str, Any] = json.loads((folder / "result.json").read_text())
     except OSError:

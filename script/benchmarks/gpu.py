@@ -20,7 +20,7 @@ from .job import Job
 from .progress import Progress
 
 AT_ONCE = (1, 4, 16, 64)
-_QUICK_AT_ONCE = (1, 4, 16)
+QUICK_AT_ONCE = (1, 4, 16)
 
 
 def variants(profiles: Sequence[str]) -> list[dict[str, Any]]:
@@ -45,13 +45,19 @@ def measure(
     """
     if not device.startswith("cuda"):
         raise ValueError(f"{device} is no GPU of NVIDIA")
-    return in_turns(checkpoint, device, variants(profiles), _QUICK_AT_ONCE if quick else AT_ONCE, progress)
+    return in_turns(checkpoint, device, variants(profiles), QUICK_AT_ONCE if quick else AT_ONCE, progress)
 
 
 def in_turns(
-    checkpoint: Checkpoint, device: str, settings: Sequence[dict[str, Any]], at_once: Sequence[int], progress: Progress
+    checkpoint: Checkpoint,
+    device: str,
+    settings: Sequence[dict[str, Any]],
+    at_once: Sequence[int],
+    progress: Progress,
+    *,
+    timeout: float | None = None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """As `measure`, on any device."""
+    """As `measure`, on any device; a variant that takes longer than `timeout` seconds counts as gone wrong."""
     rows: list[dict[str, Any]] = []
     errors = []
     utterance = UTTERANCES[5]
@@ -73,7 +79,7 @@ def in_turns(
             at_once=list(at_once),
         )
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            result = run(job, Path(folder))
+            result = run(job, Path(folder), timeout=timeout)
         if "error" in result:
             errors.append(f"{name}: {result['error']}")
             progress.say(f"{name} failed: {result['error']}")

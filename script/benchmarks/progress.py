@@ -14,10 +14,13 @@ class Progress:
     began: float = field(default_factory=time.time)
     """By time.time(), which is the same in all processes."""
 
+    name: str = "bench"
+    """In front of every line."""
+
     @property
     def seconds(self) -> float:
         """Since the benchmark began."""
         return time.time() - self.began
 
     def say(self, text: str) -> None:
-        print(f"bench: {self.seconds:6.1f} s  {text}", file=sys.stderr, flush=True)
+        print(f"{self.name}: {self.seconds:6.1f} s  {text}", file=sys.stderr, flush=True)

@@ -1,21 +1,16 @@
-"""CUDA graphs without a GPU: what is captured, when and in which state, on a device that only says it is one.
-
-Work on it is done at once, also while it is captured; what was captured is done again by `replay()`. What a real GPU
-says to the captured kernels cannot be seen here.
-"""
+"""CUDA graphs without a GPU: what is captured, when and in which state, on the device of fake_cuda.py."""
 
 from __future__ import annotations
 
-import contextlib
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON, TOKENS
+from tests.engine.fake_cuda import DEFAULT_CAPTURE_STREAM, FakeCuda, FakeDevice, FakeTorch
 from tests.engine.tiny import load_model
 from wyoming_chatterbox.engine import flow_graphs, profiles, t3, upstream
 from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineBroken
@@ -35,132 +30,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 TEXT = "The kettle is on."
 
 
-class _Device(str):
-    """The CPU, called another name."""
-
-    type = "cuda"
-
-
-class _Stream:
-    def __init__(self, device: Any = None) -> None:
-        pass
-
-    def wait_stream(self, other: Any) -> None:
-        pass
-
-    def synchronize(self) -> None:
-        pass
-
-
-class _Graph:
-    def __init__(self) -> None:
-        self.replay: Callable[[], None] = lambda: pytest.fail("nothing was captured")
-        self.stream: _Stream | None = None
-        """On which it was captured."""
-
-        self.warmed_up_on: set[_Stream] = set()
-
-
-class _Cuda:
-    """In the place of `torch.cuda`: as there, the current stream is the thread's, and a capture that fails leaves the
-    thread on the stream of the capture."""
-
-    CUDAGraph = _Graph
-
-    def __init__(self) -> None:
-        self.captured = 0
-        self.breaks_at: int | None = None
-        self.spoil: Callable[[], None] | None = None
-        """Done behind every replay: what a broken driver makes of it."""
-
-        self.error: Exception = torch.cuda.OutOfMemoryError("no memory for it")
-        self.default = _Stream()
-        self.last_cache: Any = None
-        """Of the last step of the language model."""
-
-        self.streams: list[_Stream] = []
-        self.graphs: list[_Graph] = []
-        self.worked_on: set[_Stream] = set()
-        """The streams on which something was done since the last capture."""
-
-        self._thread = threading.local()
-        self._capturing: _Graph | None = None
-
-    def Stream(self, device: Any = None) -> _Stream:
-        self.streams.append(_Stream())
-        return self.streams[-1]
-
-    def current_stream(self, device: Any = None) -> _Stream:
-        return getattr(self._thread, "stream", self.default)
-
-    def set_stream(self, stream: _Stream) -> None:
-        self._thread.stream = stream
-
-    @contextlib.contextmanager
-    def stream(self, stream: _Stream) -> Iterator[None]:
-        before = self.current_stream()
-        self.set_stream(stream)
-        try:
-            yield
-        finally:
-            self.set_stream(before)
-
-    @contextlib.contextmanager
-    def graph(
-        self, graph: _Graph, pool: Any = None, stream: _Stream | None = None, capture_error_mode: str = ""
-    ) -> Iterator[None]:
-        if self._capturing is not None:
-            raise RuntimeError("something else is captured")
-        before = self.current_stream()
-        graph.stream, graph.warmed_up_on = stream or _DEFAULT_CAPTURE_STREAM, self.worked_on
-        self.set_stream(graph.stream)
-        self._capturing = graph
-        try:
-            time.sleep(0.01)
-            if self.captured == self.breaks_at:
-                raise self.error
-            yield
-            self.captured += 1
-            self.graphs.append(graph)
-        finally:
-            self._capturing, self.worked_on = None, set()
-        self.set_stream(before)
-
-    def graph_pool_handle(self) -> str:
-        return "pool"
-
-    def saw(self, work: Callable[[], None]) -> None:
-        self.worked_on.add(self.current_stream())
-        if self._capturing is not None:
-            self._capturing.replay = lambda: self._replay(work)
-
-    def _replay(self, work: Callable[[], None]) -> None:
-        work()
-        if self.spoil is not None:
-            self.spoil()
-
-
-_DEFAULT_CAPTURE_STREAM = _Stream()
-"""Of torch, for all captures that name none."""
-
-
-class _Torch:
-    def __init__(self, cuda: _Cuda) -> None:
-        self.cuda = cuda
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch, name)
-
-
 @pytest.fixture(scope="module")
 def model(tiny_checkpoint: Path) -> Any:
     return load_model(tiny_checkpoint)
 
 
 @pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> _Cuda:
+def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     monkeypatch.setattr(t3, "_CACHE_STEP", 32)  # so that an utterance needs several graphs
-    cuda, real = _Cuda(), TokenGenerator._static_step
+    cuda, real = FakeCuda(), TokenGenerator._static_step
 
     def seen(self: TokenGenerator, cache: Any, end: int) -> None:
         cuda.last_cache = cache
@@ -171,9 +49,9 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> _Cuda:
     return cuda
 
 
-def _on_gpu(model: Any, cuda: _Cuda) -> TokenGenerator:
+def _on_gpu(model: Any, cuda: FakeCuda) -> TokenGenerator:
     generator = TokenGenerator(model.t3, graphs=True)
-    generator.device, generator._torch = _Device("cpu"), _Torch(cuda)
+    generator.device, generator._torch = FakeDevice("cpu"), FakeTorch(cuda)
     return generator
 
 
@@ -184,7 +62,7 @@ def _tokens(generator: TokenGenerator, model: Any, seed: int = 0) -> list[int]:
         return list(generator.tokens(model.conds.t3, text, seed=seed, prompt_key="a", **options))
 
 
-def test_graphs_that_are_captured_on_the_way_change_no_token_and_are_used_again(model: Any, cuda: _Cuda) -> None:
+def test_graphs_that_are_captured_on_the_way_change_no_token_and_are_used_again(model: Any, cuda: FakeCuda) -> None:
     plain = [_tokens(TokenGenerator(model.t3), model, seed) for seed in (0, 1)]
     generator = _on_gpu(model, cuda)
     assert _tokens(generator, model, 0) == plain[0]
@@ -194,7 +72,7 @@ def test_graphs_that_are_captured_on_the_way_change_no_token_and_are_used_again(
     assert cuda.captured == captured
 
 
-def test_utterances_at_once_capture_one_after_the_other(model: Any, cuda: _Cuda) -> None:
+def test_utterances_at_once_capture_one_after_the_other(model: Any, cuda: FakeCuda) -> None:
     plain = [_tokens(TokenGenerator(model.t3), model, seed) for seed in range(4)]
     generator = _on_gpu(model, cuda)
     said: dict[int, list[int]] = {}
@@ -213,7 +91,7 @@ def test_utterances_at_once_capture_one_after_the_other(model: Any, cuda: _Cuda)
 
 @pytest.mark.parametrize("breaks_at", [0, 1])
 def test_an_utterance_goes_on_without_graphs_that_cannot_be_captured(
-    model: Any, cuda: _Cuda, caplog: pytest.LogCaptureFixture, breaks_at: int
+    model: Any, cuda: FakeCuda, caplog: pytest.LogCaptureFixture, breaks_at: int
 ) -> None:
     plain = _tokens(TokenGenerator(model.t3), model)
     assert len(plain) == TOKENS
@@ -231,7 +109,7 @@ def test_an_utterance_goes_on_without_graphs_that_cannot_be_captured(
 
 
 def test_warming_up_captures_what_usual_utterances_need(
-    model: Any, cuda: _Cuda, monkeypatch: pytest.MonkeyPatch
+    model: Any, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(t3, "_USUAL_POSITIONS", 384)
     generator = _on_gpu(model, cuda)
@@ -246,7 +124,7 @@ SPEECH = torch.randint(0, 6561, (40,), generator=torch.Generator().manual_seed(1
 
 
 @pytest.fixture
-def flow(model: Any, cuda: _Cuda, monkeypatch: pytest.MonkeyPatch) -> StreamingFlow:
+def flow(model: Any, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> StreamingFlow:
     """A flow decoder whose steps are captured, up to the prompt and 30 tokens."""
     real = FlowGraphs.step
 
@@ -259,7 +137,7 @@ def flow(model: Any, cuda: _Cuda, monkeypatch: pytest.MonkeyPatch) -> StreamingF
     monkeypatch.setattr(flow_graphs, "USUAL_FRAMES", -(-usual // 64) * 64)
     flow = StreamingFlow(model.s3gen.flow, graphs=True)
     assert flow._graphs is not None
-    flow._graphs._torch = _Torch(cuda)
+    flow._graphs._torch = FakeTorch(cuda)
     return flow
 
 
@@ -275,7 +153,7 @@ def _mel(flow: StreamingFlow, model: Any, cuts: tuple[int, ...], cancel: Cancel 
 
 @pytest.mark.parametrize("cuts", [(), (12, 9), (1, 11, 3)])
 def test_a_flow_step_that_is_captured_says_what_the_other_says(
-    flow: StreamingFlow, model: Any, cuda: _Cuda, monkeypatch: pytest.MonkeyPatch, cuts: tuple[int, ...]
+    flow: StreamingFlow, model: Any, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, cuts: tuple[int, ...]
 ) -> None:
     plain = _mel(StreamingFlow(model.s3gen.flow), model, cuts)
     with torch.inference_mode():
@@ -299,7 +177,7 @@ def test_a_flow_step_that_is_captured_says_what_the_other_says(
 
 
 def test_more_frames_than_usual_are_decoded_without_a_graph(
-    flow: StreamingFlow, model: Any, cuda: _Cuda, monkeypatch: pytest.MonkeyPatch
+    flow: StreamingFlow, model: Any, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flow_graphs, "USUAL_FRAMES", 64)
     with torch.inference_mode():
@@ -309,7 +187,7 @@ def test_more_frames_than_usual_are_decoded_without_a_graph(
 
 
 def test_a_flow_that_cannot_be_captured_decodes_without_graphs(
-    flow: StreamingFlow, model: Any, cuda: _Cuda, caplog: pytest.LogCaptureFixture
+    flow: StreamingFlow, model: Any, cuda: FakeCuda, caplog: pytest.LogCaptureFixture
 ) -> None:
     cuda.breaks_at = 1
     with torch.inference_mode():
@@ -328,10 +206,10 @@ def test_cancelling_stops_before_the_next_replay(flow: StreamingFlow, model: Any
 
 
 @pytest.mark.parametrize("steps", [1, 4])
-def test_coarser_flow_steps_can_be_captured_too(model: Any, flow: StreamingFlow, cuda: _Cuda, steps: int) -> None:
+def test_coarser_flow_steps_can_be_captured_too(model: Any, flow: StreamingFlow, cuda: FakeCuda, steps: int) -> None:
     coarse = StreamingFlow(model.s3gen.flow, graphs=True, precision="bfloat16", steps=steps)
     assert coarse._graphs is not None
-    coarse._graphs._torch = _Torch(cuda)
+    coarse._graphs._torch = FakeTorch(cuda)
     with torch.inference_mode():
         coarse.capture()
     assert cuda.captured == flow_graphs.USUAL_FRAMES // 64
@@ -341,7 +219,7 @@ def test_coarser_flow_steps_can_be_captured_too(model: Any, flow: StreamingFlow,
 
 
 def test_every_family_warms_up_and_captures_on_one_lasting_stream_of_its_own(
-    flow: StreamingFlow, model: Any, cuda: _Cuda, monkeypatch: pytest.MonkeyPatch
+    flow: StreamingFlow, model: Any, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On one stream, cuBLAS gives both families one workspace, and each overwrites the other's partial sums."""
     monkeypatch.setattr(t3, "_USUAL_POSITIONS", 128)
@@ -354,7 +232,7 @@ def test_every_family_warms_up_and_captures_on_one_lasting_stream_of_its_own(
     assert len(cuda.graphs) > 6
     assert len(tokens) == len(frames) == 1
     assert not tokens & frames
-    assert _DEFAULT_CAPTURE_STREAM not in tokens | frames
+    assert DEFAULT_CAPTURE_STREAM not in tokens | frames
     assert {*cuda.streams} == tokens | frames, "each stream has a workspace of 32 MiB"
     for graph in cuda.graphs:
         assert graph.stream in graph.warmed_up_on, "what a capture allocates is freed with it"
@@ -366,7 +244,7 @@ def test_every_family_warms_up_and_captures_on_one_lasting_stream_of_its_own(
 
 @pytest.mark.parametrize("breaks_at", [0, 1])
 def test_a_failed_capture_leaves_the_thread_on_its_stream(
-    flow: StreamingFlow, model: Any, cuda: _Cuda, breaks_at: int
+    flow: StreamingFlow, model: Any, cuda: FakeCuda, breaks_at: int
 ) -> None:
     cuda.breaks_at = breaks_at
     with torch.inference_mode():
@@ -377,7 +255,7 @@ def test_a_failed_capture_leaves_the_thread_on_its_stream(
     assert cuda.current_stream() is cuda.default
 
 
-def test_a_capture_that_loses_the_gpu_says_so(flow: StreamingFlow, model: Any, cuda: _Cuda) -> None:
+def test_a_capture_that_loses_the_gpu_says_so(flow: StreamingFlow, model: Any, cuda: FakeCuda) -> None:
     cuda.breaks_at, cuda.error = 0, torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
     with torch.inference_mode():
         for captured in (_on_gpu(model, cuda), flow):
@@ -385,11 +263,11 @@ def test_a_capture_that_loses_the_gpu_says_so(flow: StreamingFlow, model: Any, c
                 captured.capture()
 
 
-def _another_token(cuda: _Cuda) -> None:
+def _another_token(cuda: FakeCuda) -> None:
     cuda.last_cache.token.add_(1)
 
 
-def _wrong_keys(cuda: _Cuda) -> None:
+def _wrong_keys(cuda: FakeCuda) -> None:
     last = cuda.last_cache.layers[-1]
     position = int(cuda.last_cache.position) - 1
     last[0, 0, :, position] *= 1.5
@@ -398,10 +276,10 @@ def _wrong_keys(cuda: _Cuda) -> None:
 @pytest.mark.parametrize("fault", [_another_token, _wrong_keys])
 def test_tokens_are_made_without_graphs_that_compute_something_else(
     model: Any,
-    cuda: _Cuda,
+    cuda: FakeCuda,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    fault: Callable[[_Cuda], None],
+    fault: Callable[[FakeCuda], None],
 ) -> None:
     monkeypatch.setattr(t3, "_USUAL_POSITIONS", 256)
     generator = _on_gpu(model, cuda)
@@ -414,7 +292,7 @@ def test_tokens_are_made_without_graphs_that_compute_something_else(
 
 
 def test_frames_are_decoded_without_graphs_that_compute_something_else(
-    flow: StreamingFlow, model: Any, cuda: _Cuda, caplog: pytest.LogCaptureFixture
+    flow: StreamingFlow, model: Any, cuda: FakeCuda, caplog: pytest.LogCaptureFixture
 ) -> None:
     graphs = flow._graphs
     assert graphs is not None
@@ -434,7 +312,7 @@ def test_frames_are_decoded_without_graphs_that_compute_something_else(
 def test_graphs_that_disturb_each_other_are_not_used(
     model: Any,
     flow: StreamingFlow,
-    cuda: _Cuda,
+    cuda: FakeCuda,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     disturbed: bool,
@@ -442,7 +320,7 @@ def test_graphs_that_disturb_each_other_are_not_used(
     monkeypatch.setattr(t3, "_USUAL_POSITIONS", 256)
     plan = profiles.choose_plan(ComputeSettings(profile="exact"), torch.device("cpu"))
     decoder = SeamlessDecoder(model, plan)
-    decoder._torch, decoder._stream = _Torch(cuda), cuda.Stream()
+    decoder._torch, decoder._stream = FakeTorch(cuda), cuda.Stream()
     decoder._tokens, decoder._flow = _on_gpu(model, cuda), flow
     replays = []
 

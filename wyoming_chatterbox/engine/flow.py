@@ -143,6 +143,10 @@ class StreamingFlow:
         """A captured step for comparisons; None where there is none."""
         return self._graphs.trial() if self._graphs is not None else None
 
+    def trials(self) -> Iterator[Trial]:
+        """Every captured step, for comparisons."""
+        return iter(()) if self._graphs is None else self._graphs.trials()
+
     def drop_graphs(self, error: Exception) -> None:
         """Go on without graphs, and say why in the log."""
         if self._graphs is not None:

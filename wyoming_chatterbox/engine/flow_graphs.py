@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,8 +77,8 @@ class FlowGraphs:
                 work = functools.partial(self.step, buffers)
                 buffers.graph = self._family.capture(work, state, pool)
                 self._captured[size] = buffers
-            for size in self._captured:
-                check_replay(self._trial(size), tolerance(self._torch, self._estimator.dtype))
+            for trial in self.trials():
+                check_replay(trial, tolerance(self._torch, self._estimator.dtype))
         except Exception as error:
             self.drop(error)
 
@@ -91,6 +91,10 @@ class FlowGraphs:
     def trial(self) -> Trial | None:
         """The longest step that was captured, for comparisons; None where none was."""
         return self._trial(max(self._captured)) if self._captured else None
+
+    def trials(self) -> Iterator[Trial]:
+        """Every step that was captured, the longest first."""
+        return (self._trial(size) for size in self._captured)
 
     def _trial(self, size: int) -> Trial:
         """The first step of noise in all frames but the last one, which is filled up."""

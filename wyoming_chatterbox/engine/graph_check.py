@@ -71,11 +71,14 @@ def check_replay(trial: Trial, largest: float) -> None:
             raise GraphMismatch(f"{trial.name}: result {index} of a replay differs by {difference:.2g}")
 
 
-def check_together(torch: Any, device: Any, stream: Any, beside: Trial, here: Trial) -> None:
+def check_together(
+    torch: Any, device: Any, stream: Any, beside: Trial, here: Trial, replays: int = _REPLAYS_TOGETHER
+) -> None:
     """Replay two graphs of different families at the same time.
 
     Args:
         stream: the CUDA stream in which `beside` is replayed; `here` is in the calling thread's.
+        replays: of each.
 
     Raises:
         GraphMismatch: a result is not the same to the last bit as that of a replay alone.
@@ -89,7 +92,7 @@ def check_together(torch: Any, device: Any, stream: Any, beside: Trial, here: Tr
     stream.wait_stream(outside)
     done: list[list[Sequence[Any]]] = [[], []]
     try:
-        for _ in range(_REPLAYS_TOGETHER):
+        for _ in range(replays):
             with cuda.stream(stream):
                 done[0].append(beside.after(beside.replay))
             done[1].append(here.after(here.replay))

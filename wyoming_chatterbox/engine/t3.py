@@ -240,11 +240,10 @@ class TokenGenerator:
         try:
             with self._cache(_USUAL_POSITIONS) as cache:
                 cache.rows = 2 if guided else 1
-                ends = range(_CACHE_STEP, _USUAL_POSITIONS + 1, _CACHE_STEP)
-                for end in ends:
+                for end in _usual_ends():
                     self._graph(cache, end)
-                for end in ends:
-                    check_replay(self._trial(cache, end), tolerance(self._torch, self.dtype))
+            for trial in self.trials(guided=guided):
+                check_replay(trial, tolerance(self._torch, self.dtype))
         except Exception as error:  # a driver, a version of torch, too little memory
             self.drop_graphs(error)
 
@@ -262,6 +261,16 @@ class TokenGenerator:
         with self._cache(_USUAL_POSITIONS) as cache:
             cache.rows = 2 if guided else 1
             yield self._trial(cache, _USUAL_POSITIONS)
+
+    def trials(self, *, guided: bool) -> Iterator[Trial]:
+        """Every step that `capture` captured, for comparisons; each must be done with before the next one is asked
+        for, since all have one cache."""
+        if not self._graphs or self.device.type != "cuda":
+            return
+        with self._cache(_USUAL_POSITIONS) as cache:
+            cache.rows = 2 if guided else 1
+            for end in _usual_ends():
+                yield self._trial(cache, end)
 
     def _trial(self, cache: _Cache, end: int) -> Trial:
         """The step at the last position of a graph, behind positions of random keys and values. What it draws does not
@@ -550,3 +559,8 @@ class _Reader:
         if overflowed and bool(overflowed[0]):
             raise FloatOverflow("the language model needs larger numbers than float16 has; start with --dtype float32")
         return int(token)
+
+
+def _usual_ends() -> range:
+    """What the graphs of usual utterances attend to."""
+    return range(_CACHE_STEP, _USUAL_POSITIONS + 1, _CACHE_STEP)
