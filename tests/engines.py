@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples, StreamMetrics
+from wyoming_chatterbox.engine.base import CancelToken, EngineError, Samples, StreamMetrics
+from wyoming_chatterbox.hosting.thread import EngineBuilder, ThreadHost
 from wyoming_chatterbox.settings import GenerationSettings
 from wyoming_chatterbox.speech.model import Model
 from wyoming_chatterbox.voices.voice import Voice
@@ -42,7 +44,7 @@ class ToneEngine:
         pass
 
     def generate_stream(
-        self, text: str, voice: Voice, settings: GenerationSettings, cancel: Cancel
+        self, text: str, voice: Voice, settings: GenerationSettings, cancel: CancelToken
     ) -> Iterator[tuple[Samples, StreamMetrics]]:
         self.texts.append(text)
         self.settings.append(settings)
@@ -57,7 +59,7 @@ class ToneEngine:
                 StreamMetrics(number, 0.001, number * 0.001, audio, number * 0.001 / audio),
             )
 
-    def work(self, number: int, cancel: Cancel) -> None:
+    def work(self, number: int, cancel: CancelToken) -> None:
         """What precedes chunk `number`."""
 
     def close(self) -> None:
@@ -73,7 +75,7 @@ class SlowEngine(ToneEngine):
         self.stopped_at: float | None = None
         self.made = 0
 
-    def work(self, number: int, cancel: Cancel) -> None:
+    def work(self, number: int, cancel: CancelToken) -> None:
         until = time.monotonic() + self.seconds
         while time.monotonic() < until:
             if cancel.is_set:
@@ -91,11 +93,23 @@ class BreakingEngine(ToneEngine):
         self._at = at
         self._error = error or EngineError("out of memory")
 
-    def work(self, number: int, cancel: Cancel) -> None:
+    def work(self, number: int, cancel: CancelToken) -> None:
         if number == self._at and "break" in self.texts[-1]:
             raise self._error
 
 
 def model_of(engine: ToneEngine) -> Model:
     """A model that loads at once."""
-    return Model(engine.model, engine.voices, lambda report, cancel: engine)
+    return hosted_model(engine.model, engine.voices, lambda spec, report, cancel: engine)
+
+
+def hosted_model(
+    name: str,
+    voices: tuple[Voice, ...],
+    build: EngineBuilder,
+    *,
+    engine_timeout: float | None = None,
+    **options: Any,
+) -> Model:
+    """A model whose engine is what `build` returns, on a thread. `options` are those of Model."""
+    return Model(name, voices, ThreadHost(name, build, chunk_timeout=engine_timeout), **options)

@@ -64,7 +64,7 @@ async def running(
     await server.start()
     try:
         if wait:
-            await asyncio.wait_for(model.settled(), 30)
+            await asyncio.wait_for(model.wait_until_decided(), 30)
         port = server.wyoming.listeners[0].port
         assert port is not None
         yield Running(server, port)

@@ -49,7 +49,7 @@ from wyoming_chatterbox.engine import upstream
 from wyoming_chatterbox.engine.base import Cancel
 from wyoming_chatterbox.engine.source import SAMPLES_PER_FRAME
 from wyoming_chatterbox.engine.weights import find_files
-from wyoming_chatterbox.engine.worker import EngineWorker
+from wyoming_chatterbox.hosting.worker_thread import WorkerThread
 
 RATE = seams.RATE
 DECODERS = ["upstream", "exact", "balanced", "fast"]
@@ -118,7 +118,7 @@ async def test_they_take_turns_as_in_the_server() -> None:
             yield np.zeros(100)
 
     take_turns([lambda: speak("a"), lambda: speak("b")], 100)
-    worker, measured = EngineWorker("turns"), list(done)
+    worker, measured = WorkerThread("turns"), list(done)
     done.clear()
 
     async def listen(name: str) -> None:

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from wyoming.client import AsyncTcpClient
 
-from tests.engines import ToneEngine
+from tests.engines import ToneEngine, hosted_model
 from tests.serving import describe, spawned, synthesize
 from wyoming_chatterbox.engine.base import EngineError
 from wyoming_chatterbox.engine.load_errors import may_pass
-from wyoming_chatterbox.speech.model import Model, ModelState
+from wyoming_chatterbox.speech.model import ModelState
 
 HANG = """
 import os, pathlib, socket, sys, threading
@@ -182,12 +182,12 @@ async def test_a_first_load_is_tried_again_where_its_failure_may_pass(error: Exc
     assert may_pass(error) is may_pass(wrapped) is passes
     engine, failures = ToneEngine(), [wrapped, error]
 
-    def make(report: object, cancel: object) -> ToneEngine:
+    def make(spec: object, report: object, cancel: object) -> ToneEngine:
         if failures:
             raise failures.pop()
         return engine
 
-    model = Model("tone", engine.voices, make, retry_seconds=(0.01,))
+    model = hosted_model("tone", engine.voices, make, retry_seconds=(0.01,))
     await asyncio.wait_for(model.load(), 10)
     assert model.status.state is (ModelState.READY if passes else ModelState.FAILED)
     await model.close()

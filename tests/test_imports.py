@@ -29,10 +29,12 @@ ROOMS: dict[str, set[str]] = {
     "sockets": {"blocking"},
     "voices": {"settings", "audio", "waiting", "blocking", "private_files"},
     "engine": {"logs", "voices", "settings", "audio", "waiting", "blocking", "faults", "private_files"},
+    "hosting": {"engine", "voices", "settings", "waiting"},
     "metrics": {"engine"},
     "series": {"engine", "metrics"},
     "speech": {
         "logs",
+        "hosting",
         "engine",
         "voices",
         "audio",
@@ -43,7 +45,7 @@ ROOMS: dict[str, set[str]] = {
         "faults",
         "private_files",
     },
-    "models": {"speech", "engine", "voices", "settings", "blocking"},
+    "models": {"speech", "hosting", "engine", "voices", "settings", "blocking"},
     "commands": {"command_line", "models", "speech", "voices", "audio", "settings", "waiting", "blocking"},
     "discovery": {"settings", "links", "waiting", "blocking"},
     "protocol": {
@@ -146,7 +148,17 @@ def test_a_module_imports_only_what_its_room_may(path: Path) -> None:
                 f"{room} may not import {parts[0]}"
             )
         if parts[0] in EDGES:
-            assert room not in ("engine", "voices", "speech", "audio", "settings"), f"{room} may not import {parts[0]}"
+            assert room not in ("engine", "hosting", "voices", "speech", "audio", "settings"), (
+                f"{room} may not import {parts[0]}"
+            )
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "speech").rglob("*.py")), ids=lambda path: path.name)
+def test_speech_holds_hosts_and_never_engines(path: Path) -> None:
+    """Of the engines it may know the errors and values of their interface alone."""
+    modules = {".".join(name.split(".")[:3]) for name in imports_of(path)}
+    allowed = {"wyoming_chatterbox.engine.base", "wyoming_chatterbox.hosting.base"}
+    assert {name for name in modules if name.split(".")[1:2] in (["engine"], ["hosting"])} <= allowed
 
 
 def test_the_rules_can_fail() -> None:

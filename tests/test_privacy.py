@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines import BreakingEngine, ToneEngine, model_of
+from tests.engines import BreakingEngine, ToneEngine, hosted_model, model_of
 from tests.http.clients import HTTP, asking, say, talking
 from tests.serving import Running, running, stream, synthesize
 from wyoming_chatterbox.engine.base import Cancel, EngineError, NothingToSay
@@ -78,7 +78,7 @@ async def test_a_model_that_fails_on_a_text_does_not_log_it(error: Exception) ->
 
 
 async def test_what_the_embedded_voice_cannot_speak_is_not_logged() -> None:
-    model = Model("embedded", (), lambda report, cancel: HibariEngine())
+    model = hosted_model("embedded", (), lambda spec, report, cancel: HibariEngine())
     with log_at_info() as log:
         async with running(model) as server, server.client() as client:
             for text in ("你好秘密", "...", "[]()", "\u200b", "<think>秘密"):

@@ -9,30 +9,29 @@ from pathlib import Path
 
 from .blocking import call_within
 from .engine import upstream
-from .engine.base import Cancel, Engine
+from .engine.base import CancelToken, Engine
 from .engine.embedded import EMBEDDED_MODEL, HEART, create_embedded_engine
 from .engine.loading import without_collections
+from .hosting.base import EngineSpec, LoadPhase, StatusReport
+from .hosting.thread import EngineBuilder, ThreadHost
 from .settings import PATH_SECONDS, ComputeSettings, Settings, SettingsError
-from .speech.model import EngineFactory, Model, ModelState, Report
+from .speech.model import Model
 from .voices.choosing import UnknownVoice, find_voice
 from .voices.conditionals_cache import ConditionalsCache
-from .voices.library import CHATTERBOX_DEFAULT, VoiceLibrary
+from .voices.library import CHATTERBOX_DEFAULT
 from .voices.voice import Voice
 
 _LOGGER = logging.getLogger(__name__)
 
 
-def create_models(settings: Settings, library: VoiceLibrary | None = None) -> tuple[Model, Model | None]:
+def create_models(settings: Settings) -> tuple[Model, Model | None]:
     """(the model that was chosen, the embedded voice as its fallback or None). Nothing is loaded yet.
-
-    Args:
-        library: whose default voice is there as soon as the model is.
 
     Raises:
         SettingsError: the chosen model can never speak here and nothing may speak in its place.
     """
     limit = settings.engine_timeout
-    embedded = Model(EMBEDDED_MODEL, (HEART,), _make_embedded, engine_timeout=limit)
+    embedded = Model(EMBEDDED_MODEL, (HEART,), ThreadHost(EMBEDDED_MODEL, _build_embedded, chunk_timeout=limit))
     if choose_model(settings) == EMBEDDED_MODEL:
         for path in _clips(settings):
             _LOGGER.warning("%s is of no use to the embedded voice; voices are cloned with --model original", path)
@@ -44,8 +43,7 @@ def create_models(settings: Settings, library: VoiceLibrary | None = None) -> tu
     original = Model(
         "original",
         (CHATTERBOX_DEFAULT,),
-        _original_factory(settings, library),
-        engine_timeout=limit,
+        ThreadHost("original", _original_builder(settings), chunk_timeout=limit),
         unload_after=settings.unload_after * 60 or None,
     )
     return original, embedded if settings.fallback else None
@@ -79,22 +77,22 @@ def _has_entries(folder: Path) -> bool:
         return any(not entry.name.startswith(".") for entry in entries)
 
 
-def _make_embedded(report: Report, cancel: Cancel) -> Engine:
+def _build_embedded(spec: EngineSpec, report: StatusReport, cancel: CancelToken) -> Engine:
     with without_collections():
         return create_embedded_engine()
 
 
-def _original_factory(settings: Settings, library: VoiceLibrary | None) -> EngineFactory:
+def _original_builder(settings: Settings) -> EngineBuilder:
     cache = ConditionalsCache(settings.data / "conditionals")
 
-    def make(report: Report, cancel: Cancel) -> Engine:
+    def build(spec: EngineSpec, report: StatusReport, cancel: CancelToken) -> Engine:
         from .engine.original import OriginalEngine
         from .engine.verdicts import VERDICTS
 
         directory = settings.model_dir or _download(settings, report, cancel)
-        report(ModelState.LOADING, None)
+        report(LoadPhase.LOADING, None)
         VERDICTS.keep_in(settings.data / "timed-tests.json")
-        voices = _voices_to_begin_with(settings, library, directory)
+        voices = _voices_to_begin_with(settings, spec.voices, directory)
         usual = settings.utterance.changed(voices[0].settings if voices else {}).generation
         with without_collections(keep=not settings.unload_after):
             return OriginalEngine.load(
@@ -107,14 +105,13 @@ def _original_factory(settings: Settings, library: VoiceLibrary | None) -> Engin
                 usual,
             )
 
-    return make
+    return build
 
 
-def _voices_to_begin_with(settings: Settings, library: VoiceLibrary | None, directory: Path) -> tuple[Voice, ...]:
+def _voices_to_begin_with(settings: Settings, voices: tuple[Voice, ...], directory: Path) -> tuple[Voice, ...]:
     """The default voice, if it is a cloned one; where the model has no voice of its own, any."""
     from .engine.weights import find_files
 
-    voices = library.voices if library is not None else ()
     with contextlib.suppress(UnknownVoice):
         if settings.default_voice is not None:
             return (find_voice(voices, name=settings.default_voice),)
@@ -131,11 +128,11 @@ def _compute(settings: Settings) -> ComputeSettings:
     return ComputeSettings(dtype="float32", threads=wanted.threads)
 
 
-def _download(settings: Settings, report: Report, cancel: Cancel) -> Path:
+def _download(settings: Settings, report: StatusReport, cancel: CancelToken) -> Path:
     from .engine import weights
 
     def progress(done: int, total: int) -> None:
-        report(ModelState.DOWNLOADING, done / total if total else None)
+        report(LoadPhase.DOWNLOADING, done / total if total else None)
 
     return weights.download(
         weights.ORIGINAL,

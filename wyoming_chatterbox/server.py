@@ -76,7 +76,7 @@ class Server:
         self._settings = settings
         if models is None:
             library = VoiceLibrary(settings.voice_folders, settings.reference_clip)
-            models = create_models(settings, library)
+            models = create_models(settings)
         self._model, self._fallback = models
         self.library = None if self._model is self._fallback else library
         """The voices that can be cloned; None where the model cannot."""
@@ -118,7 +118,7 @@ class Server:
             self._load_models()
             if self._fallback is not None:
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await within(_EMBEDDED_SECONDS, self._unless_stopped(self._fallback.settled()))
+                    await within(_EMBEDDED_SECONDS, self._unless_stopped(self._fallback.wait_until_decided()))
             for edge in self.edges:
                 await edge.serve()
         except BaseException:
@@ -230,7 +230,7 @@ class Server:
 
     def _offer_voices(self) -> None:
         if self.library is not None:
-            self._model.offer([voice for voice in self.library.voices if voice.model == self._model.name])
+            self._model.set_cloned_voices([voice for voice in self.library.voices if voice.model == self._model.name])
 
     def _load_models(self) -> None:
         for model in self._all_models():
@@ -261,7 +261,7 @@ class Server:
         # The embedded voice first: it is there in a second and answers while the other one loads.
         if self._fallback is not None and model is not self._fallback:
             with contextlib.suppress(asyncio.TimeoutError):
-                await within(_EMBEDDED_SECONDS, self._fallback.settled())
+                await within(_EMBEDDED_SECONDS, self._fallback.wait_until_decided())
         await model.load()
         if model is self._model and model.ready:
             _LOGGER.info("Model %s speaks, %.1f s after the start", model.name, time.perf_counter() - self._started)

@@ -56,7 +56,7 @@ async def test_capitals_of_a_format_do_not_matter(name: str) -> None:
 async def test_a_model_of_another_server_is_what_this_one_speaks_with() -> None:
     other = model_of(ToneEngine("embedded"))
     async with serving(model_of(ToneEngine("original")), other) as server, asking(server) as client:
-        await other.settled()
+        await other.wait_until_decided()
         for model in FOREIGN_MODELS:
             answer = await client.post("/v1/audio/speech", json={**HELLO, "model": model, "voice": "alloy"})
             assert (answer.status_code, answer.headers.get("x-model")) == (200, "original"), model

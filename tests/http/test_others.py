@@ -10,14 +10,14 @@ import re
 import openai
 import pytest
 
-from tests.engines import RATE, BreakingEngine, SlowEngine, ToneEngine, model_of
+from tests.engines import RATE, BreakingEngine, SlowEngine, ToneEngine, hosted_model, model_of
 from tests.http.clients import asking, hear, say, serving, talking, until
 from tests.serving import ROOT, synthesize
-from wyoming_chatterbox.engine.base import Cancel, Engine
+from wyoming_chatterbox.engine.base import CancelToken, Engine
+from wyoming_chatterbox.hosting.base import EngineSpec, LoadPhase, StatusReport
 from wyoming_chatterbox.http.catalogue import ALIASES
 from wyoming_chatterbox.http.schemas import KNOBS, SpeechBody
 from wyoming_chatterbox.settings import utterance_knobs
-from wyoming_chatterbox.speech.model import Model, ModelState, Report
 
 
 async def test_models_voices_and_settings_are_listed() -> None:
@@ -48,17 +48,17 @@ def test_every_setting_of_an_utterance_is_a_field_of_a_request() -> None:
 
 
 async def test_health_says_who_speaks_while_a_model_is_loaded() -> None:
-    reports: list[Report] = []
+    reports: list[StatusReport] = []
     go_on = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def make(report: Report, cancel: Cancel) -> Engine:
-        report(ModelState.DOWNLOADING, 0.25)
+    def make(spec: EngineSpec, report: StatusReport, cancel: CancelToken) -> Engine:
+        report(LoadPhase.DOWNLOADING, 0.25)
         reports.append(report)
         asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(10)
         return ToneEngine("original")
 
-    model, other = Model("original", ToneEngine("original").voices, make), model_of(ToneEngine("embedded"))
+    model, other = hosted_model("original", ToneEngine("original").voices, make), model_of(ToneEngine("embedded"))
     async with serving(model, other, wait=False) as server, asking(server) as client:
         await until(lambda: bool(reports), "it is not loaded")
         await asyncio.sleep(0.02)
@@ -73,17 +73,20 @@ async def test_health_says_who_speaks_while_a_model_is_loaded() -> None:
         assert 'wyoming_chatterbox_model_state{model="original",state="downloading"} 1.0' in text
         assert "wyoming_chatterbox_model_progress 0.25" in text
         go_on.set()
-        await model.settled()
+        await model.wait_until_decided()
         said = (await client.get("/health/ready")).json()
         assert (said["state"], said["speaks"]) == ("ready", "original")
         assert 'state="ready"} 1.0' in (await client.get("/metrics")).text
 
 
 async def test_health_says_503_where_nothing_can_speak() -> None:
-    def make(report: Report, cancel: Cancel) -> Engine:
+    def make(spec: EngineSpec, report: StatusReport, cancel: CancelToken) -> Engine:
         raise ValueError("no weights")
 
-    async with serving(Model("original", ToneEngine("original").voices, make)) as server, asking(server) as client:
+    async with (
+        serving(hosted_model("original", ToneEngine("original").voices, make)) as server,
+        asking(server) as client,
+    ):
         answer = await client.get("/health/ready")
         assert (answer.status_code, answer.json()["state"], answer.json()["speaks"]) == (503, "failed", None)
         assert (await client.get("/health/live")).text == "OK"
@@ -101,7 +104,7 @@ async def test_utterances_of_all_edges_are_counted() -> None:
     engine, embedded = BreakingEngine(2, model="original"), ToneEngine("embedded")
     other = model_of(embedded)
     async with serving(model_of(engine), other, max_queue=7) as server, asking(server) as client:
-        await other.settled()
+        await other.wait_until_decided()
         async with server.client() as wyoming:
             await synthesize(wyoming, "Hello there.")
         await client.post("/v1/audio/speech", json={"input": "Hello there.", "response_format": "pcm"})

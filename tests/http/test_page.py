@@ -15,14 +15,14 @@ import soundfile
 import soxr
 from playwright.async_api import Browser, expect
 
-from tests.engines import SlowEngine, ToneEngine, model_of
+from tests.engines import SlowEngine, ToneEngine, hosted_model, model_of
 from tests.http.browser import SECONDS, NoiseEngine, chromium, page_with_tap, shown, why_not
 from tests.serving import running, settings
 from tests.voices.making import audio, sound
-from wyoming_chatterbox.engine.base import Cancel, Engine
+from wyoming_chatterbox.engine.base import CancelToken, Engine
+from wyoming_chatterbox.hosting.base import EngineSpec, LoadPhase, StatusReport
 from wyoming_chatterbox.http import app
 from wyoming_chatterbox.models import create_models
-from wyoming_chatterbox.speech.model import Model, ModelState, Report
 from wyoming_chatterbox.voices.library import VoiceLibrary
 
 pytestmark = [
@@ -200,15 +200,15 @@ async def test_a_token_is_asked_for_and_used(browser: Browser, tmp_path: Path) -
 
 
 async def test_the_fallback_voice_is_named_while_the_model_loads(browser: Browser) -> None:
-    def never(report: Report, cancel: Cancel) -> Engine:
-        report(ModelState.DOWNLOADING, 0.43)
+    def never(spec: EngineSpec, report: StatusReport, cancel: CancelToken) -> Engine:
+        report(LoadPhase.DOWNLOADING, 0.43)
         while not cancel.is_set:
             time.sleep(0.01)
         cancel.raise_if_set()
         raise AssertionError
 
     big = ToneEngine("original")
-    model = Model(big.model, big.voices, never)
+    model = hosted_model(big.model, big.voices, never)
     fallback = model_of(NoiseEngine(model="embedded"))
     async with running(model, fallback, wait=False, http_uri=HTTP) as server, shown(browser, server) as here:
         await here.connected()

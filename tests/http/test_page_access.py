@@ -13,12 +13,12 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, expect
 
-from tests.engines import ToneEngine, model_of
+from tests.engines import ToneEngine, hosted_model, model_of
 from tests.http.browser import SECONDS, NoiseEngine, Shown, chromium, page_with_tap, shown, why_not
 from tests.serving import running
-from wyoming_chatterbox.engine.base import Cancel, Engine
+from wyoming_chatterbox.engine.base import CancelToken, Engine
+from wyoming_chatterbox.hosting.base import EngineSpec, LoadPhase, StatusReport
 from wyoming_chatterbox.http import app
-from wyoming_chatterbox.speech.model import Model, ModelState, Report
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -63,9 +63,9 @@ def tap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "PAGE", page_with_tap(tmp_path))
 
 
-def downloads_for_ever(report: Report, cancel: Cancel) -> Engine:
+def downloads_for_ever(spec: EngineSpec, report: StatusReport, cancel: CancelToken) -> Engine:
     """A model whose download stands at 43 %."""
-    report(ModelState.DOWNLOADING, 0.43)
+    report(LoadPhase.DOWNLOADING, 0.43)
     while not cancel.is_set:
         time.sleep(0.01)
     cancel.raise_if_set()
@@ -86,7 +86,7 @@ async def found_by_axe(here: Shown) -> list[str]:
 @pytest.mark.parametrize("screen", SCREENS)
 async def test_axe_finds_nothing(browser: Browser, screen: str) -> None:
     big = ToneEngine("original")
-    model = Model(big.model, big.voices, downloads_for_ever)
+    model = hosted_model(big.model, big.voices, downloads_for_ever)
     async with running(model, model_of(NoiseEngine(model="embedded")), wait=False, http_uri=HTTP) as server:
         async with shown(browser, server, **SCREENS[screen]) as here:
             await here.connected()

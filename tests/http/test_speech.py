@@ -224,7 +224,7 @@ async def test_a_model_is_asked_for_by_its_name() -> None:
     original, embedded = ToneEngine("original"), ToneEngine("embedded")
     other = model_of(embedded)
     async with serving(model_of(original), other) as server, asking(server) as client:
-        await other.settled()
+        await other.wait_until_decided()
         for body, model in (
             ({}, "original"),
             ({"model": "embedded"}, "embedded"),

@@ -274,7 +274,7 @@ async def test_the_fallback_is_said() -> None:
     engine, embedded = BreakingEngine(1, model="original"), ToneEngine("embedded")
     other = model_of(embedded)
     async with serving(model_of(engine), other) as server, talking(server) as socket:
-        await other.settled()
+        await other.wait_until_decided()
         await say(socket, type="start", text="This is fine. Now it will break.")
         heard = await hear(socket)
     assert [one["fallback"] for one in heard.of("chunk")] == [False] * 3 + [True] * 2

@@ -370,7 +370,7 @@ async def test_a_stream_says_at_its_end_who_spoke_at_last() -> None:
     engine, embedded = BreakingEngine(1, model="original"), ToneEngine("embedded")
     other = model_of(embedded)
     async with running(model_of(engine), other) as server, server.client() as client:
-        await other.settled()
+        await other.wait_until_decided()
         answer = await synthesize(client, "This is fine. Now break.")
         assert answer.start["fallback"] is False
         stop = answer.events[-1]

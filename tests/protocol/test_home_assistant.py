@@ -11,7 +11,7 @@ import pytest
 from wyoming.event import Event
 from wyoming.info import Info
 
-from tests.engines import SlowEngine, ToneEngine, model_of, voice
+from tests.engines import SlowEngine, ToneEngine, hosted_model, model_of, voice
 from tests.serving import describe, running, stream, synthesize
 from wyoming_chatterbox.engine.embedded import HEART, create_embedded_engine
 from wyoming_chatterbox.speech.model import Model
@@ -21,7 +21,7 @@ STREAMED = [*PLAIN, "synthesize-stopped"]
 
 
 def embedded() -> Model:
-    return Model("embedded", (HEART,), lambda report, cancel: create_embedded_engine())
+    return hosted_model("embedded", (HEART,), lambda spec, report, cancel: create_embedded_engine())
 
 
 async def test_full_text_is_spoken_once_in_both_ways_and_sounds_the_same() -> None:

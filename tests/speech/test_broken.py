@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.engines import SlowEngine, ToneEngine, model_of, voice
+from tests.engines import SlowEngine, ToneEngine, hosted_model, model_of, voice
 from tests.serving import ROOT, describe, running, settings, synthesize
 from wyoming_chatterbox import server as server_module
-from wyoming_chatterbox.engine.base import Cancel, EngineBroken, EngineError
+from wyoming_chatterbox.engine.base import Cancel, CancelToken, EngineBroken, EngineError
+from wyoming_chatterbox.hosting.base import EngineSpec, StatusReport
 from wyoming_chatterbox.server import EXIT_ENGINE_BROKEN, Server
-from wyoming_chatterbox.speech.model import Model, ModelState, Report
+from wyoming_chatterbox.speech.model import Model, ModelState
 
 LOST = "the GPU failed (CUDA error: device-side assert triggered)"
 
@@ -39,7 +40,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _model(engine: ToneEngine) -> Model:
-    return Model("original", engine.voices, lambda report, cancel: engine)
+    return hosted_model("original", engine.voices, lambda spec, report, cancel: engine)
 
 
 async def test_the_server_ends_once_its_gpu_is_lost_and_the_embedded_voice_finishes() -> None:
@@ -70,11 +71,11 @@ async def test_a_sentence_that_was_heard_in_part_ends_in_an_error_and_so_does_th
 async def test_a_gpu_that_is_lost_while_the_model_is_loaded_is_not_tried_again(error: Exception) -> None:
     tries = []
 
-    def make(report: Report, cancel: Cancel) -> ToneEngine:
+    def make(spec: EngineSpec, report: StatusReport, cancel: CancelToken) -> ToneEngine:
         tries.append(1)
         raise error
 
-    model = Model("original", (voice("anna", "original"),), make, retry_seconds=(0.01,))
+    model = hosted_model("original", (voice("anna", "original"),), make, retry_seconds=(0.01,))
     async with running(model, model_of(ToneEngine("embedded"))) as running_server:
         await asyncio.wait_for(running_server.server.stopped(), 10)
         assert running_server.server.exit_status == EXIT_ENGINE_BROKEN
@@ -121,7 +122,7 @@ async def test_other_errors_end_nothing() -> None:
 
 async def test_run_says_with_which_status_the_process_ends() -> None:
     server = Server(settings(), (_model(Breaking(0)), model_of(ToneEngine("embedded"))))
-    server._model._break(EngineBroken(LOST))
+    server._model._mark_broken(LOST)
     await asyncio.wait_for(server.run(), 20)
     assert server.exit_status == EXIT_ENGINE_BROKEN
 
@@ -129,12 +130,11 @@ async def test_run_says_with_which_status_the_process_ends() -> None:
 def test_the_process_ends_with_that_status() -> None:
     program = f"""
 import asyncio, wyoming_chatterbox.server as s
-from wyoming_chatterbox.engine.base import EngineBroken
 s.LEAST_UPTIME_SECONDS = 0.0
 start = s.Server.start
 async def broken(self):
     await start(self)
-    self._model._break(EngineBroken({LOST!r}))
+    self._model._mark_broken({LOST!r})
 s.Server.start = broken
 from wyoming_chatterbox import __main__
 __main__.run()

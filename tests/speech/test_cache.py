@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.engines import RATE, BreakingEngine, SlowEngine, ToneEngine, model_of, voice
+from tests.engines import RATE, BreakingEngine, SlowEngine, ToneEngine, hosted_model, model_of, voice
 from tests.serving import Running, environment, running, stream, synthesize
 from wyoming_chatterbox.engine.base import Cancel, Samples, StreamMetrics
 from wyoming_chatterbox.settings import GenerationSettings
 from wyoming_chatterbox.speech.cache import SpeechCache
-from wyoming_chatterbox.speech.model import Model, ModelState
+from wyoming_chatterbox.speech.model import ModelState
 from wyoming_chatterbox.voices.voice import Voice
 
 SETTINGS = GenerationSettings()
@@ -211,7 +211,7 @@ async def test_what_was_not_finished_or_not_spoken_by_its_voice_is_not_kept(tmp_
     broken, embedded = BreakingEngine(at=1, model="original"), ToneEngine("embedded")
     other = model_of(embedded)
     async with running(model_of(broken), other, cache_size=5, data_dir=tmp_path) as server, server.client() as client:
-        await other.settled()
+        await other.wait_until_decided()
         assert (await synthesize(client, "This will break.")).start["fallback"]
         await asyncio.sleep(0.1)
         assert len(server.server.service.cache) == 0
@@ -223,7 +223,7 @@ async def test_what_was_not_finished_or_not_spoken_by_its_voice_is_not_kept(tmp_
 
 async def test_an_unloaded_model_is_not_loaded_for_what_is_kept(tmp_path: Path) -> None:
     engine = ToneEngine("original")
-    model = Model("original", engine.voices, lambda report, cancel: engine, unload_after=0.2)
+    model = hosted_model("original", engine.voices, lambda spec, report, cancel: engine, unload_after=0.2)
     async with running(model, cache_size=5, data_dir=tmp_path) as server, server.client() as client:
         first = await synthesize(client, "Hello there.")
         await kept(server, 1)

@@ -37,7 +37,7 @@ async def test_a_sentence_without_sound_is_spoken_by_the_embedded_voice_and_not_
     engine, embedded = ValuesEngine(*values), ToneEngine("embedded")
     other = model_of(embedded)
     async with running(model_of(engine), other, cache_size=1, data_dir=tmp_path) as server, server.client() as client:
-        await other.settled()
+        await other.wait_until_decided()
         for _ in range(2):
             answer = await synthesize(client, "Hello.")
             assert answer.start["fallback"] is True

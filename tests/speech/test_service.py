@@ -17,13 +17,14 @@ from wyoming.client import AsyncTcpClient
 from wyoming.event import Event
 from wyoming.info import Info
 
-from tests.engines import BreakingEngine, SlowEngine, ToneEngine, model_of, voice
+from tests.engines import BreakingEngine, SlowEngine, ToneEngine, hosted_model, model_of, voice
 from tests.serving import describe, read_answer, running, settings, stream, synthesize
-from wyoming_chatterbox.engine.base import Cancel, Engine, EngineError, EngineUnavailable, NothingToSay
+from wyoming_chatterbox.engine.base import Cancel, CancelToken, Engine, EngineError, EngineUnavailable, NothingToSay
+from wyoming_chatterbox.hosting.base import EngineSpec, LoadPhase, StatusReport
 from wyoming_chatterbox.server import Server
 from wyoming_chatterbox.settings import GenerationSettings
 from wyoming_chatterbox.speech.errors import InvalidSetting
-from wyoming_chatterbox.speech.model import Model, ModelState, Report
+from wyoming_chatterbox.speech.model import Model, ModelState
 from wyoming_chatterbox.speech.request import SpeechRequest
 
 PLAIN = ["audio-start", "audio-chunk", "audio-stop"]
@@ -33,14 +34,14 @@ class Retryable(EngineError):
     retryable = True
 
 
-def loading(engine: ToneEngine, load: Callable[[Report, Cancel], None], retry: float = 0.05) -> Model:
+def loading(engine: ToneEngine, load: Callable[[StatusReport, CancelToken], None], retry: float = 0.05) -> Model:
     """A model whose loading does `load` first."""
 
-    def make(report: Report, cancel: Cancel) -> Engine:
+    def make(spec: EngineSpec, report: StatusReport, cancel: CancelToken) -> Engine:
         load(report, cancel)
         return engine
 
-    return Model(engine.model, engine.voices, make, retry_seconds=(retry,))
+    return hosted_model(engine.model, engine.voices, make, retry_seconds=(retry,))
 
 
 def fallback() -> tuple[ToneEngine, Model]:
@@ -52,8 +53,8 @@ async def test_the_embedded_voice_speaks_while_the_model_loads_and_the_model_whe
     engine, (embedded, other) = ToneEngine("original"), fallback()
     released = asyncio.Event()
 
-    def load(report: Report, cancel: Cancel) -> None:
-        report(ModelState.DOWNLOADING, 0.43)
+    def load(report: StatusReport, cancel: CancelToken) -> None:
+        report(LoadPhase.DOWNLOADING, 0.43)
         deadline = time.monotonic() + 10
         while not released.is_set() and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -70,7 +71,7 @@ async def test_the_embedded_voice_speaks_while_the_model_loads_and_the_model_whe
         assert (answer.start["model"], answer.start["fallback"]) == ("embedded", True)
         assert embedded.texts == ["Hello."]
         released.set()
-        await model.settled()
+        await model.wait_until_decided()
         answer = await synthesize(client, "Hello again.", voice="original")
         assert (answer.start["model"], answer.start["fallback"]) == ("original", False)
         assert engine.texts == ["Hello again."]
@@ -92,7 +93,7 @@ async def test_warming_up_is_said_by_info_and_with_its_time_by_the_log(caplog: p
         assert (answer.start["model"], answer.start["fallback"]) == ("embedded", True)
         await asyncio.sleep(0.2)
         released.set()
-        await model.settled()
+        await model.wait_until_decided()
     lines = [record.getMessage() for record in caplog.records]
     ready = next(line for line in lines if line.startswith("Model original is ready after "))
     assert (
@@ -103,7 +104,7 @@ async def test_warming_up_is_said_by_info_and_with_its_time_by_the_log(caplog: p
 
 
 async def test_the_embedded_voice_speaks_after_the_model_failed_and_info_says_why() -> None:
-    def load(report: Report, cancel: Cancel) -> None:
+    def load(report: StatusReport, cancel: CancelToken) -> None:
         raise EngineUnavailable("no weights here")
 
     embedded, other = fallback()
@@ -118,14 +119,14 @@ async def test_the_embedded_voice_speaks_after_the_model_failed_and_info_says_wh
 async def test_the_embedded_voice_can_be_chosen_by_name_and_is_no_fallback_then() -> None:
     engine, (embedded, other) = ToneEngine("original"), fallback()
     async with running(model_of(engine), other) as server, server.client() as client:
-        await other.settled()
+        await other.wait_until_decided()
         answer = await synthesize(client, "Hello.", voice="embedded")
     assert (answer.start["model"], answer.start["fallback"]) == ("embedded", False)
     assert (engine.texts, embedded.texts) == ([], ["Hello."])
 
 
 async def test_without_a_fallback_requests_are_refused_at_once_while_the_model_loads() -> None:
-    def load(report: Report, cancel: Cancel) -> None:
+    def load(report: StatusReport, cancel: CancelToken) -> None:
         while not cancel.is_set:
             time.sleep(0.005)
 
@@ -140,7 +141,7 @@ async def test_a_load_that_may_succeed_later_is_tried_again() -> None:
     tries = 0
     network = threading.Event()
 
-    def load(report: Report, cancel: Cancel) -> None:
+    def load(report: StatusReport, cancel: CancelToken) -> None:
         nonlocal tries
         tries += 1
         if not network.is_set():
@@ -165,7 +166,7 @@ async def test_a_load_that_may_succeed_later_is_tried_again() -> None:
 async def test_a_load_that_fails_for_good_is_tried_once() -> None:
     tries = 0
 
-    def load(report: Report, cancel: Cancel) -> None:
+    def load(report: StatusReport, cancel: CancelToken) -> None:
         nonlocal tries
         tries += 1
         raise RuntimeError("a bug")
@@ -180,7 +181,7 @@ async def test_a_load_that_fails_for_good_is_tried_once() -> None:
 async def test_a_model_that_breaks_before_a_sentence_is_heard_hands_it_to_the_embedded_voice() -> None:
     engine, (embedded, other) = BreakingEngine(1, model="original"), fallback()
     async with running(model_of(engine), other) as server, server.client() as client:
-        await other.settled()
+        await other.wait_until_decided()
         answer = await synthesize(client, "This is fine. Now break. The rest.")
         assert answer.types == PLAIN
         assert embedded.texts == ["Now break.", "The rest."]
@@ -191,7 +192,7 @@ async def test_a_model_that_breaks_before_a_sentence_is_heard_hands_it_to_the_em
 async def test_a_model_that_breaks_inside_a_sentence_ends_with_an_error() -> None:
     engine, (embedded, other) = BreakingEngine(2, model="original"), fallback()
     async with running(model_of(engine), other) as server, server.client() as client:
-        await other.settled()
+        await other.wait_until_decided()
         answer = await synthesize(client, "Now break. The rest.")
     assert answer.error["code"] == "engine-failed"
     assert embedded.texts == []
@@ -302,9 +303,9 @@ async def test_an_engine_that_hangs_is_replaced_until_it_comes_back() -> None:
     engine, (embedded, other) = SlowEngine(seconds=0.0, chunks=1, model="original"), fallback()
     released = threading.Event()
     engine.work = lambda number, cancel: (released.wait(10), None)[1]  # type: ignore[method-assign]
-    model = Model("original", engine.voices, lambda report, cancel: engine, engine_timeout=0.2)
+    model = hosted_model("original", engine.voices, lambda spec, report, cancel: engine, engine_timeout=0.2)
     async with running(model, other) as server, server.client() as client:
-        await other.settled()
+        await other.wait_until_decided()
         async with server.client() as waiting:
             both = await asyncio.gather(synthesize(client, "Hello."), synthesize(waiting, "Hello, too."))
         for answer in both:

@@ -16,11 +16,13 @@ from wyoming.client import AsyncTcpClient
 from wyoming.info import Info
 from wyoming.tts import SynthesizeChunk, SynthesizeStart, SynthesizeStop
 
-from tests.engines import SlowEngine, ToneEngine, model_of, voice
+from tests.engines import SlowEngine, ToneEngine, hosted_model, model_of, voice
 from tests.serving import Answer, describe, read_answer, running, settings, synthesize
-from wyoming_chatterbox.engine.base import Cancel, Engine, EngineError
+from wyoming_chatterbox.engine.base import Cancel, CancelToken, Engine, EngineError
+from wyoming_chatterbox.hosting.base import EngineSpec, StatusReport
+from wyoming_chatterbox.hosting.thread import ThreadHost
 from wyoming_chatterbox.models import create_models
-from wyoming_chatterbox.speech.model import Model, ModelState, Report
+from wyoming_chatterbox.speech.model import Model, ModelState
 
 PLAIN = ["audio-start", "audio-chunk", "audio-stop"]
 IDLE = 0.3
@@ -57,11 +59,10 @@ class Loader:
         self.before_load: Callable[[], None] = lambda: None
         self._make = make
         declared = (voice("declared", "original"),)
-        self.model = Model(
-            "original", declared, self._load, retry_seconds=(RETRY,), engine_timeout=timeout, unload_after=idle
-        )
+        self.host = ThreadHost("original", self._load, chunk_timeout=timeout)
+        self.model = Model("original", declared, self.host, retry_seconds=(RETRY,), unload_after=idle)
 
-    def _load(self, report: Report, cancel: Cancel) -> Engine:
+    def _load(self, spec: EngineSpec, report: StatusReport, cancel: CancelToken) -> Engine:
         self.before_load()
         self.engines.append(self._make())
         return self.engines[-1]
@@ -115,7 +116,7 @@ async def test_an_idle_model_is_closed_and_the_next_request_brings_it_back(caplo
     for line in (
         "Model original was not used for 0.005 min: unloading it",
         "Model original is unloaded, memory given back: RSS ",
-        "Model original is asked for: loading it again",
+        "Reloading model original",
         "Model original is back after ",
     ):
         assert any(one.startswith(line) for one in story), f"{line!r} is not in the log: {story}"
@@ -324,7 +325,7 @@ async def test_a_server_that_stops_before_its_thread_came_to_unloading_closes_th
     loader = Loader()
     async with running(loader.model, embedded()):
         await asyncio.sleep(IDLE / 2)
-        loader.model._worker.submit(lambda: time.sleep(IDLE))
+        loader.host._thread.post(lambda: time.sleep(IDLE))
         await until(loader.model, ModelState.UNLOADED)
     assert len(loader.engines[0].closed_on) == 1
 
@@ -365,7 +366,7 @@ async def test_whenever_a_request_comes_it_is_spoken(caplog: pytest.LogCaptureFi
 
 async def test_by_default_a_model_stays() -> None:
     engine = Original()
-    model = Model("original", engine.voices, lambda report, cancel: engine)
+    model = hosted_model("original", engine.voices, lambda spec, report, cancel: engine)
     async with running(model, embedded()) as server, server.client() as client:
         await synthesize(client, "Hello.")
         await asyncio.sleep(0.3)

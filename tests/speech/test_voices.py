@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 from wyoming.info import Info
 
-from tests.engines import RATE, ToneEngine, model_of, voice
+from tests.engines import RATE, ToneEngine, hosted_model, model_of, voice
 from tests.serving import describe, running, settings, synthesize
 from tests.voices.making import write
 from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples, StreamMetrics, SupportsCloning
 from wyoming_chatterbox.settings import GenerationSettings, SettingsError, utterance_knobs
-from wyoming_chatterbox.speech.model import Model
 from wyoming_chatterbox.speech.request import SpeechRequest
 from wyoming_chatterbox.speech.service import SpeechService
 from wyoming_chatterbox.voices.library import VoiceLibrary
@@ -83,7 +82,7 @@ async def spoken(service: SpeechService, text: str, name: str | None = None, **o
 
 async def test_a_voices_gain_and_silence_win_over_the_servers_and_the_requests_over_both() -> None:
     model = model_of(CloningEngine())
-    model.offer([cloned("loud", settings={"gain": 6.0, "sentence_silence": 1.0})])
+    model.set_cloned_voices([cloned("loud", settings={"gain": 6.0, "sentence_silence": 1.0})])
     service = SpeechService(settings(gain=-6.0, sentence_silence=0.5), model, None)
     await model.load()
     sentence = 2 * 2400
@@ -104,7 +103,7 @@ async def test_a_voices_gain_and_silence_win_over_the_servers_and_the_requests_o
 async def test_the_embedded_voice_is_not_made_louder_in_another_ones_place() -> None:
     engine, fallback = CloningEngine(), ToneEngine("embedded")
     model, other = model_of(engine), model_of(fallback)
-    model.offer([cloned("loud", settings={"gain": 12.0})])
+    model.set_cloned_voices([cloned("loud", settings={"gain": 12.0})])
     service = SpeechService(settings(), model, other)
     await other.load()
     assert (await spoken(service, "Hello.", "loud")).max() == pytest.approx(0.001, abs=1e-4)
@@ -115,7 +114,7 @@ async def test_the_embedded_voice_is_not_made_louder_in_another_ones_place() -> 
 async def test_a_voices_manner_reaches_the_engine_and_a_request_changes_it() -> None:
     engine = CloningEngine()
     model = model_of(engine)
-    model.offer([cloned("bold", settings={"exaggeration": 1.5, "seed": 4})])
+    model.set_cloned_voices([cloned("bold", settings={"exaggeration": 1.5, "seed": 4})])
     service = SpeechService(settings(), model, None)
     await model.load()
     await spoken(service, "Hello.", "bold")
@@ -141,7 +140,9 @@ def test_what_an_utterance_may_set() -> None:
 
 async def test_hidden_voices_are_not_listed_and_speakers_are_one_voice() -> None:
     model = model_of(CloningEngine())
-    model.offer([cloned("fam", "1", speaker="dad"), cloned("fam", "2", speaker="mum"), cloned("spy", hidden=True)])
+    model.set_cloned_voices(
+        [cloned("fam", "1", speaker="dad"), cloned("fam", "2", speaker="mum"), cloned("spy", hidden=True)]
+    )
     async with running(model) as server, server.client() as client:
         listed = Info.from_event(await describe(client)).tts[0].voices
         assert [one.name for one in listed] == ["original", "fam"]
@@ -178,12 +179,12 @@ async def test_voices_are_prepared_one_by_one_the_default_first_and_again_after_
     caplog.set_level(logging.INFO)
     engine = CloningEngine()
     model = model_of(engine)
-    model.offer([cloned("a"), cloned("b"), cloned("twin", "a"), cloned("c")])
+    model.set_cloned_voices([cloned("a"), cloned("b"), cloned("twin", "a"), cloned("c")])
     task = asyncio.create_task(model.prepare_voices("c"))
     await model.load()
     await until(lambda: len(engine.did) == 3)
     assert engine.did == ["prepared c", "prepared twin", "prepared b"], "of one fingerprint once"
-    model.offer([cloned("a"), cloned("b", "b2"), cloned("d")])
+    model.set_cloned_voices([cloned("a"), cloned("b", "b2"), cloned("d")])
     await until(lambda: len(engine.did) == 7)
     assert sorted(engine.did[3:]) == ["forgot b", "forgot c", "prepared b", "prepared d"]
     await until(lambda: "2 voices are ready" in caplog.text)
@@ -196,7 +197,7 @@ async def test_a_voice_that_is_asked_for_does_not_wait_for_the_others() -> None:
     engine = CloningEngine(seconds=0.1)
     model = model_of(engine)
     voices = [cloned(f"v{number:02}") for number in range(30)]
-    model.offer(voices)
+    model.set_cloned_voices(voices)
     service = SpeechService(settings(), model, None)
     await model.load()
     task = asyncio.create_task(model.prepare_voices())
@@ -212,9 +213,9 @@ async def test_a_voice_that_is_asked_for_does_not_wait_for_the_others() -> None:
 async def test_no_voice_is_prepared_while_somebody_speaks() -> None:
     engine = CloningEngine(chunks=1)
     model = model_of(engine)
-    model.offer([cloned("a")])
+    model.set_cloned_voices([cloned("a")])
     await model.load()
-    with model.in_use(voice("original", "original")):
+    with model.lease(voice("original", "original")):
         task = asyncio.create_task(model.prepare_voices())
         await asyncio.sleep(0.1)
         assert engine.did == []
@@ -227,18 +228,18 @@ async def test_a_voice_that_is_gone_is_forgotten_when_nobody_speaks_with_it_any_
     engine = CloningEngine()
     model = model_of(engine)
     anna = cloned("anna")
-    model.offer([anna])
+    model.set_cloned_voices([anna])
     await model.load()
-    with model.in_use(anna):
-        with model.in_use(anna):
-            model.offer([])
+    with model.lease(anna):
+        with model.lease(anna):
+            model.set_cloned_voices([])
         await asyncio.sleep(0.05)
         assert engine.did == []
     await until(lambda: engine.did == ["forgot anna"])
-    model.offer([anna])
-    with model.in_use(anna):
-        model.offer([])
-        model.offer([anna])
+    model.set_cloned_voices([anna])
+    with model.lease(anna):
+        model.set_cloned_voices([])
+        model.set_cloned_voices([anna])
     await asyncio.sleep(0.05)
     assert engine.did == ["forgot anna"], "it came back"
     await model.close()
@@ -247,7 +248,7 @@ async def test_a_voice_that_is_gone_is_forgotten_when_nobody_speaks_with_it_any_
 async def test_a_voice_that_cannot_be_prepared_is_said_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
     engine = CloningEngine(fails=("bad",))
     model = model_of(engine)
-    model.offer([cloned("bad"), cloned("good")])
+    model.set_cloned_voices([cloned("bad"), cloned("good")])
     task = asyncio.create_task(model.prepare_voices())
     await model.load()
     await until(lambda: engine.did == ["prepared good"])
@@ -259,20 +260,20 @@ async def test_a_voice_that_cannot_be_prepared_is_said_and_the_others_go_on(capl
 async def test_a_model_that_comes_back_prepares_its_voices_again() -> None:
     made: list[CloningEngine] = []
 
-    def make(report: object, cancel: object) -> CloningEngine:
+    def make(spec: object, report: object, cancel: object) -> CloningEngine:
         made.append(CloningEngine())
         return made[-1]
 
-    model = Model("original", (voice("original", "original"),), make, unload_after=0.5)
-    model.offer([cloned("a"), cloned("b")])
+    model = hosted_model("original", (voice("original", "original"),), make, unload_after=0.5)
+    model.set_cloned_voices([cloned("a"), cloned("b")])
     task = asyncio.create_task(model.prepare_voices())
     await model.load()
     keeping = asyncio.create_task(model.unload_when_idle())
     await until(lambda: len(made[0].did) == 2)
     await until(lambda: not model.ready)
     assert [one.name for one in model.voices] == ["original", "a", "b"]
-    with model.in_use(cloned("a")):
-        model.want()
+    with model.lease(cloned("a")):
+        model.request_load()
         await until(lambda: len(made) == 2 and model.ready)
     await until(lambda: made[1].did == ["prepared a", "prepared b"])
     for one in (task, keeping):

@@ -46,8 +46,8 @@ def preview(name: str, output: Path, text: str, settings: Settings, screen: Scre
 async def _preview(name: str, output: Path, text: str, settings: Settings, screen: Screen) -> dict[str, Any]:
     library = VoiceLibrary(settings.voice_folders, settings.reference_clip)
     library.scan(patient=False)  # nothing else happens in this loop yet
-    model, _ = create_models(settings, library)
-    model.offer([voice for voice in library.voices if voice.model == model.name])
+    model, _ = create_models(settings)
+    model.set_cloned_voices([voice for voice in library.voices if voice.model == model.name])
     service = SpeechService(settings, model, None)
     try:
         request = SpeechRequest(service.whole_text(text), voice=name)
@@ -66,7 +66,7 @@ async def _load(model: Model, screen: Screen) -> None:
     with screen.working(f"Model {model.name}") as say:
         while not model.ready:
             with contextlib.suppress(asyncio.TimeoutError):
-                await within(_LOOK_SECONDS, model.settled())
+                await within(_LOOK_SECONDS, model.wait_until_decided())
             say(f"Model {model.name}: {model.status}")
             if loading.done() or model.status.error:
                 break

@@ -16,14 +16,15 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from ..audio import PCMEncoder, louder, silence
-from ..engine.base import Cancel, Cancelled, EngineError, NothingToSay
+from ..engine.base import Cancelled, EngineError, NothingToSay
 from ..faults import log_fault, without_spoken
+from ..hosting.base import SentenceJob
 from ..metrics import Observer, UtteranceMetrics
 from ..settings import Settings, SettingsError, UtteranceSettings
 from ..voices.choosing import MalformedName, UnknownVoice, find_voice, split_name
 from ..voices.voice import Voice
 from ..waiting import within
-from .admission import Admission, Place
+from .admission import Admission, QueueSlot
 from .cache import Recording, SpeechCache
 from .cleaning import clean
 from .errors import EngineFailed, InvalidSetting, ModelUnavailable, SpeechError, VoiceNotFound
@@ -161,7 +162,7 @@ class SpeechService:
         """Who speaks, in one line for people."""
         model = f"Chatterbox speech, model {self._model.name} {self._model.status}"
         if self._model.ready or self._model is self._fallback:
-            return f"{model}, but failed last: {self._model.trouble}" if self._model.trouble else model
+            return f"{model}, but failed last: {self._model.last_error}" if self._model.last_error else model
         instead = "nothing speaks" if self._fallback is None else "the embedded voice speaks"
         return f"{model}; {instead} in its place"
 
@@ -211,11 +212,10 @@ class SpeechService:
 
     async def _make(self, request: SpeechRequest, metrics: UtteranceMetrics, outbox: Outbox) -> None:
         """Make an utterance's audio. Raises nothing: what ends it is in the outbox."""
-        cancel = Cancel()
-        place = Place(self._admission)
+        place = QueueSlot(self._admission)
         error: BaseException | None = None
         try:
-            async with aclosing(self._speak(request, metrics, cancel, place, outbox)) as pieces:
+            async with aclosing(self._speak(request, metrics, place, outbox)) as pieces:
                 async for piece in pieces:
                     outbox.put(piece)
         except asyncio.CancelledError:
@@ -223,12 +223,11 @@ class SpeechService:
         except Exception as problem:
             error = problem
         finally:
-            cancel.set()
-            place.leave()
+            place.release()
             outbox.end(error)
 
     async def _speak(
-        self, request: SpeechRequest, metrics: UtteranceMetrics, cancel: Cancel, place: Place, outbox: Outbox
+        self, request: SpeechRequest, metrics: UtteranceMetrics, place: QueueSlot, outbox: Outbox
     ) -> AsyncGenerator[Speech, None]:
         voice, settings = self._voice_and_settings(request)
         metrics.voice, metrics.model = voice.name, voice.model
@@ -238,19 +237,19 @@ class SpeechService:
         unspoken: EngineFailed | None = None
         if request.streamed:
             # A text that is still written is hardly one that is cached; the model can be loaded meanwhile.
-            speaker.model.want()
-        with speaker.model.in_use(voice):
+            speaker.model.request_load()
+        with speaker.model.lease(voice):
             async with aclosing(self._sentences(request, place)) as sentences:
                 async for sentence in sentences:
                     text = clean(sentence.text)
                     if not text:
                         continue
                     if not outbox.has_room:
-                        place.leave()
+                        place.release()
                         await outbox.room()
-                    await place.take()
+                    await place.acquire()
                     metrics.begin_sentence(len(text))
-                    spoken = self._speak_sentence(text, speaker, settings, metrics, cancel, encoder, pause, outbox)
+                    spoken = self._speak_sentence(request, text, speaker, settings, metrics, encoder, pause, outbox)
                     try:
                         async with aclosing(spoken) as pieces:
                             async for piece in pieces:
@@ -270,11 +269,11 @@ class SpeechService:
 
     async def _speak_sentence(
         self,
+        request: SpeechRequest,
         text: str,
         speaker: _Speaker,
         settings: UtteranceSettings,
         metrics: UtteranceMetrics,
-        cancel: Cancel,
         encoder: PCMEncoder,
         pause: float,
         outbox: Outbox,
@@ -299,22 +298,23 @@ class SpeechService:
                 return
         recording = None if key is None else Recording(self.cache, key)
         while True:
-            speaker.model.want()
+            speaker.model.request_load()
             await speaker.choose()
             metrics.model, metrics.voice, metrics.fallback = speaker.model.name, speaker.voice.name, speaker.fallback
             spoken = False
             started = time.perf_counter()
-            # One of its own: what cancels an engine that hangs must not cancel the one that takes its place.
-            stream = speaker.model.generate_stream(text, speaker.voice, settings.generation, Cancel(cancel))
+            stream = speaker.model.stream(SentenceJob(request.id, text, speaker.voice, settings.generation))
             try:
                 async with aclosing(stream) as chunks:
-                    async for samples, current, sample_rate, made in chunks:
-                        metrics.update(current)
+                    async for chunk in chunks:
+                        samples, sample_rate = chunk.samples, chunk.sample_rate
+                        if chunk.stats is not None:
+                            metrics.update(chunk.stats)
                         pcm = b""
                         if not spoken and pause:
                             pcm = encoder.encode(silence(pause, sample_rate), sample_rate)
                         spoken = True
-                        if not current.cacheable:
+                        if not chunk.cacheable:
                             recording = None
                         if recording is not None and not speaker.fallback:
                             recording.add(samples, sample_rate)
@@ -322,7 +322,7 @@ class SpeechService:
                             samples = louder(samples, settings.gain)
                         pcm += encoder.encode(samples, sample_rate)
                         if pcm:
-                            yield Speech(pcm, speaker.voice, speaker.fallback, made)
+                            yield Speech(pcm, speaker.voice, speaker.fallback, chunk.produced_at)
                 if recording is not None:
                     recording.keep()
                 return
@@ -364,7 +364,7 @@ class SpeechService:
         except (MalformedName, SettingsError) as error:
             raise InvalidSetting(str(error)) from None
 
-    async def _sentences(self, request: SpeechRequest, place: Place) -> AsyncGenerator[Sentence, None]:
+    async def _sentences(self, request: SpeechRequest, place: QueueSlot) -> AsyncGenerator[Sentence, None]:
         splitter = SentenceSplitter(self._settings.max_sentence_chars, self._settings.first_clause_words)
         stripper = SSMLStripper() if request.ssml else ThoughtFilter()
 
@@ -373,7 +373,7 @@ class SpeechService:
 
         while True:
             if request.text.is_starved:
-                place.leave()
+                place.release()
             try:
                 piece = await request.text.read(_PATIENCE if splitter.may_be_complete else None)
             except TextPaused:
@@ -414,7 +414,7 @@ class _Speaker:
             raise ModelUnavailable(f"Model {self.model.name} is {self.model.status}; see the log")
         # The embedded voice is ready a second after the start: worth waiting for.
         with contextlib.suppress(asyncio.TimeoutError):
-            await within(_SETTLE_SECONDS, self.model.settled())
+            await within(_SETTLE_SECONDS, self.model.wait_until_decided())
         if not self.model.ready:
             raise ModelUnavailable(f"The embedded voice is {self.model.status}")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 
-from wyoming_chatterbox.speech.usage import Usage
+from wyoming_chatterbox.speech.idle import IdleTracker
 
 
 async def test_idle_time_counts_from_the_end_of_the_last_use() -> None:
-    usage = Usage()
+    usage = IdleTracker()
     waiting = asyncio.create_task(usage.idle(0.2))
     await asyncio.sleep(0.1)
     with usage:
@@ -23,7 +23,7 @@ async def test_idle_time_counts_from_the_end_of_the_last_use() -> None:
 
 
 async def test_what_was_not_used_for_long_is_idle_at_once() -> None:
-    usage = Usage()
+    usage = IdleTracker()
     await asyncio.sleep(0.1)
     started = time.monotonic()
     await usage.idle(0.1)
@@ -31,7 +31,7 @@ async def test_what_was_not_used_for_long_is_idle_at_once() -> None:
 
 
 async def test_a_use_that_begins_at_the_last_moment_is_waited_for() -> None:
-    usage = Usage()
+    usage = IdleTracker()
     usage.begin()
     waiting = asyncio.create_task(usage.idle(0.0))
     await asyncio.sleep(0.01)

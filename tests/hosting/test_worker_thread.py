@@ -10,8 +10,9 @@ from contextlib import aclosing
 
 import pytest
 
-from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineError
-from wyoming_chatterbox.engine.worker import EngineHung, EngineWorker
+from wyoming_chatterbox.engine.base import Cancelled, CancelToken, EngineError
+from wyoming_chatterbox.hosting.base import EngineHung
+from wyoming_chatterbox.hosting.worker_thread import WorkerThread
 
 
 def numbers(log: list[str], pause: float = 0.0) -> Iterator[int]:
@@ -24,7 +25,7 @@ def numbers(log: list[str], pause: float = 0.0) -> Iterator[int]:
 
 
 async def test_items_come_as_they_are_made_and_the_loop_stays_free() -> None:
-    worker = EngineWorker("test")
+    worker = WorkerThread("test")
     ticks = 0
 
     async def tick() -> None:
@@ -35,7 +36,7 @@ async def test_items_come_as_they_are_made_and_the_loop_stays_free() -> None:
 
     ticking = asyncio.create_task(tick())
     found = []
-    async with aclosing(worker.stream(lambda: numbers([], 0.01), Cancel())) as items:
+    async with aclosing(worker.stream(lambda: numbers([], 0.01), CancelToken())) as items:
         async for item in items:
             found.append((item, ticks))
             if item == 5:
@@ -46,9 +47,9 @@ async def test_items_come_as_they_are_made_and_the_loop_stays_free() -> None:
 
 
 async def test_leaving_the_stream_cancels_it_and_closes_its_iterator() -> None:
-    worker = EngineWorker("test")
+    worker = WorkerThread("test")
     log: list[str] = []
-    cancel = Cancel()
+    cancel = CancelToken()
     async with aclosing(worker.stream(lambda: numbers(log, 0.001), cancel)) as items:
         async for _ in items:
             break
@@ -58,9 +59,9 @@ async def test_leaving_the_stream_cancels_it_and_closes_its_iterator() -> None:
 
 
 async def test_a_job_that_was_cancelled_while_it_waited_is_not_begun() -> None:
-    worker = EngineWorker("test")
+    worker = WorkerThread("test")
     begun: list[str] = []
-    cancel = Cancel()
+    cancel = CancelToken()
     blocking = asyncio.create_task(worker.run(lambda: time.sleep(0.1)))
     await asyncio.sleep(0.02)
 
@@ -78,7 +79,7 @@ async def test_a_job_that_was_cancelled_while_it_waited_is_not_begun() -> None:
 
 
 async def test_errors_arrive_and_the_thread_lives_on() -> None:
-    worker = EngineWorker("test")
+    worker = WorkerThread("test")
 
     def broken() -> Iterator[int]:
         yield 1
@@ -86,7 +87,7 @@ async def test_errors_arrive_and_the_thread_lives_on() -> None:
 
     found = []
     with pytest.raises(EngineError, match="broken"):
-        async for item in worker.stream(broken, Cancel()):
+        async for item in worker.stream(broken, CancelToken()):
             found.append(item)
     assert found == [1]
     with pytest.raises(EngineError, match="SystemExit: 3"):  # itself it would end the event loop
@@ -95,23 +96,23 @@ async def test_errors_arrive_and_the_thread_lives_on() -> None:
 
 
 async def test_close_ends_the_thread_and_join_tells_whether_it_did() -> None:
-    worker = EngineWorker("test")
-    worker.submit(lambda: time.sleep(0.2))
+    worker = WorkerThread("test")
+    worker.post(lambda: time.sleep(0.2))
     worker.close()
     assert not worker.join(0.01)
     assert worker.join(2)
 
 
 async def test_an_engine_that_hangs_is_given_up_and_waiting_for_ones_turn_is_not_hanging() -> None:
-    worker = EngineWorker("test")
-    cancel = Cancel()
+    worker = WorkerThread("test")
+    cancel = CancelToken()
 
     async def take(seconds: float, timeout: float) -> list[float]:
         def work() -> Iterator[float]:
             time.sleep(seconds)
             yield seconds
 
-        return [item async for item in worker.stream(work, cancel if seconds > 1 else Cancel(), timeout)]
+        return [item async for item in worker.stream(work, cancel if seconds > 1 else CancelToken(), timeout)]
 
     patient = asyncio.create_task(take(0.3, 5.0))
     await asyncio.sleep(0)
@@ -123,7 +124,7 @@ async def test_an_engine_that_hangs_is_given_up_and_waiting_for_ones_turn_is_not
 
 
 async def test_nobody_waits_behind_an_engine_that_hangs_even_if_its_own_listener_left() -> None:
-    worker = EngineWorker("test")
+    worker = WorkerThread("test")
     release = threading.Event()
 
     def hanging() -> Iterator[int]:
@@ -131,15 +132,15 @@ async def test_nobody_waits_behind_an_engine_that_hangs_even_if_its_own_listener
         release.wait(10)
         yield 2
 
-    first = worker.stream(hanging, Cancel(), timeout=0.2)
+    first = worker.stream(hanging, CancelToken(), timeout=0.2)
     assert await first.__anext__() == 1
     await first.aclose()
-    second = worker.stream(lambda: iter((3,)), Cancel(), timeout=0.2)
+    second = worker.stream(lambda: iter((3,)), CancelToken(), timeout=0.2)
     started = time.monotonic()
     with pytest.raises(EngineHung, match=r"the engine made nothing for 0\.2 s"):
         await second.__anext__()
     assert time.monotonic() - started < 2
     release.set()
-    assert [item async for item in worker.stream(lambda: iter((4,)), Cancel(), timeout=5)] == [4]
+    assert [item async for item in worker.stream(lambda: iter((4,)), CancelToken(), timeout=5)] == [4]
     worker.close()
     assert worker.join(5)

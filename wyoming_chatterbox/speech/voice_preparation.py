@@ -1,4 +1,4 @@
-"""Which of the library's voices a model has still to compute something for, and of which it may forget it."""
+"""Which of the library's voices a model still has to prepare, and which it may drop from memory."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ..voices.voice import Voice
 _LOGGER = logging.getLogger(__name__)
 
 
-class Preparing:
-    """Keeps the list of what is to be done; for the event loop. Voices of one fingerprint are one."""
+class PreparationQueue:
+    """Lists the voices that are to be prepared; for the event loop. Voices with the same fingerprint count as one."""
 
     def __init__(self) -> None:
         self._offered: dict[str, Voice] = {}
@@ -22,19 +22,19 @@ class Preparing:
         self._users: Counter[str] = Counter()
         self._gone: dict[str, Voice] = {}
         self._work = asyncio.Event()
-        self._ready = self._computed = 0  # of this round
+        self._ready = self._computed = 0  # since the queue was last empty
         self._seconds = 0.0
 
     def offer(self, voices: Sequence[Voice]) -> None:
-        """These are the voices from now on."""
+        """Replace the voices; those that are new are to be prepared."""
         offered = {voice.fingerprint: voice for voice in voices}
         self._gone = {key: voice for key, voice in {**self._gone, **self._offered}.items() if key not in offered}
         new = {key: voice for key, voice in offered.items() if key not in self._offered or key in self._to_do}
         self._offered = offered
         self._set(new)
 
-    def again(self) -> None:
-        """An engine was loaded that has nothing of any voice."""
+    def requeue_all(self) -> None:
+        """Prepare all voices again, for an engine that was just loaded."""
         self._gone.clear()
         self._set(dict(self._offered))
 
@@ -46,13 +46,13 @@ class Preparing:
             self._work.clear()
 
     async def next(self, first: str | None = None) -> Voice:
-        """The voice that comes next; that of the name `first` before the others."""
+        """Wait for a voice that is to be prepared and return it; the one named `first` comes before the others."""
         await self._work.wait()
         preferred = [voice for voice in self._to_do.values() if first is not None and voice.name == first]
         return preferred[0] if preferred else next(iter(self._to_do.values()))
 
     def done(self, voice: Voice, seconds: float = 0.0, *, computed: bool = False, failed: bool = False) -> None:
-        """A voice needs nothing any more, or cannot be helped. Says so in the log."""
+        """Take a voice off the queue, prepared or `failed`, and log the progress."""
         self._to_do.pop(voice.fingerprint, None)
         self._seconds += seconds
         if not failed:
@@ -76,7 +76,7 @@ class Preparing:
 
     @contextlib.contextmanager
     def using(self, voice: Voice) -> Iterator[None]:
-        """Around an utterance: what its voice needs is not forgotten."""
+        """Keep what is in memory for a voice, for the time of an utterance."""
         self._users[voice.fingerprint] += 1
         try:
             yield
@@ -85,9 +85,9 @@ class Preparing:
             if not self._users[voice.fingerprint]:
                 del self._users[voice.fingerprint]
 
-    def take_forgotten(self) -> list[Voice]:
-        """Voices that are gone and that nobody speaks with, once."""
-        forgotten = [voice for key, voice in self._gone.items() if key not in self._users]
-        for voice in forgotten:
+    def pop_unused(self) -> list[Voice]:
+        """Returns, once, the voices that are gone and that no utterance uses."""
+        unused = [voice for key, voice in self._gone.items() if key not in self._users]
+        for voice in unused:
             del self._gone[voice.fingerprint]
-        return forgotten
+        return unused

@@ -1,4 +1,4 @@
-"""Whether something is used, and since when it is not."""
+"""How long something has not been used."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 import time
 
 
-class Usage:
-    """Counts who uses something; for the event loop. `with usage:` around each use."""
+class IdleTracker:
+    """Counts the users of something; for the event loop. `with tracker:` around each use."""
 
     def __init__(self) -> None:
         self._users = 0
@@ -22,23 +22,23 @@ class Usage:
         self.end()
 
     def begin(self) -> None:
-        """Somebody uses it from now on."""
+        """Add a user."""
         self._users += 1
         self._unused.clear()
 
     def end(self) -> None:
-        """Who began no longer uses it."""
+        """Remove a user."""
         self._users -= 1
         if not self._users:
             self._since = time.monotonic()
             self._unused.set()
 
     async def idle(self, seconds: float) -> None:
-        """Wait until nobody has used it for so long; nobody uses it at the moment this returns."""
+        """Wait until there has been no user for so long; there is none at the moment this returns."""
         while True:
             await self._unused.wait()
             left = self._since + seconds - time.monotonic()
-            # Somebody may have come between the end of the last use and this line.
+            # A user may have come between the end of the last use and this line.
             if left <= 0 and not self._users:
                 return
             await asyncio.sleep(max(left, 0.0))
