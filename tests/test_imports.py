@@ -31,7 +31,6 @@ ROOMS: dict[str, set[str]] = {
     "engine": {"logs", "voices", "settings", "audio", "waiting", "blocking", "faults", "private_files"},
     "hosting": {"engine", "voices", "settings", "waiting"},
     "metrics": {"engine"},
-    "series": {"engine", "metrics"},
     "speech": {
         "logs",
         "hosting",
@@ -62,7 +61,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "http": {
         "logs",
-        "series",
+        "engine",
         "speech",
         "voices",
         "audio",
@@ -144,9 +143,7 @@ def test_a_module_imports_only_what_its_room_may(path: Path) -> None:
         if parts[0] in TORCH:
             assert room in ("engine", "voices"), f"{room} may not import {parts[0]}"
         if parts[0] in HTTP:
-            assert room == "http" or (room, parts[0]) == ("series", "prometheus_client"), (
-                f"{room} may not import {parts[0]}"
-            )
+            assert room == "http", f"{room} may not import {parts[0]}"
         if parts[0] in EDGES:
             assert room not in ("engine", "hosting", "voices", "speech", "audio", "settings"), (
                 f"{room} may not import {parts[0]}"

@@ -9,7 +9,7 @@ import pytest
 
 from tests.engines import ToneEngine, model_of
 from tests.http.clients import TOKEN, asking, hear, say, serving, talking
-from wyoming_chatterbox.http.containers import MEDIA_TYPES
+from wyoming_chatterbox.http.encoders import MEDIA_TYPES
 
 HELLO = {"input": "Hello there.", "response_format": "pcm"}
 

@@ -13,7 +13,7 @@ from tests.engines import ToneEngine, model_of
 from tests.http.clients import TOKEN, asking, serving
 from tests.serving import Running
 from wyoming_chatterbox.http.app import PAGE, routes_of
-from wyoming_chatterbox.http.places import Doorkeeper
+from wyoming_chatterbox.http.connection_slots import OverloadGuard
 from wyoming_chatterbox.http.policy import Policy
 from wyoming_chatterbox.settings import Settings, SettingsError
 
@@ -34,7 +34,7 @@ def app_of(server: Running) -> FastAPI:
     """The application that is served."""
     assert server.server.http is not None
     doorkeeper = server.server.http._uvicorn.config.app
-    assert isinstance(doorkeeper, Doorkeeper)
+    assert isinstance(doorkeeper, OverloadGuard)
     app = doorkeeper.app
     assert isinstance(app, FastAPI)
     return app

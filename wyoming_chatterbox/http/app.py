@@ -16,20 +16,20 @@ from starlette.websockets import WebSocket
 
 from .. import __version__
 from ..speech.errors import SpeechError
-from . import catalogue, health, speaking, stream, voices
-from .context import Context
+from . import health, models_route, speech_route, voices_route, websocket
 from .errors import InvalidRequest, MethodNotAllowed, NotFound, error_response
-from .explain import explained
-from .guard import Guard
+from .middleware import AccessGuard
 from .policy import Policy
+from .state import EdgeState
+from .validation import to_speech_error
 
-_MODULES = (speaking, catalogue, voices, health, stream)
+_ROUTE_MODULES = (speech_route, models_route, voices_route, health, websocket)
 
 PAGE = Path(__file__).parent / "page"
 """The files of the page, served as they are."""
 
 
-def create_app(context: Context) -> FastAPI:
+def create_app(state: EdgeState) -> FastAPI:
     """The application of one server."""
     app = FastAPI(
         title="wyoming-chatterbox",
@@ -39,9 +39,9 @@ def create_app(context: Context) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.context = context
-    health.watch(context)
-    for module in _MODULES:
+    app.state.edge = state
+    health.register_metrics(state)
+    for module in _ROUTE_MODULES:
         app.include_router(module.router)
     app.router.add_websocket_route("/{path:path}", _on_no_socket)
     app.mount("/", _Page(directory=PAGE, html=True))
@@ -50,8 +50,8 @@ def create_app(context: Context) -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_fault)
     app.state.page_paths = _page_paths()
-    policy = Policy(context.settings, routes_of(app), app.state.page_paths)
-    app.add_middleware(Guard, context=context, policy=policy)
+    policy = Policy(state.settings, routes_of(app), app.state.page_paths)
+    app.add_middleware(AccessGuard, state=state, policy=policy)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.openapi()  # 60 ms of the event loop, which nobody is waiting for yet
     return app
@@ -60,7 +60,7 @@ def create_app(context: Context) -> FastAPI:
 def routes_of(app: FastAPI) -> list[BaseRoute]:
     """Returns every route of the application; the page's files are none."""
     declared = [route for route in app.routes if isinstance(route, Route)]
-    return [*declared, *(route for module in _MODULES for route in module.router.routes)]
+    return [*declared, *(route for module in _ROUTE_MODULES for route in module.router.routes)]
 
 
 def _page_paths() -> frozenset[str]:
@@ -85,7 +85,7 @@ async def _on_speech_error(request: Request, error: Exception) -> Response:
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
     """Our message for the first thing that is wrong: which field, which value, what is allowed."""
     assert isinstance(error, RequestValidationError)
-    said, param = explained(list(error.errors()))
+    said, param = to_speech_error(list(error.errors()))
     return error_response(said, param)
 
 

@@ -16,12 +16,12 @@ from ..sockets import ListenError, bind_sockets, cause
 from ..speech.service import SpeechService
 from ..voices.library import VoiceLibrary
 from .app import create_app
-from .context import Context
-from .places import Doorkeeper, Places
+from .auth import BearerTokens
+from .connection_slots import ConnectionSlots, OverloadGuard
+from .parse_scheduler import ParseScheduler
 from .protocols import HttpProtocol, WebSocketProtocol
-from .tokens import Tokens
-from .turns import Turns
-from .wire import Wire
+from .state import EdgeState
+from .transport import ClientTransport
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -52,18 +52,18 @@ class HttpEdge:
         Raises:
             SettingsError: the token file has no token that can be used.
         """
-        tokens = Tokens(settings.http_token_file) if settings.http_token_file is not None else None
-        self.context = Context(settings, service, tokens, library)
+        tokens = BearerTokens(settings.http_token_file) if settings.http_token_file is not None else None
+        self.state = EdgeState(settings, service, tokens, library)
         self._sockets: list[socket.socket] = []
         self._host = ""
         self.port = 0
         """The TCP port, once bound."""
 
-        self._uvicorn = _Uvicorn(_config(self.context))
+        self._uvicorn = _Uvicorn(_config(self.state))
         self._serving: asyncio.Task[None] | None = None
 
     async def bind(self) -> None:
-        http_uri = self.context.settings.http_uri
+        http_uri = self.state.settings.http_uri
         assert http_uri is not None
         self._sockets = await bind_sockets(*http_address(http_uri), http_uri)
         self._host, self.port = self._sockets[0].getsockname()[:2]
@@ -94,7 +94,7 @@ class HttpEdge:
             listening.close()
 
     async def drain(self, timeout: float, forced_close_timeout: float) -> None:
-        late = await self.context.drain(timeout, forced_close_timeout)
+        late = await self.state.drain(timeout, forced_close_timeout)
         if late:
             _LOGGER.warning("%d HTTP clients did not finish within %g s; ended them", late, timeout)
         if self._serving is None:
@@ -107,8 +107,8 @@ class HttpEdge:
         await asyncio.wait((self._serving,), timeout=_CLOSE_SECONDS)
 
     def end(self) -> None:
-        for talk in list(self.context.talks):
-            talk.end()
+        for stream in list(self.state.active_streams):
+            stream.end()
 
 
 class _Uvicorn(uvicorn.Server):
@@ -119,15 +119,15 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-def _config(context: Context) -> uvicorn.Config:
-    settings = context.settings
-    places, turns = Places(settings.max_connections), Turns()
+def _config(state: EdgeState) -> uvicorn.Config:
+    settings = state.settings
+    slots, scheduler = ConnectionSlots(settings.max_connections), ParseScheduler()
 
-    def connection(**named: Any) -> Wire:
-        return Wire(HttpProtocol(settings.event_timeout, **named), places, turns, settings.write_timeout)
+    def connection(**named: Any) -> ClientTransport:
+        return ClientTransport(HttpProtocol(settings.event_timeout, **named), slots, scheduler, settings.write_timeout)
 
     return uvicorn.Config(
-        Doorkeeper(create_app(context), places),
+        OverloadGuard(create_app(state), slots),
         http=connection,  # type: ignore[arg-type]  # uvicorn calls what should be a class, and asks it nothing else
         ws=WebSocketProtocol,
         ws_max_size=MAX_MESSAGE_BYTES,

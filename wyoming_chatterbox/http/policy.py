@@ -51,7 +51,7 @@ _COUNTRY = re.compile(r"[a-z]{2}")
 
 
 class Policy:
-    """Says what a request may reach; `Guard` holds it up."""
+    """Says what a request may reach; `AccessGuard` enforces it."""
 
     def __init__(self, settings: Settings, routes: Sequence[BaseRoute], page: Collection[str]) -> None:
         """Takes the server's settings, the routes of its application and the paths of its page's files."""

@@ -16,8 +16,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 
 from ..waiting import LATE_SECONDS, Timer
-from .places import HALF_REQUEST, NO_REQUEST, SILENT_SECONDS, SILENT_WEBSOCKET
-from .wire import Wire
+from .connection_slots import HALF_REQUEST, NO_REQUEST, SILENT_SECONDS, SILENT_WEBSOCKET
+from .transport import ClientTransport
 
 MAX_HEAD_LINES = 256
 """Headers of a request; browsers send 20. h11 takes 3 µs for each, at once: 8,000 would stop the loop for 30 ms."""
@@ -37,7 +37,7 @@ class HttpProtocol(H11Protocol):
     It hands its transport on in the scope's state: who is sent audio and takes none has to be cut off.
     """
 
-    transport: Wire
+    transport: ClientTransport
 
     def __init__(self, event_timeout: float, **named: Any) -> None:
         """`event_timeout`: seconds in which a request's head must be complete."""
@@ -50,7 +50,7 @@ class HttpProtocol(H11Protocol):
         self._idle_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, Wire)
+        assert isinstance(transport, ClientTransport)
         super().connection_made(transport)
         self.app_state = {**self.app_state, "transport": transport}
         self._expect_head()
@@ -134,7 +134,7 @@ class HttpProtocol(H11Protocol):
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """A WebSocket's frames."""
 
-    transport: Wire
+    transport: ClientTransport
 
     def __init__(self, **named: Any) -> None:
         super().__init__(**named)
@@ -142,7 +142,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._unsent_pong: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, Wire)
+        assert isinstance(transport, ClientTransport)
         super().connection_made(transport)
         # The transport stands in for the HTTP connection, which is no longer there.
         self.app_state = {**self.app_state, "transport": transport}

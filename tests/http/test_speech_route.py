@@ -18,7 +18,7 @@ import pytest
 
 from tests.engines import BreakingEngine, SlowEngine, ToneEngine, model_of
 from tests.http.clients import asking, decoded, samples, serving, until
-from wyoming_chatterbox.http.containers import MEDIA_TYPES
+from wyoming_chatterbox.http.encoders import MEDIA_TYPES
 
 HELLO = {"input": "Hello there.", "response_format": "pcm"}
 
@@ -269,7 +269,7 @@ async def test_the_work_stops_when_the_client_leaves() -> None:
         await until(lambda: engine.stopped_at is not None, "the engine goes on")
         assert engine.stopped_at is not None and engine.stopped_at - left < 0.3, "before its first chunk"
         await until(lambda: server.server.service.running == 0, "its place is not free")
-        assert not server.server.http.context.talks
+        assert not server.server.http.state.active_streams
 
 
 async def test_a_client_that_takes_no_audio_is_cut_off() -> None:

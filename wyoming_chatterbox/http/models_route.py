@@ -11,7 +11,6 @@ from ..speech.errors import VoiceNotFound
 from ..speech.service import SpeechService
 from ..voices.choosing import MalformedName, UnknownVoice, find_voice, split_name
 from ..voices.voice import Voice
-from .context import Here
 from .errors import ModelNotFound
 from .schemas import (
     KNOBS,
@@ -25,6 +24,7 @@ from .schemas import (
     VoiceItem,
     VoiceList,
 )
+from .state import State
 
 router = APIRouter()
 
@@ -73,40 +73,40 @@ def chosen_voice(service: SpeechService, model: str | None, voice: str | None) -
 
 @router.get("/v1/models")
 @router.get("/models", include_in_schema=False)
-async def models(here: Here) -> ModelList:
+async def models(state: State) -> ModelList:
     """The models, and the names by which OpenAI's clients ask for them."""
-    return ModelList(data=[_model(here.service, name) for name in _model_names(here.service)])
+    return ModelList(data=[_model(state.service, name) for name in _model_names(state.service)])
 
 
 @router.get("/v1/models/{model}", responses={400: {"model": ErrorBody}, 404: {"model": ErrorBody}})
 @router.get("/models/{model}", include_in_schema=False)
-async def model(model: Annotated[str, Path(max_length=MAX_NAME_CHARS)], here: Here) -> ModelItem:
+async def model(model: Annotated[str, Path(max_length=MAX_NAME_CHARS)], state: State) -> ModelItem:
     """One of them."""
-    names = _model_names(here.service)
+    names = _model_names(state.service)
     if model.casefold() not in names:
         raise ModelNotFound(f"There is no model {model!r}; there are: {', '.join(names)}")
-    return _model(here.service, model)
+    return _model(state.service, model)
 
 
 @router.get("/v1/audio/models")
 @router.get("/audio/models", include_in_schema=False)
-async def audio_models(here: Here) -> AudioModelList:
+async def audio_models(state: State) -> AudioModelList:
     """The same list as of GET /v1/models, also by the name of `models`, under which Open WebUI looks for it."""
-    items = [_model(here.service, name) for name in _model_names(here.service)]
+    items = [_model(state.service, name) for name in _model_names(state.service)]
     return AudioModelList(data=items, models=items)
 
 
 @router.get("/v1/audio/voices")
 @router.get("/audio/voices", include_in_schema=False)
-async def voices(here: Here) -> VoiceList:
+async def voices(state: State) -> VoiceList:
     """The voices that a request can name."""
-    return voice_list(here.service)
+    return voice_list(state.service)
 
 
 @router.get("/api/settings")
-async def settings(here: Here) -> list[SettingItem]:
+async def settings(state: State) -> list[SettingItem]:
     """What one utterance may set, with bounds and this server's defaults."""
-    own = here.settings.utterance
+    own = state.settings.utterance
     return [
         SettingItem(
             name=one.name,

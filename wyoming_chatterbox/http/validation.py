@@ -16,7 +16,7 @@ _SPOKEN_FIELDS = frozenset({"text", "input", "instructions"})
 """Their values are what people say: no message, and so no log line, repeats them."""
 
 
-def explained(errors: list[Any]) -> tuple[SpeechError, str | None]:
+def to_speech_error(errors: list[Any]) -> tuple[SpeechError, str | None]:
     """Returns the error for the first thing that is wrong, with field, value and what is allowed; and the field."""
     first = errors[0]
     if first["type"] == "json_invalid":

@@ -16,9 +16,9 @@ from websockets.exceptions import InvalidStatus
 
 from tests.engines import ToneEngine, model_of
 from tests.http.clients import TOKEN, asking, hear, raw, say, serving, socket_uri, talking
-from wyoming_chatterbox.http.guard import MAX_BODY_BYTES
+from wyoming_chatterbox.http.auth import BearerTokens
+from wyoming_chatterbox.http.middleware import MAX_BODY_BYTES
 from wyoming_chatterbox.http.protocols import UNREAD_BODY_SECONDS
-from wyoming_chatterbox.http.tokens import Tokens
 from wyoming_chatterbox.settings import Settings, SettingsError
 
 HELLO = {"input": "Hello there.", "response_format": "pcm"}
@@ -131,7 +131,7 @@ async def test_a_websocket_shows_its_token_in_a_header_or_as_a_subprotocol(token
 async def test_tokens_are_read_again_when_their_file_changes(
     token_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tokens = Tokens(token_file)
+    tokens = BearerTokens(token_file)
     assert await tokens.accept(TOKEN) and not await tokens.accept("another-long-token")
     token_file.write_text("another-long-token\n" + "one-more-long-token\n")
     os.utime(token_file, ns=(1, 1))
@@ -161,7 +161,7 @@ def test_a_token_file_that_cannot_be_used_ends_the_start(tmp_path: Path, content
     path = tmp_path / "tokens"
     path.write_text(content)
     with pytest.raises(SettingsError, match=said):
-        Tokens(path)
+        BearerTokens(path)
     with pytest.raises(SettingsError, match="http_token_file"):
         Settings(http_token_file=tmp_path / "none")
 

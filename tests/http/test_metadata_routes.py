@@ -15,7 +15,7 @@ from tests.http.clients import asking, hear, say, serving, talking, until
 from tests.serving import ROOT, synthesize
 from wyoming_chatterbox.engine.base import CancelToken, Engine
 from wyoming_chatterbox.hosting.base import EngineSpec, LoadPhase, StatusReport
-from wyoming_chatterbox.http.catalogue import ALIASES
+from wyoming_chatterbox.http.models_route import ALIASES
 from wyoming_chatterbox.http.schemas import KNOBS, SpeechBody
 from wyoming_chatterbox.settings import utterance_knobs
 

@@ -27,11 +27,8 @@ from ..speech.errors import EmptyText, InvalidEvent, ServerBusy, ShuttingDown, S
 from ..speech.request import SpeechRequest
 from ..speech.service import Speech
 from ..waiting import ends_within, within
-from .catalogue import voice_list
-from .containers import encoder_for
-from .context import Context, Here
+from .encoders import encoder_for
 from .errors import Unauthorized
-from .explain import explained
 from .messages import (
     CLIENT,
     CancelUtterance,
@@ -47,8 +44,11 @@ from .messages import (
     Started,
     Text,
 )
+from .models_route import voice_list
 from .quoting import quoted
-from .wire import Wire
+from .state import EdgeState, State
+from .transport import ClientTransport
+from .validation import to_speech_error
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -73,9 +73,9 @@ TOKEN_SECONDS = 2.0
 
 
 @router.websocket("/ws/stream/audio")
-async def stream_audio(websocket: WebSocket, here: Here) -> None:
+async def stream_audio(websocket: WebSocket, state: State) -> None:
     """Serve one connection."""
-    session = Session(websocket, here)
+    session = WebSocketSession(websocket, state)
     await session.run()
 
 
@@ -101,15 +101,15 @@ class _Turn:
         return time.perf_counter() - self.request.received
 
 
-class Session:
+class WebSocketSession:
     """One client's connection."""
 
-    def __init__(self, websocket: WebSocket, here: Context) -> None:
+    def __init__(self, websocket: WebSocket, state: EdgeState) -> None:
         self.id = secrets.token_hex(8)
         self._socket = websocket
-        self._here = here
-        self._service = here.service
-        self._transport: Wire = websocket.scope["state"]["transport"]
+        self._state = state
+        self._service = state.service
+        self._transport: ClientTransport = websocket.scope["state"]["transport"]
         self._token: str | None = websocket.scope["state"].get("token")
         self._writing = asyncio.Lock()
         self._turns: deque[_Turn] = deque()
@@ -121,7 +121,7 @@ class Session:
         self._must_end = asyncio.Event()
         self._ended = asyncio.Event()
 
-    # As a Talk of the context
+    # As an ActiveStream
 
     def stop(self) -> None:
         self._stopping = True
@@ -141,8 +141,8 @@ class Session:
         if refusal is not None:
             await self._close_with(refusal, RESTART if isinstance(refusal, ShuttingDown) else TRY_LATER)
             return
-        self._here.talks.add(self)
-        self._here.sockets += 1
+        self._state.active_streams.add(self)
+        self._state.open_websockets += 1
         tasks = [
             asyncio.create_task(self._read(), name="reading"),
             asyncio.create_task(self._speak_turns(), name="speaking"),
@@ -162,38 +162,38 @@ class Session:
                 task.cancel()
             if self._sending is not None:
                 self._sending.cancel()
-            self._here.sockets -= 1
-            self._here.talks.discard(self)
+            self._state.open_websockets -= 1
+            self._state.active_streams.discard(self)
             self._ended.set()
             _LOGGER.debug("WebSocket %s ended", self.id)
 
     def _refusal(self) -> SpeechError | None:
-        if self._here.stopping:
+        if self._state.stopping:
             return ShuttingDown("The server is stopping")
-        if self._here.sockets >= self._here.settings.max_connections:
-            _LOGGER.warning("Refusing a WebSocket: %d are open (--max-connections)", self._here.sockets)
-            return ServerBusy(f"{self._here.sockets} WebSockets are open already; try again later")
+        if self._state.open_websockets >= self._state.settings.max_connections:
+            _LOGGER.warning("Refusing a WebSocket: %d are open (--max-connections)", self._state.open_websockets)
+            return ServerBusy(f"{self._state.open_websockets} WebSockets are open already; try again later")
         return None
 
     async def _say_goodbye(self, faults: list[Exception]) -> None:
         """Close the connection with the reason why it ends."""
-        fault = next((one for one in faults if not isinstance(one, _Gone)), None)
-        if isinstance(fault, _Abuse):
+        fault = next((one for one in faults if not isinstance(one, ClientDisconnected)), None)
+        if isinstance(fault, PolicyViolation):
             await self._close_with(fault.error, fault.code)
-        elif isinstance(fault, _TooSlow):
+        elif isinstance(fault, WriteTimeout):
             _LOGGER.warning("WebSocket %s: cut off, %s", self.id, fault)
             self._transport.abort()
         elif fault is not None:
             log_fault(_LOGGER, fault, "WebSocket %s ended with an error of the server", self.id)
             await self._close_with(SpeechError("The server failed; its log says more"), INTERNAL)
-        elif self._stopping and not any(isinstance(one, _Gone) for one in faults):
+        elif self._stopping and not any(isinstance(one, ClientDisconnected) for one in faults):
             if self._turns:
                 await self._close_with(ShuttingDown("The server stops before the utterance was finished"), RESTART)
             else:
                 await self._close(RESTART, "the server is stopping")
 
     async def _close_with(self, error: SpeechError, code: int) -> None:
-        with contextlib.suppress(_Gone, _TooSlow):
+        with contextlib.suppress(ClientDisconnected, WriteTimeout):
             name = self._turns[0].name if self._turns else None
             await self._send(Failed(code=error.code, message=str(error), id=name))
         await self._close(code, str(error))
@@ -202,7 +202,7 @@ class Session:
         with contextlib.suppress(Exception):
             # A reason has 123 bytes at most.
             await within(
-                self._here.settings.write_timeout,
+                self._state.settings.write_timeout,
                 self._socket.close(code, reason.encode()[:120].decode("utf-8", "ignore")),
             )
 
@@ -228,23 +228,28 @@ class Session:
                 await self._send(Failed(code=error.code, message=str(error)))
                 self._faults += 1
                 if self._faults >= MAX_FAULTS:
-                    raise _Abuse(
+                    raise PolicyViolation(
                         InvalidEvent(f"{MAX_FAULTS} messages one after the other made no sense"), POLICY
                     ) from None
 
     async def _next_message(self) -> dict[str, Any]:
-        """The next one. Raises _Gone where there is none, _Abuse where the client was idle for too long."""
+        """Returns the client's next message.
+
+        Raises:
+            ClientDisconnected: there is none.
+            PolicyViolation: the client was idle for too long.
+        """
         receiving = asyncio.ensure_future(self._socket.receive())
-        limit = self._here.settings.idle_timeout
+        limit = self._state.settings.idle_timeout
         try:
             while True:
                 if not await ends_within(limit, receiving):
                     if not self._turns:
-                        raise _Abuse(InvalidEvent(f"the connection was idle for {limit:g} s"), GOING_AWAY)
+                        raise PolicyViolation(InvalidEvent(f"the connection was idle for {limit:g} s"), GOING_AWAY)
                     continue
                 message = dict(receiving.result())
                 if message["type"] == "websocket.disconnect":
-                    raise _Gone
+                    raise ClientDisconnected
                 self._note_use()
                 return message
         finally:
@@ -256,15 +261,15 @@ class Session:
         self._transport.speaking = bool(self._turns)
 
     async def _watch_token(self) -> None:
-        """Raises _Abuse when the connection's token is revoked."""
+        """Raises PolicyViolation when the connection's token is revoked."""
         while True:
             await self._check_token()
             await asyncio.sleep(TOKEN_SECONDS)
 
     async def _check_token(self) -> None:
-        tokens = self._here.tokens
+        tokens = self._state.tokens
         if tokens is not None and self._token is not None and not await tokens.accept(self._token):
-            raise _Abuse(Unauthorized("The token was revoked (see --http-token-file)"), UNAUTHORIZED)
+            raise PolicyViolation(Unauthorized("The token was revoked (see --http-token-file)"), UNAUTHORIZED)
 
     async def _handle(self, message: dict[str, Any]) -> None:
         text = message.get("text")
@@ -277,7 +282,7 @@ class Session:
         try:
             said = CLIENT.validate_python(raw)
         except ValidationError as error:
-            raise InvalidEvent(str(explained(list(error.errors()))[0])) from None
+            raise InvalidEvent(str(to_speech_error(list(error.errors()))[0])) from None
         if isinstance(said, Text):
             if self._open is None:
                 raise InvalidEvent("text came without a start whose text is open")
@@ -299,7 +304,9 @@ class Session:
             self._open = None
         turn = self._turn_for(raw)
         if len(self._turns) >= 2 * MAX_PENDING:  # the refused ones are answered too, and kept until then
-            raise _Abuse(InvalidEvent(f"{len(self._turns)} utterances of this connection are not answered"), POLICY)
+            raise PolicyViolation(
+                InvalidEvent(f"{len(self._turns)} utterances of this connection are not answered"), POLICY
+            )
         if turn.error is None and len(self._turns) >= MAX_PENDING:
             turn.error = ServerBusy(f"{len(self._turns)} utterances of this connection are waiting already")
         if self._stopping:
@@ -318,7 +325,7 @@ class Session:
             assert isinstance(start, Start)
         except ValidationError as error:
             turn = _Turn(SpeechRequest(self._service.new_text(), edge="ws"), name and name[:200], "pcm")
-            turn.error = explained(list(error.errors()))[0]
+            turn.error = to_speech_error(list(error.errors()))[0]
             if raw.get("text") is None:
                 self._open = turn
             return turn
@@ -380,7 +387,7 @@ class Session:
         except SpeechError as error:
             outcome = error.code
             await self._send(Failed(code=error.code, message=str(error), id=turn.name))
-        except (_Gone, _TooSlow):
+        except (ClientDisconnected, WriteTimeout):
             raise
         except Exception as error:
             outcome = SpeechError.code
@@ -410,12 +417,12 @@ class Session:
                 last = piece
                 for start in range(0, len(piece.pcm), size):
                     pcm = piece.pcm[start : start + size]
-                    data = await self._here.encode(encoder, pcm)
+                    data = await self._state.encode(encoder, pcm)
                     held += len(pcm) // frame
                     if data:
                         await self._send_chunk(turn, data, held, piece)
                         held = 0
-        data = await self._here.encode(encoder, None)
+        data = await self._state.encode(encoder, None)
         if data and last is not None:
             await self._send_chunk(turn, data, held, last)
 
@@ -485,26 +492,26 @@ class Session:
             await self._write(_json(message))
 
     async def _write(self, data: str | bytes) -> None:
-        """Raises _Gone where the client left, _TooSlow where it takes nothing."""
-        limit = self._here.settings.write_timeout
+        """Raises ClientDisconnected where the client left, WriteTimeout where it takes nothing."""
+        limit = self._state.settings.write_timeout
         sending = self._socket.send_text(data) if isinstance(data, str) else self._socket.send_bytes(data)
         try:
             await within(limit, sending)
         except asyncio.TimeoutError:
-            raise _TooSlow(f"the client took no audio for {limit:g} s") from None
+            raise WriteTimeout(f"the client took no audio for {limit:g} s") from None
         except (WebSocketDisconnect, RuntimeError, OSError):
-            raise _Gone from None
+            raise ClientDisconnected from None
 
 
-class _Gone(Exception):
+class ClientDisconnected(Exception):
     """The client left."""
 
 
-class _TooSlow(Exception):
+class WriteTimeout(Exception):
     """The client does not take what it asked for."""
 
 
-class _Abuse(Exception):
+class PolicyViolation(Exception):
     """The connection is closed for what the client did, or did not do."""
 
     def __init__(self, error: SpeechError, code: int) -> None:

@@ -34,7 +34,7 @@ CLOSING, STALLED, NO_REQUEST, HALF_REQUEST, SILENT_WEBSOCKET = range(5)
 _HEALTH = ("/health", "/health/live", "/health/ready")
 
 
-class Occupant(Protocol):
+class SlotHolder(Protocol):
     """A connection, as it matters here."""
 
     address: str
@@ -49,54 +49,56 @@ class Occupant(Protocol):
         """End at once."""
 
 
-class Places:
+class ConnectionSlots:
     """The connections that are open."""
 
     def __init__(self, max_connections: int) -> None:
-        self._most = max_connections + SPARE_CONNECTIONS
-        self._open: dict[Occupant, None] = {}
+        self._max_open = max_connections + SPARE_CONNECTIONS
+        self._open: dict[SlotHolder, None] = {}
 
-    def take(self, newcomer: Occupant) -> None:
+    def acquire(self, newcomer: SlotHolder) -> None:
         """Count a connection in, and let another one go for it where there are too many."""
         self._open[newcomer] = None
-        if len(self._open) <= self._most:
+        if len(self._open) <= self._max_open:
             return
-        counts = Counter(occupant.address for occupant in self._open)
+        counts = Counter(holder.address for holder in self._open)
         candidates = [
-            (-counts[occupant.address], rank, occupant.since, id(occupant), occupant)
-            for occupant in self._open
-            if occupant is not newcomer and (rank := self._rank(occupant)) is not None
+            (-counts[holder.address], rank, holder.since, id(holder), holder)
+            for holder in self._open
+            if holder is not newcomer and (rank := self._rank(holder)) is not None
         ]
         leaver = min(candidates)[-1] if candidates else newcomer
-        _LOGGER.info("Closing an HTTP connection of %s: %d are open (--max-connections)", leaver.address, self._most)
+        _LOGGER.info(
+            "Closing an HTTP connection of %s: %d are open (--max-connections)", leaver.address, self._max_open
+        )
         self._open.pop(leaver)
         leaver.evict()
 
-    def leave(self, occupant: Occupant) -> None:
+    def release(self, holder: SlotHolder) -> None:
         """Count a connection out."""
-        self._open.pop(occupant, None)
+        self._open.pop(holder, None)
 
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """True if so many are at work that the rest must be left to health checks."""
-        most = self._most - RESERVED_CONNECTIONS
-        return len(self._open) > most and sum(self._rank(occupant) is None for occupant in self._open) > most
+        max_busy = self._max_open - RESERVED_CONNECTIONS
+        return len(self._open) > max_busy and sum(self._rank(holder) is None for holder in self._open) > max_busy
 
-    def _rank(self, occupant: Occupant) -> int | None:
+    def _rank(self, holder: SlotHolder) -> int | None:
         now = asyncio.get_running_loop().time()
-        if occupant.stalled_at is not None and now - occupant.stalled_at >= SILENT_SECONDS:
+        if holder.stalled_at is not None and now - holder.stalled_at >= SILENT_SECONDS:
             return STALLED
-        return occupant.rank
+        return holder.rank
 
 
-class Doorkeeper:
+class OverloadGuard:
     """Refuses requests, other than for the server's health, while there is no room."""
 
-    def __init__(self, app: ASGIApp, places: Places) -> None:
+    def __init__(self, app: ASGIApp, slots: ConnectionSlots) -> None:
         self.app = app
-        self._places = places
+        self._slots = slots
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket") and scope["path"] not in _HEALTH and self._places.full():
+        if scope["type"] in ("http", "websocket") and scope["path"] not in _HEALTH and self._slots.is_full():
             error = ServerBusy("Too many clients are connected; try again later")
             await error_response(error, headers={"Connection": "close"})(scope, receive, send)
             return

@@ -21,12 +21,12 @@ from ..speech.errors import ShuttingDown, SpeechError
 from ..speech.request import SpeechRequest
 from ..speech.service import Speech
 from ..waiting import within
-from .catalogue import chosen_voice
-from .containers import MEDIA_TYPES, Encoder, encoder_for
-from .context import Context, Here
+from .encoders import MEDIA_TYPES, Encoder, encoder_for
 from .errors import error_body, error_response
 from .json_body import BoundedJsonRoute
+from .models_route import chosen_voice
 from .schemas import ErrorBody, SpeechBody
+from .state import EdgeState, State
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _TOKENS_PER_SECOND = 25
 """Speech tokens of Chatterbox, which OpenAI's usage counts."""
 
 _AUDIO: dict[str, Any] = {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES.values()}
-_ANSWERS: dict[int | str, dict[str, Any]] = {
+_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Audio in the format asked for, sent while it is made. X-Model, X-Voice and X-Fallback say who "
         "speaks, X-Utterance is its number in the log. With stream_format sse: events speech.audio.delta, whose audio "
@@ -47,47 +47,47 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/v1/audio/speech", response_class=Response, responses=_ANSWERS)
-@router.post("/audio/speech", response_class=Response, responses=_ANSWERS)
-async def speech(body: SpeechBody, here: Here) -> Response:
+@router.post("/v1/audio/speech", response_class=Response, responses=_RESPONSES)
+@router.post("/audio/speech", response_class=Response, responses=_RESPONSES)
+async def speech(body: SpeechBody, state: State) -> Response:
     """OpenAI's "create speech". The first bytes leave with the first chunk that the model makes."""
-    return _answer(here, body, "mp3")
+    return _answer(state, body, "mp3")
 
 
-@router.post("/audio/speech/stream", response_class=Response, responses=_ANSWERS)
-async def speech_stream(body: SpeechBody, here: Here) -> Response:
+@router.post("/audio/speech/stream", response_class=Response, responses=_RESPONSES)
+async def speech_stream(body: SpeechBody, state: State) -> Response:
     """The same with WAV as the default format."""
-    return _answer(here, body, "wav")
+    return _answer(state, body, "wav")
 
 
-def _answer(here: Context, body: SpeechBody, default_format: str) -> Response:
-    if here.stopping:
+def _answer(state: EdgeState, body: SpeechBody, default_format: str) -> Response:
+    if state.stopping:
         raise ShuttingDown("The server is stopping")
     voice = body.voice if isinstance(body.voice, str) or body.voice is None else body.voice.id
     request = SpeechRequest(
-        here.service.whole_text(body.input),
-        voice=chosen_voice(here.service, body.model, voice or None),
+        state.service.whole_text(body.input),
+        voice=chosen_voice(state.service, body.model, voice or None),
         language=body.language or None,
         speaker=body.speaker or None,
         settings=body.given(),
         edge="http",
     )
     name = body.response_format or default_format
-    encoder = encoder_for(name, here.service.sample_rate, body.speed or 1.0)
+    encoder = encoder_for(name, state.service.sample_rate, body.speed or 1.0)
     if body.stream_format == "sse":
-        return SpeechAnswer(here, request, encoder, "text/event-stream", events=True)
-    return SpeechAnswer(here, request, encoder, MEDIA_TYPES[name])
+        return StreamingSpeechResponse(state, request, encoder, "text/event-stream", events=True)
+    return StreamingSpeechResponse(state, request, encoder, MEDIA_TYPES[name])
 
 
-class SpeechAnswer(Response):
+class StreamingSpeechResponse(Response):
     """Speaks while it is sent. When the client leaves, the work stops before the next speech token."""
 
     def __init__(
-        self, here: Context, request: SpeechRequest, encoder: Encoder, media_type: str, *, events: bool = False
+        self, state: EdgeState, request: SpeechRequest, encoder: Encoder, media_type: str, *, events: bool = False
     ) -> None:
         """`events`: send server-sent events rather than the audio itself."""
         super().__init__(media_type=media_type)
-        self._here = here
+        self._state = state
         self._request = request
         self._encoder = encoder
         self._events = events
@@ -96,7 +96,7 @@ class SpeechAnswer(Response):
         self._ended = asyncio.Event()
         self._must_end = asyncio.Event()
 
-    # As a Talk of the context
+    # As an ActiveStream
 
     def stop(self) -> None:
         """It finishes by itself."""
@@ -112,7 +112,7 @@ class SpeechAnswer(Response):
         speaking = asyncio.create_task(self._speak(send), name="speaking")
         leaving = asyncio.create_task(_disconnect(receive))
         ending = asyncio.create_task(self._must_end.wait())
-        self._here.talks.add(self)
+        self._state.active_streams.add(self)
         try:
             await asyncio.wait((speaking, leaving, ending), return_when=asyncio.FIRST_COMPLETED)
             complete = speaking.done()
@@ -126,18 +126,18 @@ class SpeechAnswer(Response):
         finally:
             for task in (speaking, leaving, ending):
                 task.cancel()
-            self._here.talks.discard(self)
+            self._state.active_streams.discard(self)
             self._ended.set()
 
     async def _speak(self, send: Send) -> None:
         frame = CHANNELS * SAMPLE_WIDTH
-        async with aclosing(self._here.service.speak(self._request)) as pieces:
+        async with aclosing(self._state.service.speak(self._request)) as pieces:
             async for piece in pieces:
                 self._samples += len(piece.pcm) // frame
                 await self._begin(send, piece)
-                await self._send_audio(send, await self._here.encode(self._encoder, piece.pcm))
+                await self._send_audio(send, await self._state.encode(self._encoder, piece.pcm))
         await self._begin(send, None)
-        await self._send_audio(send, await self._here.encode(self._encoder, None))
+        await self._send_audio(send, await self._state.encode(self._encoder, None))
         if self._events:
             await self._send_event(send, {"type": "speech.audio.done", "usage": self._usage()})
         await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
@@ -171,24 +171,24 @@ class SpeechAnswer(Response):
         await self._send(send, {"type": "http.response.body", "body": data, "more_body": True})
 
     async def _send(self, send: Send, message: dict[str, Any]) -> None:
-        limit = self._here.settings.write_timeout
+        limit = self._state.settings.write_timeout
         try:
             await within(limit, send(message))
         except asyncio.TimeoutError:
-            raise _TooSlow(f"the client took no audio for {limit:g} s") from None
+            raise WriteTimeout(f"the client took no audio for {limit:g} s") from None
 
     def _usage(self) -> dict[str, int]:
         """Characters that were spoken and speech tokens that they became, in the place of OpenAI's tokens."""
         metrics = self._request.metrics
         spoken = metrics.chars if metrics is not None else 0
-        made = round(self._samples / self._here.service.sample_rate * _TOKENS_PER_SECOND)
+        made = round(self._samples / self._state.service.sample_rate * _TOKENS_PER_SECOND)
         return {"input_tokens": spoken, "output_tokens": made, "total_tokens": spoken + made}
 
     async def _fail(
         self, error: Exception, transport: asyncio.Transport, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Tell the client, as far as it can still be told: a body that breaks off is an error to every client."""
-        if isinstance(error, _TooSlow):
+        if isinstance(error, WriteTimeout):
             _LOGGER.warning("Utterance %d: cut off, %s", self._request.id, error)
             transport.abort()
             return
@@ -199,14 +199,14 @@ class SpeechAnswer(Response):
             await error_response(error)(scope, receive, send)
             return
         if self._events:
-            with contextlib.suppress(_TooSlow):
+            with contextlib.suppress(WriteTimeout):
                 await self._send_event(send, {"type": "error", **error_body(error)})
                 await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
                 return
         transport.close()
 
 
-class _TooSlow(Exception):
+class WriteTimeout(Exception):
     """The client does not take what it asked for."""
 
 

@@ -83,20 +83,20 @@ def wav_header(rate: int) -> bytes:
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _Codec:
     container: str
     codec: str
     bit_rate: int | None
     options: dict[str, str]
 
 
-_KINDS = {
+_CODECS = {
     # No Xing header: its place would have to be filled in at the end. 64 kbit/s are transparent for 24 kHz speech.
-    "mp3": _Kind("mp3", "libmp3lame", 64_000, {"write_xing": "0", "id3v2_version": "0"}),
+    "mp3": _Codec("mp3", "libmp3lame", 64_000, {"write_xing": "0", "id3v2_version": "0"}),
     # A page per packet (20 ms): Ogg's default keeps a second back.
-    "opus": _Kind("ogg", "libopus", 48_000, {"page_duration": "20000"}),
-    "flac": _Kind("flac", "flac", None, {}),
-    "aac": _Kind("adts", "aac", 64_000, {}),
+    "opus": _Codec("ogg", "libopus", 48_000, {"page_duration": "20000"}),
+    "flac": _Codec("flac", "flac", None, {}),
+    "aac": _Codec("adts", "aac", 64_000, {}),
 }
 
 
@@ -126,7 +126,7 @@ class Compressed:
     blocking = True
 
     def __init__(self, name: str, rate: int) -> None:
-        kind = _KINDS[name]
+        kind = _CODECS[name]
         self._rate = rate
         self._position = 0
         self._sink = _Sink()
@@ -168,7 +168,7 @@ def _frame(pcm: bytes, rate: int, position: int) -> Any:
     return frame
 
 
-class Tempo:
+class TempoFilter:
     """Faster or slower speech at the same pitch: FFmpeg's atempo."""
 
     def __init__(self, speed: float, rate: int) -> None:
@@ -229,14 +229,14 @@ def _factors(speed: float) -> list[float]:
     return [*factors, speed]
 
 
-class Faster:
+class TempoEncoder:
     """An encoder behind a change of tempo."""
 
     blocking = True
 
     def __init__(self, encoder: Encoder, speed: float, rate: int) -> None:
         self._encoder = encoder
-        self._tempo = Tempo(speed, rate)
+        self._tempo = TempoFilter(speed, rate)
 
     def encode(self, pcm: bytes) -> bytes:
         changed = self._tempo.change(pcm)
@@ -273,4 +273,4 @@ def encoder_for(name: str, rate: int, speed: float = 1.0) -> Encoder:
     """
     container: Encoder = PCM() if name == "pcm" else WAV(rate) if name == "wav" else Compressed(name, rate)
     encoder = NonEmpty(container, rate)
-    return encoder if speed == 1.0 else Faster(encoder, speed, rate)
+    return encoder if speed == 1.0 else TempoEncoder(encoder, speed, rate)

@@ -12,12 +12,12 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from ..blocking import DaemonThreads
-from ..series import Series
 from ..settings import Settings
 from ..speech.service import SpeechService
 from ..voices.library import VoiceLibrary
-from .containers import Encoder
-from .tokens import Tokens
+from .auth import BearerTokens
+from .encoders import Encoder
+from .prometheus import PrometheusMetrics
 
 ENCODER_THREADS = max(2, os.cpu_count() or 1)
 """Encoding takes some milliseconds of one core per second of audio; more threads than cores make nothing faster."""
@@ -26,7 +26,7 @@ UPLOAD_THREADS = 4
 """Clips that are added or deleted at once; further ones wait. A dead share may hold all of them for ever."""
 
 
-class Talk(Protocol):
+class ActiveStream(Protocol):
     """Something that speaks to one client for a while: a request that is answered with audio, or a WebSocket."""
 
     def stop(self) -> None:
@@ -40,18 +40,18 @@ class Talk(Protocol):
 
 
 @dataclass
-class Context:
+class EdgeState:
     """One server's edge."""
 
     settings: Settings
     service: SpeechService
-    tokens: Tokens | None = None
+    tokens: BearerTokens | None = None
     library: VoiceLibrary | None = None
     """The voices that can be cloned; None where the model cannot."""
 
-    talks: set[Talk] = field(default_factory=set)
-    series: Series = field(default_factory=Series)
-    sockets: int = 0
+    active_streams: set[ActiveStream] = field(default_factory=set)
+    prometheus: PrometheusMetrics = field(default_factory=PrometheusMetrics)
+    open_websockets: int = 0
     """WebSockets that are open."""
 
     stopping: bool = False
@@ -73,7 +73,7 @@ class Context:
             return await loop.run_in_executor(self.encoders, encoder.finish)
         return await loop.run_in_executor(self.encoders, encoder.encode, pcm)
 
-    async def drain(self, timeout: float, last_words: float) -> int:
+    async def drain(self, timeout: float, forced_close_timeout: float) -> int:
         """Ask every talk to finish, wait with a deadline, end the rest; how many had to be ended.
 
         Args:
@@ -81,31 +81,31 @@ class Context:
             last_words: seconds that those which must end may take to say so.
         """
         self.stopping = True
-        for talk in list(self.talks):
-            talk.stop()
+        for stream in list(self.active_streams):
+            stream.stop()
         late = await self._wait(timeout)
-        for talk in late:
-            talk.end()
+        for stream in late:
+            stream.end()
         if late:
-            await self._wait(last_words)
+            await self._wait(forced_close_timeout)
         self.encoders.shutdown(wait=False, cancel_futures=True)
         return len(late)
 
-    async def _wait(self, timeout: float) -> set[Talk]:
+    async def _wait(self, timeout: float) -> set[ActiveStream]:
         """Those that have not ended in time."""
-        if not self.talks:
+        if not self.active_streams:
             return set()
-        waiting = {asyncio.ensure_future(talk.ended()): talk for talk in self.talks}
+        waiting = {asyncio.ensure_future(stream.ended()): stream for stream in self.active_streams}
         _, late = await asyncio.wait(waiting, timeout=timeout)
         for task in late:
             task.cancel()
         return {waiting[task] for task in late}
 
 
-def _context(connection: HTTPConnection) -> Context:
-    context: Context = connection.app.state.context
-    return context
+def _state_of(connection: HTTPConnection) -> EdgeState:
+    state: EdgeState = connection.app.state.edge
+    return state
 
 
-Here = Annotated[Context, Depends(_context)]
+State = Annotated[EdgeState, Depends(_state_of)]
 """A route's parameter: the edge it belongs to."""

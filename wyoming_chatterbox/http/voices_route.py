@@ -15,10 +15,10 @@ from ..voices.errors import VoiceError
 from ..voices.files import FORMATS, MAX_CLIP_BYTES
 from ..voices.library import VoiceLibrary
 from ..voices.names import name_key
-from .catalogue import voice_item
-from .context import Context, Here
 from .errors import BodyTooLarge, CannotClone, InvalidVoice, VoicesUnavailable
+from .models_route import voice_item
 from .schemas import MAX_NAME_CHARS, ErrorBody, VoiceAdded, VoiceRemoved
+from .state import EdgeState, State
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -41,17 +41,17 @@ _Replace = Annotated[bool, Form(description="Whether a voice of that name may be
 
 @router.post("/v1/audio/voices", status_code=201, responses=_ERRORS)
 async def add_voice(
-    here: Here, name: _Name, file: _Clip, manner: _Manner = "", replace: _Replace = False
+    state: State, name: _Name, file: _Clip, manner: _Manner = "", replace: _Replace = False
 ) -> VoiceAdded:
     """A voice of its own from a reference clip. It can be asked for when this is answered."""
-    library = _library(here)
+    library = _library(state)
     if file.size is not None and file.size > MAX_CLIP_BYTES:
         raise BodyTooLarge(f"The clip is longer than {MAX_CLIP_BYTES} bytes")
     suffix = os.path.splitext(file.filename or "")[1].lower() or ".wav"
     clip = await file.read()
     try:
         adding = functools.partial(library.add, name, clip, suffix, manner=manner, replace=replace)
-        voice, warnings = await here.uploads.run(adding, timeout=FOLDER_SECONDS)
+        voice, warnings = await state.uploads.run(adding, timeout=FOLDER_SECONDS)
     except asyncio.TimeoutError:
         raise _unavailable() from None
     except VoiceError as error:
@@ -61,13 +61,13 @@ async def add_voice(
 
 
 @router.delete("/v1/audio/voices/{name}", responses=_ERRORS)
-async def remove_voice(here: Here, name: Annotated[str, Path(max_length=MAX_NAME_CHARS)]) -> VoiceRemoved:
+async def remove_voice(state: State, name: Annotated[str, Path(max_length=MAX_NAME_CHARS)]) -> VoiceRemoved:
     """Delete a voice's files."""
-    library = _library(here)
+    library = _library(state)
     if not any(name_key(voice.name) == name_key(name) for voice in library.voices):
         raise VoiceNotFound(f"There is no cloned voice {name!r}")
     try:
-        removed = await here.uploads.run(library.remove, name, timeout=FOLDER_SECONDS)
+        removed = await state.uploads.run(library.remove, name, timeout=FOLDER_SECONDS)
     except asyncio.TimeoutError:
         raise _unavailable() from None
     except VoiceError as error:
@@ -76,10 +76,10 @@ async def remove_voice(here: Here, name: Annotated[str, Path(max_length=MAX_NAME
     return VoiceRemoved(deleted=[path.name for path in removed])
 
 
-def _library(here: Context) -> VoiceLibrary:
-    if here.library is None:
+def _library(state: EdgeState) -> VoiceLibrary:
+    if state.library is None:
         raise CannotClone("The model of this server clones no voices; start it with --model original")
-    return here.library
+    return state.library
 
 
 def _unavailable() -> VoicesUnavailable:

@@ -14,9 +14,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from . import __version__
-from .engine.memory import Memory
-from .metrics import UtteranceMetrics
+from .. import __version__
+from ..engine.memory import Memory
+from ..metrics import UtteranceMetrics
 
 PREFIX = "wyoming_chatterbox"
 
@@ -37,7 +37,7 @@ class _Total(Collector):
         yield CounterMetricFamily(self._name, self._text, value=self._value())
 
 
-class Series:
+class PrometheusMetrics:
     """All series of one server, in a registry of its own."""
 
     def __init__(self) -> None:
@@ -89,24 +89,26 @@ class Series:
         """Count an HTTP request: its route as it is declared, never what a client made of it."""
         self._requests.labels(route, str(status)).inc()
 
-    def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
+    def add_gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         """A series whose value is looked at whenever somebody asks."""
         Gauge(name, text, namespace=PREFIX, registry=self.registry).set_function(value)
 
-    def watch_total(self, name: str, text: str, value: Callable[[], float]) -> None:
+    def add_counter(self, name: str, text: str, value: Callable[[], float]) -> None:
         """The same for what only grows."""
         self.registry.register(_Total(f"{PREFIX}_{name}", text, value))
 
-    def watch_state(self, text: str, states: tuple[str, ...], state: Callable[[], tuple[str, str]]) -> None:
+    def add_state(self, text: str, states: tuple[str, ...], state: Callable[[], tuple[str, str]]) -> None:
         """A series for each state of a model, 1 for the one it is in; `state` gives (model, state)."""
         gauge = Gauge("model_state", text, ["model", "state"], namespace=PREFIX, registry=self.registry)
         model, _ = state()
         for each in states:
             gauge.labels(model, each).set_function(functools.partial(_is, state, each))
 
-    def watch_memory(self) -> None:
+    def add_memory(self) -> None:
         """The GPU's memory; the process's own is among the series that prometheus-client makes."""
-        self.watch("gpu_memory_bytes", "Held by torch's allocator on all GPUs", lambda: float(Memory.now().gpu or 0))
+        self.add_gauge(
+            "gpu_memory_bytes", "Held by torch's allocator on all GPUs", lambda: float(Memory.now().gpu or 0)
+        )
 
     def page(self) -> bytes:
         """All of it in Prometheus' text format."""

@@ -14,7 +14,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..speech.errors import SpeechError
 from .body import MAX_BODY_BYTES, MAX_UPLOAD_BYTES, UPLOAD_SECONDS, Body
-from .context import Context
 from .errors import (
     BodyTimeout,
     BodyTooLarge,
@@ -27,6 +26,7 @@ from .errors import (
 )
 from .policy import Policy, tidy
 from .quoting import quoted
+from .state import EdgeState
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -47,14 +47,14 @@ _SECURITY = {
 }
 
 
-class Guard:
+class AccessGuard:
     """Stands before the application: what it refuses, no route sees."""
 
-    def __init__(self, app: ASGIApp, context: Context, policy: Policy) -> None:
+    def __init__(self, app: ASGIApp, state: EdgeState, policy: Policy) -> None:
         self._app = app
-        self._context = context
+        self._state = state
         self._policy = policy
-        self._origins = frozenset(context.settings.http_cors_origin)
+        self._origins = frozenset(state.settings.http_cors_origin)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -81,7 +81,7 @@ class Guard:
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
-        limit, seconds = MAX_BODY_BYTES, self._context.settings.event_timeout
+        limit, seconds = MAX_BODY_BYTES, self._state.settings.event_timeout
         if _changes_voices(scope):
             limit, seconds = MAX_UPLOAD_BYTES, max(UPLOAD_SECONDS, seconds)
         body = Body(receive, limit, seconds)
@@ -108,7 +108,7 @@ class Guard:
         raise OriginNotAllowed(f"Web pages of {origin[:100]!r} may not use this server; see --http-cors-origin")
 
     async def _check_token(self, scope: Scope, headers: Headers) -> None:
-        tokens = self._context.tokens
+        tokens = self._state.tokens
         if tokens is None and self._policy.changes_something(scope):
             raise TokenNeeded("Voices are added and deleted only by clients with a token; see --http-token-file")
         if tokens is None or self._policy.is_open(scope):
@@ -125,7 +125,7 @@ class Guard:
     def _counted(self, scope: Scope, send: Send) -> Send:
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._context.series.count_request(_route(scope), message["status"])
+                self._state.prometheus.count_request(_route(scope), message["status"])
             await send(message)
 
         return sending

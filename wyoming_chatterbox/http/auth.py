@@ -26,7 +26,7 @@ _ALLOWED = re.compile(rb"[A-Za-z0-9._~+-]+")
 """What a browser may put into a WebSocket's subprotocol, which is how the page shows its token there."""
 
 
-class Tokens:
+class BearerTokens:
     """The tokens in a file, one a line. What is in the file now counts, and nothing else: a token that was taken out,
     with its line or with the whole file, is refused from then on."""
 

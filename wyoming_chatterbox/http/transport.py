@@ -1,8 +1,8 @@
 """What lies between a client's socket and uvicorn's protocols, and bounds what uvicorn does not.
 
-To the socket a `Wire` is the protocol, to uvicorn's protocol it is the transport. On the way in it passes bytes on in
-slices (see turns.py). On the way out it cuts off a client that takes nothing, whatever it asked for. It closes so that
-a client which is still sending reads its answer instead of a reset connection.
+To the socket a `ClientTransport` is the protocol, to uvicorn's protocol it is the transport. Incoming bytes are passed
+on in slices (see parse_scheduler.py). A client that does not read what it is sent is cut off. Closing is done so that a
+client which is still sending reads its answer instead of a reset connection.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Protocol, cast
 
 from ..faults import log_fault
 from ..waiting import Timer
-from .places import Places
-from .turns import Turns
+from .connection_slots import ConnectionSlots
+from .parse_scheduler import ParseScheduler
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ WRITE_GRACE_SECONDS = 1.0
 """Added to --write-timeout here: who speaks to a client notices first, and says in the log what was spoken."""
 
 
-class Inner(Protocol):
+class InnerProtocol(Protocol):
     """What a wire needs of uvicorn's protocols, beside asyncio's."""
 
     @property
@@ -40,21 +40,23 @@ class Inner(Protocol):
 
     @property
     def rank(self) -> int | None:
-        """How early the connection gives way to another; see places.py."""
+        """How early the connection gives way to another; see connection_slots.py."""
 
     def give_way(self) -> None:
         """Say goodbye, if there is a way to."""
 
 
-class Wire(asyncio.BufferedProtocol, asyncio.Transport):
+class ClientTransport(asyncio.BufferedProtocol, asyncio.Transport):
     """One client's connection."""
 
-    def __init__(self, protocol: asyncio.Protocol, places: Places, turns: Turns, write_timeout: float) -> None:
+    def __init__(
+        self, protocol: asyncio.Protocol, slots: ConnectionSlots, scheduler: ParseScheduler, write_timeout: float
+    ) -> None:
         """`write_timeout`: seconds that the client may leave what was sent untaken."""
         asyncio.Transport.__init__(self)
         self._protocol = protocol
-        self._places = places
-        self._turns = turns
+        self._slots = slots
+        self._parse_scheduler = scheduler
         self._write_timeout = write_timeout + WRITE_GRACE_SECONDS
         self._transport: asyncio.Transport
         self._buffer = bytearray(READ_BYTES)
@@ -78,8 +80,8 @@ class Wire(asyncio.BufferedProtocol, asyncio.Transport):
         self.address = ""
 
     @property
-    def inner(self) -> Inner:
-        return cast(Inner, self._protocol)
+    def inner(self) -> InnerProtocol:
+        return cast(InnerProtocol, self._protocol)
 
     # As the socket's protocol
 
@@ -87,13 +89,13 @@ class Wire(asyncio.BufferedProtocol, asyncio.Transport):
         self._transport = cast(asyncio.Transport, transport)
         self.since = asyncio.get_running_loop().time()
         self.address = str((transport.get_extra_info("peername") or ("",))[0])
-        self._places.take(self)
+        self._slots.acquire(self)
         self._protocol.connection_made(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = self._closing = True
-        self._places.leave(self)
-        self._turns.discard(self)
+        self._slots.release(self)
+        self._parse_scheduler.discard(self)
         for timer in (self._stall, self._end):
             if timer is not None:
                 timer.cancel()
@@ -111,7 +113,7 @@ class Wire(asyncio.BufferedProtocol, asyncio.Transport):
         self._unparsed = memoryview(self._buffer)[:nbytes]
         self._transport.pause_reading()
         if not self._held:
-            self._turns.submit(self)
+            self._parse_scheduler.submit(self)
 
     def eof_received(self) -> bool | None:
         return None if self._closing else self._protocol.eof_received()
@@ -131,7 +133,7 @@ class Wire(asyncio.BufferedProtocol, asyncio.Transport):
         _LOGGER.warning("HTTP client at %s: cut off, it took nothing for %g s", self.address, self._write_timeout)
         self._transport.abort()
 
-    # As a source of bytes for the parsers
+    # As a ByteSource
 
     def parse(self, limit: int) -> bool:
         piece, self._unparsed = bytes(self._unparsed[:limit]), self._unparsed[limit:]
@@ -182,7 +184,7 @@ class Wire(asyncio.BufferedProtocol, asyncio.Transport):
         if self._closing:
             return
         if self._unparsed:
-            self._turns.submit(self)
+            self._parse_scheduler.submit(self)
         else:
             self._transport.resume_reading()
 
@@ -209,7 +211,7 @@ class Wire(asyncio.BufferedProtocol, asyncio.Transport):
         if self._closing:
             return
         self._closing = True
-        self._turns.discard(self)
+        self._parse_scheduler.discard(self)
         if self._transport.is_closing():
             return
         if self._unparsed or self.inner.expects_more:
@@ -221,7 +223,7 @@ class Wire(asyncio.BufferedProtocol, asyncio.Transport):
             self._end = Timer(self._write_timeout, self._transport.abort)
         self._unparsed = self._unparsed[:0]
 
-    # As one of those that have a place
+    # As a SlotHolder
 
     @property
     def rank(self) -> int | None:
@@ -232,7 +234,7 @@ class Wire(asyncio.BufferedProtocol, asyncio.Transport):
         if not self._closing and self.stalled_at is None:
             self.inner.give_way()
         self._closing = True
-        self._turns.discard(self)
+        self._parse_scheduler.discard(self)
         if self._transport.get_write_buffer_size():
             self._transport.abort()
         else:

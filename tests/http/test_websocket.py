@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.engines import BreakingEngine, SlowEngine, ToneEngine, model_of
 from tests.http.clients import decoded, hear, samples, say, serving, socket_uri, talking, until
 from wyoming_chatterbox.http.messages import SERVER
-from wyoming_chatterbox.http.stream import MAX_FAULTS, MAX_PENDING
+from wyoming_chatterbox.http.websocket import MAX_FAULTS, MAX_PENDING
 
 
 async def closed(socket) -> tuple[int, str]:  # type: ignore[no-untyped-def]
@@ -162,7 +162,7 @@ async def test_the_work_stops_when_the_client_leaves(politely: bool) -> None:
         await until(lambda: engine.stopped_at is not None, "the engine goes on")
         assert engine.stopped_at is not None and engine.stopped_at - left < 0.3
         await until(lambda: server.server.service.running == 0, "its place is not free")
-        await until(lambda: not server.server.http.context.talks, "the session stays")
+        await until(lambda: not server.server.http.state.active_streams, "the session stays")
 
 
 async def test_a_client_that_takes_no_audio_is_cut_off_and_the_engine_does_not_run_away() -> None:
@@ -176,7 +176,7 @@ async def test_a_client_that_takes_no_audio_is_cut_off_and_the_engine_does_not_r
             socket.transport.pause_reading()
             await until(lambda: server.server.service.running == 1, "it never began")
             await until(lambda: server.server.service.running == 0, "it is served for ever", 10)
-            await until(lambda: not server.server.http.context.talks, "the session stays")
+            await until(lambda: not server.server.http.state.active_streams, "the session stays")
             await until(lambda: not server.server.http._uvicorn.server_state.connections, "its connection stays")
             # What is made and not taken: the kernel's buffers hold a few megabytes on loopback.
             assert len(engine.texts) < 3 * 12, "all of it was made for nobody"
@@ -265,7 +265,7 @@ async def test_connections_are_limited() -> None:
             async with connect(socket_uri(server)) as third:
                 assert json.loads(await third.recv())["code"] == "server-busy"
                 assert (await closed(third))[0] == 1013
-        await until(lambda: server.server.http.context.sockets == 0, "places are not given back")
+        await until(lambda: server.server.http.state.open_websockets == 0, "places are not given back")
         async with talking(server):
             pass
 

@@ -19,7 +19,7 @@ BURST_SECONDS = 0.002
 and has 100 ms."""
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """A connection with bytes to be parsed."""
 
     def parse(self, limit: int) -> bool:
@@ -30,7 +30,7 @@ class Source(Protocol):
         """True while there are bytes that may be parsed now."""
 
 
-class Turns:
+class ParseScheduler:
     """Lets connections parse in turn.
 
     After a burst the loop does all that it led to, and then pauses parsing for as long as both took: HTTP gets half of
@@ -39,17 +39,17 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[Source, None] = {}  # in order of arrival
+        self._waiting: dict[ByteSource, None] = {}  # in order of arrival
         self._scheduled = False
 
-    def submit(self, source: Source) -> None:
+    def submit(self, source: ByteSource) -> None:
         """Let a connection parse what it has when it is its turn."""
         self._waiting[source] = None
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._burst)
 
-    def discard(self, source: Source) -> None:
+    def discard(self, source: ByteSource) -> None:
         """Forget a connection."""
         self._waiting.pop(source, None)
 
