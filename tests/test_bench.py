@@ -262,8 +262,8 @@ class Source:
         self.torch = torch
         self.random = torch.Generator().manual_seed(0)
 
-    def samples(self, state: Any, f0: Any) -> tuple[Any, list[float]]:
-        return self.torch.randn(1, 1, f0.shape[1] * SAMPLES_PER_FRAME, generator=self.random), [0.0]
+    def samples(self, state: Any, f0: Any) -> tuple[Any, Any]:
+        return self.torch.randn(1, 1, f0.shape[1] * SAMPLES_PER_FRAME, generator=self.random), self.torch.zeros(1)
 
 
 class Vocoder:

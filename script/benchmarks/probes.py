@@ -97,7 +97,7 @@ class SeamlessSource:
         finally:
             self._replayed = None
 
-    def _samples(self, state: Any, f0: Any) -> tuple[Any, list[float]]:
+    def _samples(self, state: Any, f0: Any) -> tuple[Any, Any]:
         cat = upstream.load_torch().cat
         source, cycles = self._original(state, f0)
         begin = state.position * SAMPLES_PER_FRAME

@@ -27,6 +27,7 @@ from .estimator import Estimator
 from .flow_encoder import FlowEncoder
 from .flow_graphs import FlowGraphs
 from .graph_check import Trial
+from .transfer import to_device
 
 FRAMES_PER_TOKEN = 2
 TOKENS_PER_SECOND = 25
@@ -81,7 +82,7 @@ class FlowState:
 
     voice_key: Any
     noise: Any = None
-    """Noise per absolute frame, the prompt's included, shape (1, n, 80)."""
+    """Noise per absolute frame, the prompt's included, shape (1, n, 80), on the device."""
 
     tokens: list[int] = field(default_factory=list)
     frames: int = 0
@@ -118,11 +119,12 @@ class StreamingFlow:
         self._causal = attention == "causal"
         self._prompt_tokens = max(1, round(prompt_seconds * TOKENS_PER_SECOND))
         self._encoder = FlowEncoder(flow, precision)
-        times = torch.linspace(0, 1, steps + 1, device=flow.encoder_proj.weight.device)
+        times = torch.linspace(0, 1, steps + 1)
         if flow.decoder.t_scheduler == "cosine":
             times = 1 - torch.cos(times * 0.5 * torch.pi)
         self._times = times.tolist()
-        self._estimator = Estimator(flow.decoder.estimator, times[:-1], precision)
+        device = flow.encoder_proj.weight.device
+        self._estimator = Estimator(flow.decoder.estimator, times[:-1].to(device), precision)
         self._graphs: FlowGraphs | None = None
         if graphs and not self._causal:
             self._graphs = FlowGraphs(self._estimator, self._times, flow.decoder.inference_cfg_rate)
@@ -218,7 +220,7 @@ class StreamingFlow:
     def _decode_all(self, state: FlowState, final: bool, cancel: Cancel) -> Any:
         """All frames of the tokens so far, the prompt's included, shape (1, n, 80)."""
         torch = self._torch
-        new = torch.tensor([state.tokens], dtype=torch.long, device=state.prompt_tokens.device)
+        new = to_device(torch.tensor([state.tokens], dtype=torch.long), state.prompt_tokens.device)
         tokens = torch.cat((state.prompt_tokens, new), dim=1)
         # As upstream's `finalize=False`: the last tokens are attended to, though their own frames are left out.
         mu = self._encoder(tokens, flow_encoder.Memory(), final=True)
@@ -233,7 +235,7 @@ class StreamingFlow:
         kept, torch = state.kept, self._torch
         encoded = kept.tokens.tokens + (0 if kept.tokens.inputs is None else kept.tokens.inputs.shape[1])
         fresh = state.tokens[encoded - state.prompt_tokens.shape[1] :]
-        new = torch.tensor([fresh], dtype=torch.long, device=state.prompt_tokens.device)
+        new = to_device(torch.tensor([fresh], dtype=torch.long), state.prompt_tokens.device)
         mu = self._encoder(new, kept.tokens, final=final)
         return self._solve(state, mu, kept.frames.frames, kept.frames, cancel)
 
@@ -267,7 +269,7 @@ class StreamingFlow:
         given = torch.cat((mu, state.speaker[:, None].expand(-1, count, -1), condition), dim=2)
         given = torch.cat((given, torch.zeros_like(given)))  # the second row is the unconditional one
         rate = self._flow.decoder.inference_cfg_rate
-        x = self._noise(state, first + count)[:, first:].to(mu.device)
+        x = self._noise(state, first + count)[:, first:]
         solved = self._graphs.solve(x, given, cancel) if self._graphs is not None else None
         if solved is not None:
             return solved
@@ -282,13 +284,14 @@ class StreamingFlow:
     def _noise(self, state: FlowState, frames: int) -> Any:
         """The noise of the first frames, shape (1, n, 80); drawn block by block, so that it does not depend on how
         many are asked for."""
-        torch = self._torch
+        torch, device = self._torch, state.prompt_feat.device
         if state.noise is None:
             random = torch.Generator().manual_seed(_PROMPT_SEED)
-            state.noise = torch.randn(1, state.prompt_feat.shape[1], MEL_BANDS, generator=random)
+            noise = torch.randn(1, state.prompt_feat.shape[1], MEL_BANDS, generator=random)
+            state.noise = to_device(noise, device)
         while state.noise.shape[1] < frames:
             block = torch.randn(1, _NOISE_BLOCK, MEL_BANDS, generator=state.generator)
-            state.noise = torch.cat((state.noise, block), dim=1)
+            state.noise = torch.cat((state.noise, to_device(block, device)), dim=1)
         return state.noise[:, :frames]
 
 

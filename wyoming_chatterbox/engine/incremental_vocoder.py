@@ -105,6 +105,6 @@ class IncrementalVocoder:
     def _decode(self, layers: HiFTState, source: SourceState, mel: Any, final: bool) -> Any:
         f0 = self._layers.pitch(layers, mel, final=final)
         excitation, cycles = self.source.samples(source, f0)
-        if cycles:
-            self.source.advance(source, len(cycles), cycles[-1])
+        if cycles.shape[0]:
+            self.source.advance(source, cycles.shape[0], cycles[-1])
         return self._layers.decode(layers, mel, excitation, final=final)[0]
