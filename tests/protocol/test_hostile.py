@@ -16,7 +16,7 @@ from tests.engines import BreakingEngine, ToneEngine, model_of
 from tests.protocol.raw import line, raw
 from tests.serving import describe, read_answer, running, stream, synthesize
 from wyoming_chatterbox import json_limits
-from wyoming_chatterbox.protocol import connection, events
+from wyoming_chatterbox.protocol import connection, reader, streaming
 
 
 def nested(count: int) -> bytes:
@@ -42,15 +42,15 @@ async def test_data_that_nobody_looks_at_is_not_parsed() -> None:
 
 async def test_an_event_is_not_kept_while_the_next_one_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     alive: list[weakref.ref[Event]] = []
-    read = events.EventReader.read
+    read = reader.EventReader.read
 
-    async def watched(self: events.EventReader) -> Event | None:
+    async def watched(self: reader.EventReader) -> Event | None:
         event = await read(self)
         if event is not None:
             alive.append(weakref.ref(event))
         return event
 
-    monkeypatch.setattr(events.EventReader, "read", watched)
+    monkeypatch.setattr(reader.EventReader, "read", watched)
     async with running(model_of(ToneEngine())) as server, server.client() as client:
         await client.write_event(Event("ping", {"text": "x" * 100_000}))
         assert await client.read_event() is not None
@@ -76,7 +76,7 @@ async def test_events_without_sense_in_a_loop_end_the_connection() -> None:
 async def test_a_request_after_a_stream_that_failed_and_was_given_up_is_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection, "GIVEN_UP_SECONDS", 0.1)
+    monkeypatch.setattr(streaming, "GIVEN_UP_SECONDS", 0.1)
     async with running(model_of(ToneEngine())) as server, server.client() as client:
         await client.write_event(Event("synthesize-start", {"voice": {"name": "nobody"}}))
         assert (await read_answer(client, "audio-stop")).error["code"] == "voice-not-found"

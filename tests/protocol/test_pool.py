@@ -31,7 +31,7 @@ async def test_more_clients_with_requests_than_allowed_are_told_so_and_may_still
 
 
 async def test_the_client_that_was_idle_for_longest_makes_room_for_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "FRESH_SECONDS", 0.3)
+    monkeypatch.setattr(pool, "MIN_IDLE_BEFORE_EVICTION", 0.3)
     async with running(model_of(ToneEngine()), max_connections=2) as server:
         async with server.client() as one, server.client() as two:
             for client in (two, one):
@@ -74,7 +74,7 @@ async def test_a_burst_of_clients_leaves_no_socket_behind() -> None:
     ids=["silent", "pinging", "a-stream-without-text", "half-an-event"],
 )
 async def test_clients_that_want_nothing_lock_nobody_out(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "FRESH_SECONDS", 0.1)
+    monkeypatch.setattr(pool, "MIN_IDLE_BEFORE_EVICTION", 0.1)
     async with running(model_of(ToneEngine()), max_connections=4) as server:
         async with raw_clients(server, 40, sent):
             await asyncio.sleep(0.2)
@@ -114,7 +114,7 @@ async def test_an_address_with_most_of_the_connections_makes_room_before_others(
 
 async def test_clients_that_do_not_take_their_audio_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wyoming_chatterbox.protocol.connection.STALLED_SECONDS", 0.2)
-    monkeypatch.setattr(pool, "FRESH_SECONDS", 0.1)
+    monkeypatch.setattr(pool, "MIN_IDLE_BEFORE_EVICTION", 0.1)
     engine = ToneEngine(chunks=300, samples=24000)
     async with running(model_of(engine), max_connections=3) as server:
         async with raw_clients(server, 3, line(type="synthesize", data={"text": "Much audio."}), window=4096):

@@ -66,7 +66,7 @@ class WyomingEdge:
     async def drain(self, timeout: float, forced_close_timeout: float) -> None:
         tasks = self.connections.tasks
         for connection in tasks:
-            await connection.stop()
+            connection.stop()
         if not tasks:
             return
         _, late = await asyncio.wait(tasks.values(), timeout=timeout)

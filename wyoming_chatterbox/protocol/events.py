@@ -1,205 +1,252 @@
-"""Wyoming events on the wire: a reader that trusts nothing, and a writer that cannot be held up for ever.
+"""Wyoming events as dataclasses: what clients send, checked field by field, and what they are sent.
 
-`wyoming`'s own reader has no limit on payloads and no timeouts, and one malformed line ends it with an
-exception; everything it does not bound is bounded here. What nobody handles is neither parsed nor held.
+`wyoming` has dataclasses of its own, which believe what a client sends. Those of this file that a client sends are
+therefore read with `from_event`, which raises a SpeechError that says what is wrong; those that the server sends become
+events with `event`. What only `wyoming` has fields for (Info, Pong, SynthesizeStopped) is taken from there.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-import time
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
+import wyoming.audio
+import wyoming.error
 from wyoming.event import Event
-from wyoming.version import __version__ as wyoming_version
 
-from .. import json_limits
-from ..speech.errors import InvalidEvent
-from ..waiting import within
+from ..audio import CHANNELS, SAMPLE_WIDTH
+from ..speech.errors import EmptyText, InvalidEvent, ProgramNotFound, SpeechError, UnsupportedTextFormat
+from ..voices.voice import Voice
+from .info import PROGRAM_NAME
 
-MAX_HEADER_BYTES = 64 * 1024
-"""One header line. It is what the `wyoming` client's own reader takes (asyncio's default limit)."""
+MAX_NAME_CHARS = 200
+"""Of voices, speakers and languages; looking for near names costs more than a millisecond beyond."""
 
-MAX_DATA_BYTES = 1024 * 1024
-"""The JSON behind a header. 20,000 characters of text, each escaped as \\ud83d\\ude00, are 240 kB."""
+MAX_QUOTED_CHARS = 80
+"""Of a client's value in a log line or an error message."""
 
-MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
-"""The binary part, which no event for a text-to-speech server has: it is read and thrown away, never kept.
-A client that speaks to the wrong port may send audio; 16 MiB is eight minutes of it."""
-
-LARGE_BYTES = 64 * 1024
-"""Data of more waits for its turn; 20,000 characters without escapes are 20 to 80 kB."""
-
-LARGE_EVENTS = 8
-"""Events with large data that are read at once, of all clients together; the others wait in their sockets. Each holds
-2 MiB while its end arrives, so 16 MiB in all, where 128 clients that stop before the end would hold 128."""
-
-HANDLED = frozenset({"ping", "select-program", "synthesize", "synthesize-start", "synthesize-chunk"})
-"""Events whose data somebody looks at; that of others is thrown away unread."""
-
-_DISCARD_BYTES = 64 * 1024
+_JSON_TYPES = {dict: "an object", list: "an array", int: "a number", float: "a number", bool: "a boolean"}
 
 
-class EventReader:
-    """Reads one connection's events."""
+@dataclass(frozen=True)
+class VoiceChoice:
+    """The `voice` of a request, which may be absent, null or empty."""
 
-    def __init__(self, reader: asyncio.StreamReader, event_timeout: float, large: asyncio.Semaphore) -> None:
-        """
-        Args:
-            reader: made with limit=MAX_HEADER_BYTES.
-            event_timeout: seconds for one event once its first byte is here.
-            large: of all connections, for LARGE_EVENTS at once.
-        """
-        self._reader = reader
-        self._event_timeout = event_timeout
-        self._large = large
-        self.inside_since: float | None = None
-        """time.monotonic() at which an event began to arrive; None: none is on its way."""
+    name: str | None = None
+    language: str | None = None
+    """Ignored when `name` is set."""
 
-    async def read(self) -> Event | None:
-        """The next event, or None at the end of the stream (an event that was cut off counts as the end).
+    speaker: str | None = None
+    """Of a voice that has several."""
 
-        Raises:
-            InvalidEvent: what came is not an event; where the next one begins cannot be known.
-        """
-        first = await self._reader.read(1)
-        if not first:
-            return None
-        self.inside_since = time.monotonic()
-        try:
-            return await within(self._event_timeout, self._read_rest(first))
-        except asyncio.TimeoutError:
-            raise InvalidEvent(f"An event was not complete after {self._event_timeout:g} s") from None
-        except asyncio.IncompleteReadError:
-            return None
-        except asyncio.LimitOverrunError:
-            raise InvalidEvent(
-                f"A header is longer than {MAX_HEADER_BYTES} bytes; put the data behind data_length"
-            ) from None
-        finally:
-            self.inside_since = None
-
-    async def _read_rest(self, first: bytes) -> Event:
-        line = first if first == b"\n" else first + await self._reader.readuntil(b"\n")
-        header = _json_object(line, "header")
-        del line  # of an event nothing is held but what it is made into
-        event_type = header.get("type")
-        if not isinstance(event_type, str):
-            raise InvalidEvent("A header has no 'type' that is a string")
-        handled = event_type in HANDLED
-        data = header.get("data") or {}
-        if not isinstance(data, dict):
-            raise InvalidEvent(f"The data of {shortened(event_type)} is not an object")
-        data_length = _length(header, "data_length", MAX_DATA_BYTES)
-        payload_length = _length(header, "payload_length", MAX_PAYLOAD_BYTES)
-        del header
-        if not handled:
-            data = {}
-            await self._discard(data_length)
-        elif data_length:
-            data = {**data, **await self._read_data(data_length, f"data of {shortened(event_type)}")}
-        await self._discard(payload_length)
-        return Event(type=event_type, data=data)
-
-    async def _read_data(self, length: int, what: str) -> dict[str, Any]:
-        if length <= LARGE_BYTES:
-            return _json_object(await self._reader.readexactly(length), what)
-        async with self._large:
-            return _json_object(await self._reader.readexactly(length), what)
-
-    async def _discard(self, remaining: int) -> None:
-        while remaining:
-            remaining -= len(await self._reader.readexactly(min(remaining, _DISCARD_BYTES)))
+    @classmethod
+    def from_event(cls, event: Event) -> VoiceChoice:
+        """Raises InvalidEvent."""
+        voice = event.data.get("voice")
+        if voice is None:
+            return cls()
+        if not isinstance(voice, dict):
+            raise InvalidEvent(f"The voice is {truncate(voice)}, not an object")
+        chosen: dict[str, str | None] = {}
+        for key in ("name", "language", "speaker"):
+            value = voice.get(key)
+            if value is not None and not isinstance(value, str):
+                raise not_a_string(f"voice's {key}", value)
+            if value and len(value) > MAX_NAME_CHARS:
+                raise InvalidEvent(f"The voice's {key} has {len(value)} characters; at most {MAX_NAME_CHARS} are taken")
+            chosen[key] = value or None
+        return cls(**chosen)
 
 
-def _json_object(document: bytes, what: str) -> dict[str, Any]:
-    try:
-        value = json_limits.parse(document)
-    except json_limits.TooMuchJSON as error:
-        raise InvalidEvent(f"The {what} is too much: {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise InvalidEvent(f"The {what} is not JSON ({error}), {len(document)} bytes") from None
-    if not isinstance(value, dict):
-        raise InvalidEvent(f"The {what} is not a JSON object, {len(document)} bytes")
-    return value
+# Sent by clients
 
 
-def _length(header: dict[str, Any], name: str, limit: int) -> int:
-    value = header.get(name)
-    if value is None:
-        return 0
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidEvent(f"{name} is {shortened(value)}; it must be a number of bytes")
-    if value > limit:
-        raise InvalidEvent(f"{name} is {value}; at most {limit} bytes are taken")
-    return value
+@dataclass(frozen=True)
+class Ping:
+    """Asks for a `pong`."""
+
+    type: ClassVar = "ping"
+    text: str | None = None
+    """Comes back in the answer; what is not a string does not."""
+
+    @classmethod
+    def from_event(cls, event: Event) -> Ping:
+        text = event.data.get("text")
+        return cls(text if isinstance(text, str) else None)
 
 
-def shortened(value: object) -> str:
-    """What a client sent, fit for a log line and an answer."""
+@dataclass(frozen=True)
+class SelectProgram:
+    """Names the program of Info that is to speak; there is one."""
+
+    type: ClassVar = "select-program"
+    name: str = PROGRAM_NAME
+
+    @classmethod
+    def from_event(cls, event: Event) -> SelectProgram:
+        """Raises ProgramNotFound."""
+        name = event.data.get("name")
+        if name != PROGRAM_NAME:
+            raise ProgramNotFound(f"There is no program {truncate(name)}; there is: {PROGRAM_NAME}")
+        return cls(name)
+
+
+@dataclass(frozen=True)
+class SynthesizeStart:
+    """Begins a request whose text follows in `synthesize-chunk` events."""
+
+    type: ClassVar = "synthesize-start"
+    voice: VoiceChoice = VoiceChoice()
+    ssml: bool = False
+    """The text is SSML rather than plain text."""
+
+    @classmethod
+    def from_event(cls, event: Event) -> SynthesizeStart:
+        """Raises InvalidEvent or UnsupportedTextFormat."""
+        return cls(VoiceChoice.from_event(event), _is_ssml(event))
+
+
+@dataclass(frozen=True)
+class Synthesize:
+    """A request with its whole text."""
+
+    type: ClassVar = "synthesize"
+    text: str
+    voice: VoiceChoice = VoiceChoice()
+    ssml: bool = False
+    """The text is SSML rather than plain text."""
+
+    @classmethod
+    def from_event(cls, event: Event) -> Synthesize:
+        """Raises InvalidEvent, UnsupportedTextFormat or EmptyText."""
+        voice, ssml = VoiceChoice.from_event(event), _is_ssml(event)
+        text = event.data.get("text")
+        if text is None:
+            raise EmptyText("The synthesize event has no text")
+        if not isinstance(text, str):
+            raise not_a_string("text", text)
+        return cls(text, voice, ssml)
+
+
+@dataclass(frozen=True)
+class SynthesizeChunk:
+    """More of the text of the request that `synthesize-start` began."""
+
+    type: ClassVar = "synthesize-chunk"
+    text: str
+
+    @classmethod
+    def from_event(cls, event: Event) -> SynthesizeChunk:
+        """Raises InvalidEvent."""
+        text = event.data.get("text")
+        if not isinstance(text, str):
+            raise not_a_string("text", text)
+        return cls(text)
+
+
+DESCRIBE = "describe"
+"""Asks for Info; it has no data."""
+
+SYNTHESIZE_STOP = "synthesize-stop"
+"""Ends the text of a streaming request; it has no data."""
+
+CLIENT_EVENTS = (Ping, SelectProgram, Synthesize, SynthesizeStart, SynthesizeChunk)
+"""The events of clients whose data is read."""
+
+
+# Sent by the server
+
+
+@dataclass(frozen=True)
+class SpokenBy:
+    """Who speaks an answer. Clients skip fields they do not know; script/say shows these."""
+
+    voice: Voice
+    fallback: bool
+    """The voice is not the one asked for: its model cannot speak now."""
+
+
+@dataclass(frozen=True)
+class AudioStart:
+    """The beginning of an answer's audio."""
+
+    rate: int
+    """Samples per second."""
+
+    spoken_by: SpokenBy | None = None
+    """None: the answer has no audio."""
+
+    def event(self) -> Event:
+        start = wyoming.audio.AudioStart(rate=self.rate, width=SAMPLE_WIDTH, channels=CHANNELS, timestamp=0)
+        return _with_speaker(start.event(), self.spoken_by)
+
+
+@dataclass(frozen=True)
+class AudioChunk:
+    """Some of an answer's audio."""
+
+    rate: int
+    pcm: bytes
+    """16-bit mono."""
+
+    seconds: float
+    """Of audio before it."""
+
+    def event(self) -> Event:
+        return wyoming.audio.AudioChunk(
+            rate=self.rate, width=SAMPLE_WIDTH, channels=CHANNELS, timestamp=round(self.seconds * 1000), audio=self.pcm
+        ).event()
+
+
+@dataclass(frozen=True)
+class AudioStop:
+    """The end of an answer's audio."""
+
+    seconds: float
+    """Of audio in the answer."""
+
+    spoken_by: SpokenBy | None = None
+    """Who spoke last; None: the answer has no audio."""
+
+    def event(self) -> Event:
+        return _with_speaker(wyoming.audio.AudioStop(timestamp=round(self.seconds * 1000)).event(), self.spoken_by)
+
+
+@dataclass(frozen=True)
+class Error:
+    """Why a request, or the connection, cannot be served."""
+
+    error: SpeechError
+
+    def event(self) -> Event:
+        return wyoming.error.Error(text=str(self.error), code=self.error.code).event()
+
+
+SERVER_EVENTS = (AudioStart, AudioChunk, AudioStop, Error)
+
+
+def truncate(value: object) -> str:
+    """Returns what a client sent, fit for a log line and an error message."""
     text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return text if len(text) <= MAX_QUOTED_CHARS else text[: MAX_QUOTED_CHARS - 3] + "..."
 
 
-class EventWriter:
-    """Writes one connection's events, each as one piece, from any task."""
-
-    def __init__(self, writer: asyncio.StreamWriter, write_timeout: float) -> None:
-        """`write_timeout`: seconds that the client may leave what was sent untaken."""
-        self._writer = writer
-        self._write_timeout = write_timeout
-        self._draining = asyncio.Lock()  # asyncio before 3.12 takes one drain() at a time
-        self.blocked_since: float | None = None
-        """time.monotonic() since which the client has to take something before more is sent; None: it need not."""
-
-    async def write(self, event: Event) -> None:
-        """Send an event.
-
-        Raises:
-            OSError: the client is gone, or took nothing for too long (it is cut off then).
-        """
-        self._writer.write(encode(event))
-        transport = self._writer.transport
-        if not transport.get_write_buffer_size() and not transport.is_closing():
-            await asyncio.sleep(0)  # all of it is on its way; others get their turn
-            return
-        if self.blocked_since is None:
-            self.blocked_since = time.monotonic()
-        try:
-            await within(self._write_timeout, self._drain())
-        except asyncio.TimeoutError:
-            self.abort()
-            raise ConnectionAbortedError(f"the client took no audio for {self._write_timeout:g} s") from None
-        finally:
-            self.blocked_since = None
-
-    async def _drain(self) -> None:
-        async with self._draining:
-            await self._writer.drain()
-
-    def abort(self) -> None:
-        """Close the connection at once; what was written is lost."""
-        self._writer.transport.abort()
-
-    async def close(self) -> None:
-        """Close the connection once what was written is sent, or after `write_timeout` seconds."""
-        try:
-            self._writer.close()
-            await within(self._write_timeout, self._writer.wait_closed())
-        except asyncio.TimeoutError:
-            self.abort()
-        except OSError:
-            pass  # it is closed, which is what was wanted
+def not_a_string(what: str, value: Any) -> InvalidEvent:
+    """Returns the error for a value that must be a string; it names the type only: the value may be spoken text."""
+    return InvalidEvent(f"The {what} is {_JSON_TYPES.get(type(value), type(value).__name__)}, not a string")
 
 
-def encode(event: Event) -> bytes:
-    """An event's bytes. All data stands behind `data_length`, as clients cut header lines at 64 KiB."""
-    header: dict[str, Any] = {"type": event.type, "version": wyoming_version}
-    data = json.dumps(event.data, ensure_ascii=False).encode("utf-8", "replace") if event.data else b""
-    if data:
-        header["data_length"] = len(data)
-    payload = event.payload or b""
-    if payload:
-        header["payload_length"] = len(payload)
-    return b"".join((json.dumps(header).encode(), b"\n", data, payload))
+def _is_ssml(event: Event) -> bool:
+    text_format = event.data.get("text_format")
+    if text_format in (None, "text"):
+        return False
+    if text_format == "ssml":
+        return True
+    raise UnsupportedTextFormat(f"The text format {truncate(text_format)} is unknown (allowed: text, ssml)")
+
+
+def _with_speaker(event: Event, spoken_by: SpokenBy | None) -> Event:
+    if spoken_by is not None:
+        voice = spoken_by.voice
+        event.data.update(model=voice.model, voice=voice.name, fallback=spoken_by.fallback)
+    return event

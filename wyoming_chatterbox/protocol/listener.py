@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from ..blocking import OUTPUT_THREAD
 from ..sockets import ListenError, bind_sockets, cause
-from .events import MAX_HEADER_BYTES
+from .reader import MAX_HEADER_BYTES
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
-"""The connections that are served, and which of them makes room when there are too many.
+"""The connections that are served, and which of them is closed when there are too many.
 
-A connection that waits for its client (for a request, for text, for audio to be taken) makes room for one that asks
-for something. So whoever connects is heard, and `describe` is answered, whatever others hold.
+A connection that waits for its client (for a request, for text, for audio to be read) is closed in favour of one that
+asks for something. So every client that connects is heard, and `describe` is answered, whatever others hold open.
 """
 
 from __future__ import annotations
@@ -16,52 +16,52 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..speech.errors import ServerBusy, SpeechError
-from .events import LARGE_EVENTS
+from .reader import LARGE_EVENTS
 
 _LOGGER = logging.getLogger(__name__)
 
 SPARE_CONNECTIONS = 16
 """Beyond those that may be served: clients that only ask what the server is, and those that are told it is busy."""
 
-FRESH_SECONDS = 1.0
-"""A client that has waited for less is about to say something: Home Assistant does so within a millisecond."""
+MIN_IDLE_BEFORE_EVICTION = 1.0
+"""Seconds; a client that has waited for less is about to send something: Home Assistant does within a millisecond."""
 
 STALLED_SECONDS = 5.0
-"""A client that has taken no audio for so long does not listen, or is paused."""
+"""A client that has read no audio for so long does not listen, or is paused."""
 
 _SHARE = 4
-"""An address with more than a quarter of the connections makes room before all others."""
+"""Connections of an address that has more than a quarter of all are closed before all others."""
 
 
-class State(enum.IntEnum):
-    """What a connection is at; the lower, the sooner it makes room."""
+class Activity(enum.IntEnum):
+    """What a connection is doing; the lowest is closed first."""
 
     IDLE = 0
-    """It asked for nothing that is not answered."""
+    """All its requests are answered."""
 
     INSIDE_EVENT = 1
-    """It is in the middle of saying something."""
+    """An event of its client has arrived in part."""
 
     WRITING = 2
-    """It has a stream whose text does not come."""
+    """It has a streaming request whose text pauses."""
 
     STALLED = 3
-    """It does not take its audio."""
+    """Its client does not read its audio."""
 
     SERVED = 4
-    """The server owes it something: it makes no room."""
+    """The server is working for it: it is never closed."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What a connection is at, and for how long."""
+    """What a connection is doing, and for how long."""
 
-    state: State
+    activity: Activity
     seconds: float
 
 
-class Member(Protocol):
-    """What the pool has to know of a connection."""
+class PooledConnection(Protocol):
+    """What the pool needs of a connection."""
 
     @property
     def standing(self) -> Standing: ...
@@ -71,94 +71,96 @@ class Member(Protocol):
 
     async def refuse(self, error: SpeechError) -> None: ...
 
-    async def stop(self) -> None: ...
+    def stop(self) -> None: ...
 
 
 class ConnectionPool:
-    """Keeps the connections of one server; for the event loop."""
+    """The Wyoming connections of one server; for the event loop."""
 
     def __init__(self, limit: int) -> None:
         """`limit`: connections that may have requests at once (--max-connections)."""
         self._limit = limit
-        self._tasks: dict[Member, asyncio.Task[None]] = {}
-        self._addresses: dict[Member, str] = {}
-        self._leaving: set[Member] = set()  # they make room; their sockets are still to be closed
-        self._farewells: set[asyncio.Task[None]] = set()
+        self._tasks: dict[PooledConnection, asyncio.Task[None]] = {}
+        self._addresses: dict[PooledConnection, str] = {}
+        self._evicted: set[PooledConnection] = set()  # their sockets are still to be closed
+        self._closing_tasks: set[asyncio.Task[None]] = set()
         self.large_events = asyncio.Semaphore(LARGE_EVENTS)
 
     def __len__(self) -> int:
         return len(self._tasks)
 
     @property
-    def tasks(self) -> dict[Member, asyncio.Task[None]]:
+    def tasks(self) -> dict[PooledConnection, asyncio.Task[None]]:
         """All connections and the tasks that serve them."""
         return dict(self._tasks)
 
-    def add(self, member: Member, task: asyncio.Task[None], address: str = "") -> None:
-        """Keep a connection until its task ends. `address`: the client's, without its port."""
+    def add(self, member: PooledConnection, task: asyncio.Task[None], address: str = "") -> None:
+        """Add a connection until its task ends. `address`: the client's, without its port."""
         self._tasks[member] = task
         self._addresses[member] = address
-        task.add_done_callback(lambda _: self._forget(member))
+        task.add_done_callback(lambda _: self._on_closed(member))
 
     def admit(self) -> bool:
-        """Make room for one more connection. Returns False where all that there are get something from the server."""
-        there = sum(1 for _ in self._served())
-        if there < self._limit:
+        """Make room for one more connection. Returns False if the server is working for all of them."""
+        count = sum(1 for _ in self._served())
+        if count < self._limit:
             return True
-        return self._let_go(fresh=there >= self._limit + SPARE_CONNECTIONS) or there < self._limit + SPARE_CONNECTIONS
+        return (
+            self._make_room(fresh=count >= self._limit + SPARE_CONNECTIONS) or count < self._limit + SPARE_CONNECTIONS
+        )
 
-    def may_ask(self, member: Member) -> bool:
-        """Returns whether a connection may have a request: at most `limit` do, but one may make room for it."""
-        busy = sum(one.busy for one in self._served() if one is not member)
-        return busy < self._limit or self._let_go(fresh=True, busy=True, but=member)
+    def may_ask(self, member: PooledConnection) -> bool:
+        """Returns True if a connection may have a request: at most `limit` do, but another may be closed for it."""
+        busy = sum(other.busy for other in self._served() if other is not member)
+        return busy < self._limit or self._make_room(fresh=True, busy=True, but=member)
 
-    def _served(self) -> Iterator[Member]:
-        return (one for one in self._tasks if one not in self._leaving)
+    def _served(self) -> Iterator[PooledConnection]:
+        return (member for member in self._tasks if member not in self._evicted)
 
-    def _let_go(self, *, fresh: bool, busy: bool = False, but: Member | None = None) -> bool:
-        """Let the connection go that can be spared best, if there is one.
+    def _make_room(self, *, fresh: bool, busy: bool = False, but: PooledConnection | None = None) -> bool:
+        """Close the connection that can be spared best. Returns False if there is none.
 
         Args:
-            fresh: also one that may be about to say something.
+            fresh: also one that may be about to send something.
             busy: only one that has requests.
             but: not this one.
         """
-        found = {
-            one: standing
-            for one in self._served()
-            if one is not but
-            and (one.busy or not busy)
-            and (standing := one.standing).state is not State.SERVED
-            and (fresh or standing.seconds >= FRESH_SECONDS)
+        candidates = {
+            candidate: standing
+            for candidate in self._served()
+            if candidate is not but
+            and (candidate.busy or not busy)
+            and (standing := candidate.standing).activity is not Activity.SERVED
+            and (fresh or standing.seconds >= MIN_IDLE_BEFORE_EVICTION)
         }
-        if not found:
+        if not candidates:
             return False
-        per_address = Counter(self._addresses[one] for one in found)
+        per_address = Counter(self._addresses[candidate] for candidate in candidates)
 
-        def order(member: Member) -> tuple[bool, bool, State, float]:
-            standing = found[member]
+        def order(member: PooledConnection) -> tuple[bool, bool, Activity, float]:
+            standing = candidates[member]
             alone = per_address[self._addresses[member]] <= self._limit // _SHARE
-            return alone, standing.seconds < FRESH_SECONDS, standing.state, -standing.seconds
+            return alone, standing.seconds < MIN_IDLE_BEFORE_EVICTION, standing.activity, -standing.seconds
 
-        member = min(found, key=order)
-        standing = found[member]
+        member = min(candidates, key=order)
+        standing = candidates[member]
         _LOGGER.warning(
             "Closing a connection (%s for %.1f s) to make room: %d are open, see --max-connections",
-            standing.state.name.lower().replace("_", " "),
+            standing.activity.name.lower().replace("_", " "),
             standing.seconds,
             len(self._tasks),
         )
-        self._leaving.add(member)
+        self._evicted.add(member)
         # Its own task ends when the socket is closed, also if it has not begun yet.
         task = asyncio.create_task(member.refuse(ServerBusy("Others need the place of this connection")))
-        self._farewells.add(task)
-        task.add_done_callback(self._farewells.discard)
+        self._closing_tasks.add(task)
+        task.add_done_callback(self._closing_tasks.discard)
         return True
 
-    def _forget(self, member: Member) -> None:
+    def _on_closed(self, member: PooledConnection) -> None:
         self._tasks.pop(member, None)
         self._addresses.pop(member, None)
-        self._leaving.discard(member)
+        self._evicted.discard(member)
 
 
 def address_of(writer: asyncio.StreamWriter) -> str:
