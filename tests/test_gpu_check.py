@@ -22,12 +22,15 @@ from script.gpu_check.checks import CHECKS, Checked
 from script.gpu_check.record import FAILED, PASSED, SKIPPED, Outcome, Record
 from tests.checkpoint_fixture import SKIP_REASON, tiny_checkpoint
 from tests.serving import ROOT, environment
-from wyoming_chatterbox.engine import flow_graphs, t3, upstream
+from wyoming_chatterbox.engine import flow_graphs, upstream
 from wyoming_chatterbox.engine.flow_graphs import FlowGraphs
 from wyoming_chatterbox.engine.graph_check import GraphMismatch
 from wyoming_chatterbox.engine.original import OriginalEngine
 from wyoming_chatterbox.engine.seamless import SeamlessDecoder
-from wyoming_chatterbox.engine.t3 import TokenGenerator
+from wyoming_chatterbox.engine.t3 import captured_steps
+from wyoming_chatterbox.engine.t3.decode import Decoder
+from wyoming_chatterbox.engine.t3.sequence import Sequence
+from wyoming_chatterbox.engine.t3.tokens import TokenGenerator
 from wyoming_chatterbox.settings import ComputeSettings
 
 if not upstream.is_installed():
@@ -87,20 +90,20 @@ def test_without_a_gpu_nothing_else_is_done(capsys: pytest.CaptureFixture[str]) 
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
-    cuda, step, flow_step = FakeCuda(), TokenGenerator._static_step, FlowGraphs.step
+    cuda, step, flow_step = FakeCuda(), Decoder.captured_step, FlowGraphs.step
 
-    def token_step(self: TokenGenerator, cache: Any, end: int) -> None:
-        cuda.last_cache = cache
-        step(self, cache, end)
-        cuda.saw(lambda: self._static_step(cache, end))
+    def token_step(self: Decoder, sequence: Sequence, end: int) -> None:
+        cuda.last_sequence = sequence
+        step(self, sequence, end)
+        cuda.saw(lambda: self.captured_step(sequence, end))
 
     def frame_step(self: FlowGraphs, buffers: Any) -> None:
         flow_step(self, buffers)
         cuda.saw(lambda: self.step(buffers))
 
-    monkeypatch.setattr(TokenGenerator, "_static_step", token_step)
+    monkeypatch.setattr(Decoder, "captured_step", token_step)
     monkeypatch.setattr(FlowGraphs, "step", frame_step)
-    monkeypatch.setattr(t3, "_USUAL_POSITIONS", 512)
+    monkeypatch.setattr(captured_steps, "USUAL_POSITIONS", 512)
     monkeypatch.setattr(flow_graphs, "USUAL_FRAMES", 384)
     monkeypatch.setattr(checks, "REPLAYS_TOGETHER", 5)
     monkeypatch.setattr(checks, "_TIMED_REPLAYS", 1)
@@ -114,11 +117,12 @@ def checked(cuda: FakeCuda, tiny_checkpoint: Path) -> Checked:
     decoder: Any = engine._decoder
     assert isinstance(decoder, SeamlessDecoder)
     decoder._tokens = TokenGenerator(engine._model.t3, graphs=True)
-    decoder._tokens.device = FakeDevice("cpu")
+    tokens: Any = decoder._tokens
+    tokens.decoder.device = FakeDevice("cpu")
     flow = decoder._flow
     flow._graphs = FlowGraphs(flow._estimator, flow._times, 0.7)
     decoder._stream = cuda.Stream()
-    for part in (decoder, decoder._tokens, flow._graphs):
+    for part in (decoder, tokens, tokens.decoder, tokens.steps, flow._graphs):
         part._torch = FakeTorch(cuda)
     made = Checked(FakeTorch(cuda), tiny_checkpoint, "cpu", True)
     made.engine, made.device = engine, "cuda"
@@ -158,7 +162,7 @@ def _other_numbers(checked: Checked, cuda: FakeCuda) -> None:
 def _wrong_beside_another(checked: Checked, cuda: FakeCuda) -> None:
     def spoil() -> None:
         if cuda.current_stream() is checked.decoder._stream:
-            cuda.last_cache.layers[-1].mul_(1 + 1e-6)
+            cuda.last_sequence.cache.layers[-1].mul_(1 + 1e-6)
 
     cuda.spoil = spoil
 

@@ -206,7 +206,7 @@ def same_as_eager(checked: Checked) -> Found:
     checked.need_graphs()
     torch, decoder, count = checked.torch, checked.decoder, 0
     token_trials, flow_trials = decoder._tokens.trials(guided=checked.guided), decoder._flow.trials()
-    for trials, dtype in ((token_trials, decoder._tokens.dtype), (flow_trials, decoder._flow._estimator.dtype)):
+    for trials, dtype in ((token_trials, decoder._tokens.decoder.dtype), (flow_trials, decoder._flow._estimator.dtype)):
         for trial in trials:
             check_replay(trial, tolerance(torch, dtype))
             count += 1
@@ -220,7 +220,12 @@ def same_together(checked: Checked) -> Found:
     decoder = checked.decoder
     with decoder._tokens.trial(guided=checked.guided) as tokens:
         check_together(
-            checked.torch, decoder._tokens.device, decoder._stream, tokens, decoder._flow.trial(), REPLAYS_TOGETHER
+            checked.torch,
+            decoder._tokens.decoder.device,
+            decoder._stream,
+            tokens,
+            decoder._flow.trial(),
+            REPLAYS_TOGETHER,
         )
     return f"{REPLAYS_TOGETHER} replays of each family beside the other, the same to the last bit", {}
 
@@ -272,7 +277,7 @@ def graph_counts(checked: Checked) -> dict[str, int]:
     """How many graphs each family has."""
     tokens, flow = checked.decoder._tokens, checked.decoder._flow
     return {
-        "language model": len(tokens._free.graphs) if tokens._graphs and tokens._free is not None else 0,
+        "language model": tokens.steps.count,
         "flow decoder": len(flow._graphs._captured) if flow._graphs is not None else 0,
     }
 

@@ -69,7 +69,7 @@ class FakeCuda:
 
         self.error: Exception = torch.cuda.OutOfMemoryError("no memory for it")
         self.default = FakeStream()
-        self.last_cache: Any = None
+        self.last_sequence: Any = None
         """Of the last step of the language model."""
 
         self.streams: list[FakeStream] = []

@@ -172,9 +172,9 @@ def test_what_is_forgotten_is_in_no_cache(tiny_checkpoint: Path, tmp_path: Path)
     engine = loaded(tiny_checkpoint)
     (voice,) = create_voices(write(tmp_path / "anna.wav"))
     speak(engine, voice)
-    assert len(engine._cloned._kept) == len(engine._decoder._tokens._prompts) == 1
+    assert len(engine._cloned._kept) == len(engine._decoder._tokens.prefixes) == 1
     engine.forget_voice(voice)
-    assert not engine._cloned._kept and not engine._decoder._tokens._prompts
+    assert not engine._cloned._kept and not engine._decoder._tokens.prefixes
     engine.forget_voice(voice)
 
 

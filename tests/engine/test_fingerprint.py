@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from wyoming_chatterbox.engine import fingerprint as fingerprints
 from wyoming_chatterbox.engine import upstream
 from wyoming_chatterbox.engine.fingerprint import fingerprint
 from wyoming_chatterbox.engine.profiles import Plan
-from wyoming_chatterbox.engine.sampling import CURRENT, STREAMING, Sampling
+from wyoming_chatterbox.engine.t3.sampling import CURRENT, STREAMING, Sampling
 
 if not upstream.is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)
@@ -59,16 +60,15 @@ def test_versions_of_packages_count(monkeypatch: pytest.MonkeyPatch, name: str) 
     assert make() != before
 
 
-def test_our_decoder_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changed", ["flow.py", "t3/decode.py"])
+def test_our_decoder_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changed: str) -> None:
     before = make()
-    (tmp_path / "engine").mkdir()
+    shutil.copytree(fingerprints._PACKAGE_FOLDER / "engine", tmp_path / "engine")
     (tmp_path / "audio.py").write_text("")
-    for source in (fingerprints._PACKAGE_FOLDER / "engine").glob("*.py"):
-        (tmp_path / "engine" / source.name).write_bytes(source.read_bytes())
     monkeypatch.setattr(fingerprints, "_PACKAGE_FOLDER", tmp_path)
     digests = []
     for change in ("", "# another way to decode\n"):
-        with (tmp_path / "engine" / "flow.py").open("a") as file:
+        with (tmp_path / "engine" / changed).open("a") as file:
             file.write(change)
         fingerprints._source_digest.cache_clear()
         digests.append(make())

@@ -12,12 +12,15 @@ import pytest
 from tests.checkpoint_fixture import SKIP_REASON, TOKENS
 from tests.engine.fake_cuda import DEFAULT_CAPTURE_STREAM, FakeCuda, FakeDevice, FakeTorch
 from tests.engine.tiny import load_model
-from wyoming_chatterbox.engine import flow_graphs, profiles, t3, upstream
+from wyoming_chatterbox.engine import flow_graphs, profiles, upstream
 from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineBroken
 from wyoming_chatterbox.engine.flow import StreamingFlow
 from wyoming_chatterbox.engine.flow_graphs import FlowGraphs
 from wyoming_chatterbox.engine.seamless import SeamlessDecoder
-from wyoming_chatterbox.engine.t3 import TokenGenerator
+from wyoming_chatterbox.engine.t3 import captured_steps, decode
+from wyoming_chatterbox.engine.t3.decode import Decoder
+from wyoming_chatterbox.engine.t3.sequence import Sequence
+from wyoming_chatterbox.engine.t3.tokens import TokenGenerator
 from wyoming_chatterbox.settings import ComputeSettings, GenerationSettings
 
 if not upstream.is_installed():
@@ -37,21 +40,23 @@ def model(tiny_checkpoint: Path) -> Any:
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
-    monkeypatch.setattr(t3, "_CACHE_STEP", 32)  # so that an utterance needs several graphs
-    cuda, real = FakeCuda(), TokenGenerator._static_step
+    monkeypatch.setattr(decode, "CACHE_STEP", 32)  # so that an utterance needs several graphs
+    cuda, real = FakeCuda(), Decoder.captured_step
 
-    def seen(self: TokenGenerator, cache: Any, end: int) -> None:
-        cuda.last_cache = cache
-        real(self, cache, end)
-        cuda.saw(lambda: self._static_step(cache, end))
+    def seen(self: Decoder, sequence: Sequence, end: int) -> None:
+        cuda.last_sequence = sequence
+        real(self, sequence, end)
+        cuda.saw(lambda: self.captured_step(sequence, end))
 
-    monkeypatch.setattr(TokenGenerator, "_static_step", seen)
+    monkeypatch.setattr(Decoder, "captured_step", seen)
     return cuda
 
 
 def _on_gpu(model: Any, cuda: FakeCuda) -> TokenGenerator:
     generator = TokenGenerator(model.t3, graphs=True)
-    generator.device, generator._torch = FakeDevice("cpu"), FakeTorch(cuda)
+    generator.decoder.device = FakeDevice("cpu")
+    for part in (generator, generator.decoder, generator.steps):
+        part._torch = FakeTorch(cuda)
     return generator
 
 
@@ -59,7 +64,7 @@ def _tokens(generator: TokenGenerator, model: Any, seed: int = 0) -> list[int]:
     with torch.inference_mode():
         text = model.tokenizer.text_to_tokens(TEXT)
         options: dict[str, Any] = {"cfg_weight": 0.5, "temperature": 0.8, "limit": 200, "cancel": Cancel()}
-        return list(generator.tokens(model.conds.t3, text, seed=seed, prompt_key="a", **options))
+        return list(generator.tokens(model.conds.t3, text, seed=seed, prefix_key="a", **options))
 
 
 def test_graphs_that_are_captured_on_the_way_change_no_token_and_are_used_again(model: Any, cuda: FakeCuda) -> None:
@@ -86,7 +91,7 @@ def test_utterances_at_once_capture_one_after_the_other(model: Any, cuda: FakeCu
     for thread in threads:
         thread.join()
     assert [said[seed] for seed in range(4)] == plain
-    assert generator._graphs, "no capture failed"
+    assert generator.decoder.captured, "no capture failed"
 
 
 @pytest.mark.parametrize("breaks_at", [0, 1])
@@ -111,7 +116,7 @@ def test_an_utterance_goes_on_without_graphs_that_cannot_be_captured(
 def test_warming_up_captures_what_usual_utterances_need(
     model: Any, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(t3, "_USUAL_POSITIONS", 384)
+    monkeypatch.setattr(captured_steps, "USUAL_POSITIONS", 384)
     generator = _on_gpu(model, cuda)
     with torch.inference_mode():
         generator.capture()
@@ -222,7 +227,7 @@ def test_every_family_warms_up_and_captures_on_one_lasting_stream_of_its_own(
     flow: StreamingFlow, model: Any, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On one stream, cuBLAS gives both families one workspace, and each overwrites the other's partial sums."""
-    monkeypatch.setattr(t3, "_USUAL_POSITIONS", 128)
+    monkeypatch.setattr(captured_steps, "USUAL_POSITIONS", 128)
     generator = _on_gpu(model, cuda)
     with torch.inference_mode():
         generator.capture()
@@ -264,12 +269,12 @@ def test_a_capture_that_loses_the_gpu_says_so(flow: StreamingFlow, model: Any, c
 
 
 def _another_token(cuda: FakeCuda) -> None:
-    cuda.last_cache.token.add_(1)
+    cuda.last_sequence.token.add_(1)
 
 
 def _wrong_keys(cuda: FakeCuda) -> None:
-    last = cuda.last_cache.layers[-1]
-    position = int(cuda.last_cache.position) - 1
+    last = cuda.last_sequence.cache.layers[-1]
+    position = int(cuda.last_sequence.position) - 1
     last[0, 0, :, position] *= 1.5
 
 
@@ -281,7 +286,7 @@ def test_tokens_are_made_without_graphs_that_compute_something_else(
     caplog: pytest.LogCaptureFixture,
     fault: Callable[[FakeCuda], None],
 ) -> None:
-    monkeypatch.setattr(t3, "_USUAL_POSITIONS", 256)
+    monkeypatch.setattr(captured_steps, "USUAL_POSITIONS", 256)
     generator = _on_gpu(model, cuda)
     cuda.spoil = lambda: fault(cuda)
     with torch.inference_mode():
@@ -317,7 +322,7 @@ def test_graphs_that_disturb_each_other_are_not_used(
     caplog: pytest.LogCaptureFixture,
     disturbed: bool,
 ) -> None:
-    monkeypatch.setattr(t3, "_USUAL_POSITIONS", 256)
+    monkeypatch.setattr(captured_steps, "USUAL_POSITIONS", 256)
     plan = profiles.choose_plan(ComputeSettings(profile="exact"), torch.device("cpu"))
     decoder = SeamlessDecoder(model, plan)
     decoder._torch, decoder._stream = FakeTorch(cuda), cuda.Stream()
@@ -328,13 +333,13 @@ def test_graphs_that_disturb_each_other_are_not_used(
         beside = cuda.current_stream() is decoder._stream
         replays.append(beside)
         if disturbed and beside and sum(replays) == 7:
-            cuda.last_cache.layers[-1].mul_(1 + 1e-6)
+            cuda.last_sequence.cache.layers[-1].mul_(1 + 1e-6)
 
     cuda.spoil = seldom_wrong
     decoder.capture(GenerationSettings())
     decoder.close()
     assert sum(replays) >= 7, "one family is replayed in the stream of its utterances' tokens"
-    assert decoder._tokens._graphs is not disturbed
+    assert decoder._tokens.decoder.captured is not disturbed
     assert bool(flow._graphs and flow._graphs._captured) is not disturbed
     assert ("a replay beside the other graphs gives another result" in caplog.text) is disturbed
     assert cuda.current_stream() is cuda.default

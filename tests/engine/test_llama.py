@@ -17,8 +17,9 @@ from tests.engine.tiny import load_model
 from wyoming_chatterbox.engine import linear, memory, upstream
 from wyoming_chatterbox.engine.base import Cancel, FloatOverflow
 from wyoming_chatterbox.engine.linear import Linear
-from wyoming_chatterbox.engine.llama import Llama
-from wyoming_chatterbox.engine.t3 import TokenGenerator
+from wyoming_chatterbox.engine.t3.decode import Decoder
+from wyoming_chatterbox.engine.t3.llama import Llama
+from wyoming_chatterbox.engine.t3.tokens import TokenGenerator
 
 if not upstream.is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)
@@ -85,11 +86,11 @@ def test_a_captured_step_has_no_more_kernels_than_before(
     monkeypatch.setattr(linear, "_packs_bfloat16", lambda: False)  # a GPU has no such weights
     kernels = _Kernels()
     with kernels.fusing(monkeypatch):  # also while it is made, since norms look up their function then
-        generator = TokenGenerator(model.t3, precision, graphs=True)
-        with torch.inference_mode(), generator._cache(256) as cache:
-            cache.position.fill_(20)
+        decoder = Decoder(model.t3, precision, captured=True)
+        with torch.inference_mode(), decoder.sequence(256) as sequence:
+            sequence.position.fill_(20)
             kernels.count.clear()
-            generator._static_step(cache, 256)
+            decoder.captured_step(sequence, 256)
     assert kernels.count.total() <= per_layer * len(model.t3.tfmr.layers) + around, kernels.count
 
 
@@ -103,7 +104,7 @@ def test_positions_are_turned_as_in_transformers_and_values_are_not(model: Any, 
         hidden = torch.randn(rows, length, 64, generator=torch.Generator().manual_seed(0)).to(llama.residual)
         positions = torch.tensor([7, 8, 9, 200, 3])
         table = llama.rotary(256, "cpu")
-        query, (key, value) = llama.project(layer, hidden, table.index_select(2, positions))
+        query, (key, value) = llama.project(layer, hidden, table.index_select(4, positions))
         parts = layer.projections(layer.norm(hidden)).view(rows, length, 3, llama.heads, llama.head_size)
         queries, keys, values = parts.permute(2, 0, 3, 1, 4)
         cos, sin = model.t3.tfmr.rotary_emb(hidden.float(), positions[None])
@@ -114,34 +115,34 @@ def test_positions_are_turned_as_in_transformers_and_values_are_not(model: Any, 
     assert torch.equal(value, values)
 
 
-def _logits(generator: TokenGenerator, steps: int = 3) -> Any:
+def _logits(decoder: Decoder, steps: int = 3) -> Any:
     """Of a few steps with the same tokens, whatever they would draw."""
-    logits, real = [], generator._logits
-    generator._logits = lambda hidden: logits.append(real(hidden)) or logits[-1]  # type: ignore[method-assign, func-returns-value]
-    with torch.inference_mode(), generator._cache(256) as cache:
+    logits, real = [], decoder.logits
+    decoder.logits = lambda hidden: logits.append(real(hidden)) or logits[-1]  # type: ignore[method-assign, func-returns-value]
+    with torch.inference_mode(), decoder.sequence(256) as sequence:
         for position in range(steps):
-            cache.token.fill_(100 + position)
-            cache.position.fill_(position)
-            cache.index.fill_(position)
-            generator._static_step(cache, 256)
+            sequence.token.fill_(100 + position)
+            sequence.position.fill_(position)
+            sequence.index.fill_(position)
+            decoder.captured_step(sequence, 256)
     return torch.stack(logits)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "half"])
 def test_fewer_kernels_are_no_less_exact(model: Any, precision: str) -> None:
-    exact = _logits(TokenGenerator(model.t3, graphs=True))
-    lean, plain = TokenGenerator(model.t3, precision, graphs=True), TokenGenerator(model.t3, precision, graphs=True)
-    plain._llama = Llama(model.t3.tfmr, precision)
+    exact = _logits(Decoder(model.t3, captured=True))
+    lean, plain = (Decoder(model.t3, precision, captured=True) for _ in range(2))
+    plain.llama = Llama(model.t3.tfmr, precision)
 
-    def error(generator: TokenGenerator) -> float:
-        return float((_logits(generator) - exact).norm() / exact.norm())
+    def error(decoder: Decoder) -> float:
+        return float((_logits(decoder) - exact).norm() / exact.norm())
 
     assert error(lean) < 1.2 * error(plain) < 0.05
 
 
 def test_float32_is_the_same_with_fewer_kernels(model: Any) -> None:
-    exact, lean = TokenGenerator(model.t3, graphs=True), TokenGenerator(model.t3, graphs=True)
-    exact._llama = Llama(model.t3.tfmr)
+    exact, lean = (Decoder(model.t3, captured=True) for _ in range(2))
+    exact.llama = Llama(model.t3.tfmr)
     right = _logits(exact)
     assert (_logits(lean) - right).norm() / right.norm() < 1e-6
 
@@ -149,10 +150,10 @@ def test_float32_is_the_same_with_fewer_kernels(model: Any) -> None:
 @pytest.mark.parametrize("precision", ["bfloat16", "half"])
 def test_logits_are_not_rounded_to_the_precision_of_the_layers(model: Any, precision: str) -> None:
     """A logit of 20 in bfloat16 is one of two numbers 0.125 apart."""
-    generator = TokenGenerator(model.t3, precision)
+    decoder = Decoder(model.t3, precision)
     with torch.inference_mode():
-        hidden = torch.randn(2, 1, 64, generator=torch.Generator().manual_seed(0)).to(generator._llama.residual)
-        logits = generator._logits(hidden)
+        hidden = torch.randn(2, 1, 64, generator=torch.Generator().manual_seed(0)).to(decoder.llama.residual)
+        logits = decoder.logits(hidden)
         right = model.t3.speech_head(model.t3.tfmr.norm(hidden.float()))[:, 0]
     assert (logits - right).norm() / right.norm() < 1e-6
 
@@ -207,7 +208,7 @@ def test_converted_layers_leave_memory_one_by_one(
         released.append(memory.release_pages(tensors))
         return released[-1]
 
-    monkeypatch.setattr("wyoming_chatterbox.engine.llama.release_pages", release)
+    monkeypatch.setattr("wyoming_chatterbox.engine.t3.llama.release_pages", release)
     tfmr = load_model(tiny_checkpoint).t3.tfmr
     weights = [layer.mlp.up_proj.weight.clone() for layer in tfmr.layers]
     Llama(tfmr, precision)

@@ -398,7 +398,7 @@ def test_calls_leave_nothing_in_memory(engine: OriginalEngine, settings: Generat
 
 
 PARTS: dict[str, dict[str, tuple[str, str]]] = {
-    "token": {"seamless": ("_decoder._tokens", "_logits"), "upstream": ("_model.t3.speech_head", "forward")},
+    "token": {"seamless": ("_decoder._tokens.decoder", "logits"), "upstream": ("_model.t3.speech_head", "forward")},
     "step": {
         "seamless": ("_decoder._flow", "_estimator"),
         "upstream": ("_model.s3gen.flow.decoder.estimator.time_embeddings", "forward"),
@@ -763,7 +763,7 @@ def test_warming_up_speaks_one_chunk_and_logs_its_time(
 def test_warming_up_computes_what_the_default_voice_in_its_manner_needs(tiny_checkpoint: Path) -> None:
     engine = OriginalEngine.load(tiny_checkpoint, "cpu", None, 0, usual=GenerationSettings(exaggeration=0.7))
     engine.warm_up()
-    prompts = [key[1] for key in engine._decoder._tokens._prompts]
+    prompts = [key[1] for key in engine._decoder._tokens.prefixes]
     assert prompts == [0.7], "what the first request needs is there, and nothing else"
 
 

@@ -13,7 +13,7 @@ from tests.engine.tiny import load_model
 from wyoming_chatterbox import models
 from wyoming_chatterbox.engine import profiles, timed_parts, timing, upstream
 from wyoming_chatterbox.engine.base import EngineError
-from wyoming_chatterbox.engine.t3 import TokenGenerator
+from wyoming_chatterbox.engine.t3.tokens import TokenGenerator
 from wyoming_chatterbox.engine.timed_parts import FLOW_CHUNK, TOKEN_STEP, VOCODER_CHUNK
 from wyoming_chatterbox.engine.verdicts import VERDICTS
 from wyoming_chatterbox.settings import ComputeSettings, GenerationSettings, Settings
@@ -131,7 +131,7 @@ def test_weights_too_large_for_float16_are_computed_in_float32(
     assert profiles.without_overflow(bfloat16, model) is bfloat16
     model.conds = None
     assert profiles.without_overflow(plan, model) is plan, "seen when it speaks"
-    assert generator.dtype == torch.float16
+    assert generator.decoder.dtype == torch.float16
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wyoming_chatterbox.engine.sampling import CURRENT, STREAMING, Sampling, sampling_of
+from wyoming_chatterbox.engine.t3.sampling import CURRENT, STREAMING, Sampling, sampling_of
 from wyoming_chatterbox.settings import GenerationSettings
 
 

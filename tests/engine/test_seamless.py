@@ -22,7 +22,8 @@ from wyoming_chatterbox.engine import seamless, token_thread, upstream
 from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineError, Samples
 from wyoming_chatterbox.engine.memory import Memory
 from wyoming_chatterbox.engine.original import OriginalEngine
-from wyoming_chatterbox.engine.t3 import TokenGenerator
+from wyoming_chatterbox.engine.t3.decode import Decoder
+from wyoming_chatterbox.engine.t3.tokens import TokenGenerator
 from wyoming_chatterbox.engine.watermark import StreamingWatermark
 from wyoming_chatterbox.settings import ComputeSettings, GenerationSettings
 from wyoming_chatterbox.voices.library import CHATTERBOX_DEFAULT, create_voices
@@ -332,7 +333,7 @@ def test_a_file_that_becomes_another_voice_and_looks_as_before_is_no_danger(
         os.utime(clip, ns=(1, 1))
         (voice,) = create_voices(clip)
         heard.append(_speak(engine, voice=voice))
-    engine._decoder._tokens._prompts.clear()
+    engine._decoder._tokens.prefixes.clear()
     assert np.array_equal(_speak(engine, voice=voice), heard[1])
     assert not np.array_equal(*heard)
 
@@ -443,7 +444,7 @@ def test_1000_utterances_leave_nothing_behind(
         for exaggeration in range(20):  # as many prompts as are kept, and more
             _speak(engine, text="Hi.", exaggeration=exaggeration / 10)
         before = tensors(), hooks(), threading.active_count()
-        cache = engine._decoder._tokens._free
+        cache = engine._decoder._tokens.decoder.free
         resident = None
         for number in range(1000):
             cancel = Cancel()
@@ -462,7 +463,7 @@ def test_1000_utterances_leave_nothing_behind(
             if number == 100:
                 resident = Memory.now().resident
         assert (tensors(), hooks(), threading.active_count()) == before
-        assert engine._decoder._tokens._free is cache
+        assert engine._decoder._tokens.decoder.free is cache
         after = Memory.now().resident
         if resident is not None and after is not None:
             assert after - resident < 20e6, "900 utterances left nothing that grows"
@@ -523,7 +524,7 @@ def test_what_was_said_before_changes_no_sample(tiny_checkpoint: Path, compute: 
 @pytest.mark.parametrize("graphs", [False, True])
 def test_the_plan_says_whether_a_step_is_a_graph(engine: OriginalEngine, graphs: bool) -> None:
     decoder = seamless.SeamlessDecoder(engine._model, dataclasses.replace(engine._plan, graphs=graphs))
-    assert decoder._tokens._graphs is graphs
+    assert decoder._tokens.decoder.captured is graphs
 
 
 def test_where_memory_matters_the_same_is_said_in_windows(
@@ -621,13 +622,13 @@ def test_all_utterances_have_one_thread_which_ends_with_the_engine(
     parallel_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A new thread begins without what libraries keep per thread: 23 to 37 ms for every shape of cuDNN's attention."""
-    real, threads = TokenGenerator._draw, set()
+    real, threads = Decoder._draw, set()
 
-    def draw(self: TokenGenerator, *args: Any) -> None:
+    def draw(self: Decoder, *args: Any) -> None:
         threads.add(threading.get_ident())
         real(self, *args)
 
-    monkeypatch.setattr(TokenGenerator, "_draw", draw)
+    monkeypatch.setattr(Decoder, "_draw", draw)
     before = _token_threads()
     for seed in (0, 1, 2):
         _speak(parallel_engine, seed=seed)
@@ -691,7 +692,7 @@ def test_nothing_is_at_work_once_an_utterance_ended(parallel_engine: OriginalEng
 def test_an_error_in_the_thread_is_raised_where_the_tokens_are_taken(
     parallel_engine: OriginalEngine, at_work: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = TokenGenerator._draw, [0]
+    real, calls = Decoder._draw, [0]
 
     def breaking(self: Any, logits: Any, cache: Any) -> None:
         calls[0] += 1
@@ -699,7 +700,7 @@ def test_an_error_in_the_thread_is_raised_where_the_tokens_are_taken(
             raise RuntimeError("broken")
         real(self, logits, cache)
 
-    monkeypatch.setattr(TokenGenerator, "_draw", breaking)
+    monkeypatch.setattr(Decoder, "_draw", breaking)
     with pytest.raises(EngineError, match="RuntimeError: broken"):
         _speak(parallel_engine)
     assert not at_work

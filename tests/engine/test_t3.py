@@ -12,10 +12,14 @@ import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON, TOKENS
 from tests.engine.tiny import load_model
-from wyoming_chatterbox.engine import t3, upstream
+from wyoming_chatterbox.engine import upstream
 from wyoming_chatterbox.engine.base import Cancel, Cancelled
-from wyoming_chatterbox.engine.sampling import CURRENT, STREAMING, Sampling
-from wyoming_chatterbox.engine.t3 import TokenGenerator
+from wyoming_chatterbox.engine.t3 import decode, prefix_cache
+from wyoming_chatterbox.engine.t3 import tokens as tokens_module
+from wyoming_chatterbox.engine.t3.decode import Decoder
+from wyoming_chatterbox.engine.t3.sampling import CURRENT, STREAMING, Sampling
+from wyoming_chatterbox.engine.t3.sequence import Sequence
+from wyoming_chatterbox.engine.t3.tokens import TokenGenerator
 
 if not upstream.is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)
@@ -83,18 +87,19 @@ def _logits(model: Any) -> Iterator[list[Any]]:
 def _our_logits(generator: TokenGenerator) -> Iterator[list[Any]]:
     """The same of our decode loop."""
     seen: list[Any] = []
-    real = generator._logits
+    decoder = generator.decoder
+    real = decoder.logits
 
     def kept(hidden: Any) -> Any:
         logits = real(hidden)
         seen.append(logits[:, :SPEECH_TOKENS].clone())
         return logits
 
-    generator._logits = kept  # type: ignore[method-assign]
+    decoder.logits = kept  # type: ignore[method-assign]
     try:
         yield seen
     finally:
-        del generator._logits  # type: ignore[method-assign]
+        del decoder.logits  # type: ignore[method-assign]
 
 
 def _upstreams(model: Any, text: str, **options: Any) -> list[int]:
@@ -118,7 +123,7 @@ def _saying(tokens: list[int], monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     """Our decode loop draws these tokens, whatever the logits are."""
     coming = iter(tokens)
     with monkeypatch.context() as patched:
-        patched.setattr(TokenGenerator, "_draw", lambda self, logits, cache: cache.token.fill_(next(coming)))
+        patched.setattr(Decoder, "_draw", lambda self, logits, sequence: sequence.token.fill_(next(coming)))
         yield
 
 
@@ -127,11 +132,11 @@ def test_logits_are_upstreams_when_the_tokens_are(
 ) -> None:
     with _logits(model) as theirs:
         spoken = _upstreams(model, "The kettle is on.")
-    _tokens(either, model, text="Yes.", prompt_key="kept")  # a shorter text: of the blank row, a part is kept
+    _tokens(either, model, text="Yes.", prefix_key="kept")  # a shorter text: of the blank row, a part is kept
     # Without a kept prompt, with a part of it, with all of it.
     for key in (None, "kept", "kept"):
         with _saying(spoken, monkeypatch), _our_logits(either) as ours:
-            assert _tokens(either, model, prompt_key=key) == spoken[:-1]
+            assert _tokens(either, model, prefix_key=key) == spoken[:-1]
         assert len(ours) == len(theirs)
         for mine, expected in zip(ours, theirs, strict=True):
             assert (mine - expected).norm() / expected.norm() < 1e-4
@@ -181,44 +186,44 @@ def test_sampling_is_transformers_but_for_tokens_that_do_not_exist(
 ) -> None:
     generator = TokenGenerator(model.t3, graphs=graphs)
     noise = torch.Generator().manual_seed(1)
-    cache = t3._Cache(generator, 1)
+    decoder = generator.decoder
     past = torch.randint(0, SPEECH_TOKENS, (1, 200), generator=noise)
-    cache.set_up(0.3, 0.7, sampling)
     repeated = 0
-    for seed in range(20):
-        logits = 2 * torch.randn(2, len(cache.seen), generator=noise)
-        logits[:, past[0, seed]] = 12.0  # likely, and drawn before
-        logits[:, SPEECH_TOKENS:] = -1e4  # what upstream must not sample
-        scores = logits[:1] + 0.3 * (logits[:1] - logits[1:])
-        for processor in processors(sampling):
-            scores = processor(past, scores)
-        for draw in range(5):
-            cache.seen.zero_()
-            cache.seen[past[0]] = True
-            generator._sample(logits, cache, torch.Generator().manual_seed(100 * seed + draw))
+    with decoder.sequence(1) as sequence:
+        for seed in range(20):
+            logits = 2 * torch.randn(2, len(sequence.seen), generator=noise)
+            logits[:, past[0, seed]] = 12.0  # likely, and drawn before
+            logits[:, SPEECH_TOKENS:] = -1e4  # what upstream must not sample
+            scores = logits[:1] + 0.3 * (logits[:1] - logits[1:])
+            for processor in processors(sampling):
+                scores = processor(past, scores)
             probabilities = scores.softmax(dim=-1)
-            expected = torch.multinomial(probabilities, 1, generator=torch.Generator().manual_seed(100 * seed + draw))
-            assert int(cache.token) == int(expected)
-            assert cache.seen[cache.token]
-            repeated += int(cache.token) == int(past[0, seed])
+            for draw in range(5):
+                first, second = (torch.Generator().manual_seed(100 * seed + draw) for _ in range(2))
+                sequence.begin(0.3, 0.7, sampling, first)
+                sequence.seen[past[0]] = True
+                decoder.sample(logits, sequence)
+                assert int(sequence.token) == int(torch.multinomial(probabilities, 1, generator=second))
+                assert sequence.seen[sequence.token]
+                repeated += int(sequence.token) == int(past[0, seed])
     assert repeated or sampling != CURRENT
 
 
 def test_a_token_that_was_drawn_can_be_drawn_again(generator: TokenGenerator) -> None:
     """Of probability 0.6, as the tokens of a held sound are. chatterbox-streaming never draws it twice."""
-    probabilities = torch.full((len(generator._invalid),), 0.4 / (SPEECH_TOKENS - 1))
+    decoder = generator.decoder
+    probabilities = torch.full((len(decoder.invalid),), 0.4 / (SPEECH_TOKENS - 1))
     probabilities[7] = 0.6
     logits = (probabilities.log() - probabilities.log().mean()).expand(2, -1)
     often = {}
     for name, sampling in (("current", CURRENT), ("streaming", STREAMING)):
-        cache = t3._Cache(generator, 1)
-        cache.set_up(0.5, 0.8, sampling)
         often[name] = 0
         for seed in range(50):
-            cache.seen.zero_()
-            cache.seen[7] = True
-            generator._sample(logits, cache, torch.Generator().manual_seed(seed))
-            often[name] += int(cache.token) == 7
+            with decoder.sequence(1) as sequence:
+                sequence.begin(0.5, 0.8, sampling, torch.Generator().manual_seed(seed))
+                sequence.seen[7] = True
+                decoder.sample(logits, sequence)
+                often[name] += int(sequence.token) == 7
     assert often["streaming"] < 10 < often["current"]
 
 
@@ -231,21 +236,22 @@ def test_without_guidance_one_row_says_what_two_say(
 
     def speak() -> tuple[list[int], list[Any], int]:
         generator, rows = TokenGenerator(model.t3, precision, graphs=graphs), []
-        real = generator._through
-        generator._through = lambda hidden, parts, cache: rows.append(len(hidden)) or real(hidden, parts, cache)  # type: ignore[method-assign]
+        decoder = generator.decoder
+        real = decoder._forward
+        decoder._forward = lambda hidden, spans, cache: rows.append(len(hidden)) or real(hidden, spans, cache)  # type: ignore[method-assign]
         with torch.inference_mode(), _our_logits(generator) as logits:
-            said = [_tokens(generator, model, cfg_weight=0.0, prompt_key="kept") for _ in range(2)]
+            said = [_tokens(generator, model, cfg_weight=0.0, prefix_key="kept") for _ in range(2)]
         assert said[0] == said[1]
         return said[0], logits, sum(rows)
 
     one, logits, positions = speak()
-    real = t3._Cache.set_up
+    real = Sequence.begin
 
     def both(self: Any, cfg_weight: float, *rest: Any) -> None:
         real(self, cfg_weight, *rest)
         self.rows = 2
 
-    monkeypatch.setattr(t3._Cache, "set_up", both)
+    monkeypatch.setattr(Sequence, "begin", both)
     two, expected, more_positions = speak()
     assert all(each.shape == (1, SPEECH_TOKENS) for each in logits)
     assert all(each.shape == (2, SPEECH_TOKENS) for each in expected)
@@ -260,7 +266,7 @@ def test_utterances_with_and_without_guidance_take_turns_in_one_cache(generator:
     alone = {weight: _tokens(TokenGenerator(model.t3), model, cfg_weight=weight) for weight in (0.0, 0.5)}
     assert alone[0.0] != alone[0.5]
     for weight in (0.5, 0.0, 0.5, 0.0):
-        assert _tokens(generator, model, cfg_weight=weight, prompt_key="kept") == alone[weight]
+        assert _tokens(generator, model, cfg_weight=weight, prefix_key="kept") == alone[weight]
 
 
 @pytest.mark.parametrize(("precision", "most"), [("bfloat16", 0.3), ("int8", 0.6)])
@@ -300,7 +306,7 @@ def test_a_step_that_begins_before_the_last_token_is_read_changes_none(
 ) -> None:
     with torch.inference_mode():
         expected = _tokens(TokenGenerator(model.t3), model, limit=limit)
-        monkeypatch.setattr(t3, "_Reader", _LateReader)
+        monkeypatch.setattr(tokens_module, "TokenReader", _LateReader)
         ahead = TokenGenerator(model.t3, graphs=graphs)
         with _our_logits(ahead) as passes:
             assert _tokens(ahead, model, limit=limit) == expected
@@ -313,37 +319,37 @@ def test_a_step_for_graphs_says_what_the_other_says(
     generator: TokenGenerator, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a GPU nothing is captured, but the step that would be is run as it is."""
-    monkeypatch.setattr(t3, "_CACHE_STEP", 32)  # so that an utterance needs several of them
+    monkeypatch.setattr(decode, "CACHE_STEP", 32)  # so that an utterance needs several of them
     plain = _tokens(generator, model)
     fixed = TokenGenerator(model.t3, graphs=True)
     ends = []
-    real = TokenGenerator._static_step
+    real = Decoder.captured_step
 
-    def counted(self: TokenGenerator, cache: Any, end: int) -> None:
+    def counted(self: Decoder, sequence: Sequence, end: int) -> None:
         ends.append(end)
-        real(self, cache, end)
+        real(self, sequence, end)
 
-    monkeypatch.setattr(TokenGenerator, "_static_step", counted)
+    monkeypatch.setattr(Decoder, "captured_step", counted)
     for _ in range(2):
-        assert _tokens(fixed, model, prompt_key="kept") == plain
+        assert _tokens(fixed, model, prefix_key="kept") == plain
     assert len(set(ends)) > 1 and len(ends) == 2 * TOKENS
 
 
 def test_a_step_for_graphs_makes_its_mask_once(
     generator: TokenGenerator, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fixed, masks = TokenGenerator(model.t3, graphs=True), []
+    fixed, masks = Decoder(model.t3, captured=True), []
     real = torch.nn.functional.scaled_dot_product_attention
 
     def watched(*arguments: Any, attn_mask: Any = None) -> Any:
         masks.append(attn_mask)
         return real(*arguments, attn_mask=attn_mask)
 
-    with fixed._cache(32) as cache:
-        cache.position.fill_(20)
+    with fixed.sequence(32) as sequence:
+        sequence.position.fill_(20)
         monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
-        fixed._static_step(cache, 256)
-    assert len(masks) == len(fixed._llama.layers) and all(mask is masks[0] for mask in masks)
+        fixed.captured_step(sequence, 256)
+    assert len(masks) == len(fixed.llama.layers) and all(mask is masks[0] for mask in masks)
     assert masks[0].dtype == fixed.dtype, "added as it is"
     assert masks[0][0].tolist() == [0.0] * 21 + [float("-inf")] * 235
 
@@ -362,17 +368,17 @@ def test_the_voices_part_of_the_prompt_is_computed_once_and_changes_nothing(
     monkeypatch.setattr(model.t3, "prepare_conditioning", lambda given: calls.append(given) or real(given))
     for _ in range(2):
         for key, conditionals in voices.items():
-            assert _tokens(generator, model, conditionals, prompt_key=key) == plain[key]
+            assert _tokens(generator, model, conditionals, prefix_key=key) == plain[key]
     assert len(calls) == 3
 
 
 def test_no_more_than_some_prompts_are_kept_and_the_last_used_ones_stay(
     generator: TokenGenerator, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(t3, "_CACHED_PROMPTS", 2)
+    monkeypatch.setattr(prefix_cache, "MAX_PREFIXES", 2)
     for key in ("a", "b", "a", "c"):
-        _tokens(generator, model, prompt_key=key, limit=1)
-    assert list(generator._prompts) == ["a", "c"]
+        _tokens(generator, model, prefix_key=key, limit=1)
+    assert list(generator.prefixes) == ["a", "c"]
 
 
 def test_tokens_that_do_not_exist_are_never_sampled(generator: TokenGenerator, model: Any) -> None:
@@ -417,9 +423,9 @@ def test_utterances_that_take_turns_do_not_mix_and_their_cache_is_used_again(
     generator: TokenGenerator, model: Any
 ) -> None:
     options: list[dict[str, Any]] = [
-        {"seed": 1, "prompt_key": "a"},
-        {"seed": 2, "prompt_key": "b", "conditionals": _conditionals(model, 1.5), "text": "No."},
-        {"seed": 3, "prompt_key": "a", "limit": 20},
+        {"seed": 1, "prefix_key": "a"},
+        {"seed": 2, "prefix_key": "b", "conditionals": _conditionals(model, 1.5), "text": "No."},
+        {"seed": 3, "prefix_key": "a", "limit": 20},
     ]
     alone = [_tokens(TokenGenerator(model.t3), model, **each) for each in options]
     streams = [_start(generator, model, **each) for each in options]
@@ -428,11 +434,11 @@ def test_utterances_that_take_turns_do_not_mix_and_their_cache_is_used_again(
         for stream, tokens in zip(streams, together, strict=True):
             tokens += [token for token in [next(stream, None)] if token is not None]
     assert together == alone
-    kept = generator._free
+    kept = generator.decoder.free
     assert kept is not None
     for each in (*options, {"seed": 1, "limit": 5}):
         _tokens(generator, model, **each)
-        assert generator._free is kept, "no memory is taken for it"
+        assert generator.decoder.free is kept, "no memory is taken for it"
 
 
 def test_threads_that_read_a_voice_for_the_first_time_at_once_keep_it_right(model: Any) -> None:
@@ -440,22 +446,22 @@ def test_threads_that_read_a_voice_for_the_first_time_at_once_keep_it_right(mode
     with torch.inference_mode():
         alone = [_tokens(TokenGenerator(model.t3), model, text=text, seed=seed) for seed in (1, 2, 3)]
         generator = TokenGenerator(model.t3)
-        generator._prompt(_conditionals(model), "a")
+        generator._prefix(_conditionals(model), "a")
     both = threading.Barrier(2, timeout=10)
-    through = generator._through
+    forward = generator.decoder._forward
 
-    def together(hidden: Any, parts: Any, cache: Any) -> Any:
-        result = through(hidden, parts, cache)
-        if len(parts) == 1 and parts[0].row == 1:
+    def together(hidden: Any, spans: Any, cache: Any) -> Any:
+        result = forward(hidden, spans, cache)
+        if len(spans) == 1 and spans[0].row == 1:
             both.wait()
         return result
 
-    generator._through = together  # type: ignore[method-assign]
+    generator.decoder._forward = together  # type: ignore[method-assign]
     said: dict[int, list[int]] = {}
 
     def speak(seed: int) -> None:
         with torch.inference_mode():
-            said[seed] = _tokens(generator, model, text=text, seed=seed, prompt_key="a")
+            said[seed] = _tokens(generator, model, text=text, seed=seed, prefix_key="a")
 
     threads = [threading.Thread(target=speak, args=(seed,)) for seed in (1, 2)]
     for thread in threads:
@@ -469,25 +475,25 @@ def test_threads_that_read_a_voice_for_the_first_time_at_once_keep_it_right(mode
 
 def test_what_is_kept_of_prompts_is_bounded_whatever_is_asked_for(generator: TokenGenerator, model: Any) -> None:
     def positions() -> int:
-        kept = generator._prompts.values()
-        return sum(layer[0].shape[2] for each in kept for layer in (each.voice, *each.blank))
+        kept = generator.prefixes._prefixes.values()
+        return sum(layers[0].shape[2] for prefix in kept for layers in (prefix.voice, *prefix.blanks))
 
     most = 0
     for number in range(4):
-        _tokens(generator, model, text="a" * 1000, prompt_key=("a", number), limit=1)
+        _tokens(generator, model, text="a" * 1000, prefix_key=("a", number), limit=1)
         most = max(most, positions())
     assert 1000 < most <= 2304
-    assert ("a", 3) in generator._prompts
-    _tokens(generator, model, text="a" * 2046, prompt_key=("a", 0), limit=1)
-    assert [*generator._prompts] == [("a", 0)] and positions() <= 2304, "the longest there is has room"
+    assert ("a", 3) in generator.prefixes
+    _tokens(generator, model, text="a" * 2046, prefix_key=("a", 0), limit=1)
+    assert list(generator.prefixes) == [("a", 0)] and positions() <= 2304, "the longest there is has room"
     for number in range(20):
-        _tokens(generator, model, prompt_key=("a", number), limit=1)
-    assert [*generator._prompts] == [("a", number) for number in range(4, 20)]
+        _tokens(generator, model, prefix_key=("a", number), limit=1)
+    assert list(generator.prefixes) == [("a", number) for number in range(4, 20)]
 
 
 def test_an_abandoned_utterance_gives_its_cache_back(generator: TokenGenerator, model: Any) -> None:
     stream = _start(generator, model)
     next(stream)
-    assert generator._free is None
+    assert generator.decoder.free is None
     del stream
-    assert generator._free is not None
+    assert generator.decoder.free is not None

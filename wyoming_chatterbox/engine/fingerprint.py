@@ -18,7 +18,7 @@ from typing import Any
 from .. import __version__
 from . import upstream
 from .profiles import Plan
-from .sampling import CURRENT, STREAMING, Sampling
+from .t3.sampling import CURRENT, STREAMING, Sampling
 
 _PACKAGES = (
     "chatterbox-streaming",
@@ -91,7 +91,7 @@ def _hardware(device: str, threads: int) -> list[str]:
 def _source_digest() -> str:
     """Returns a hash of our decoder's source code: a version that is raised by hand would be forgotten."""
     digest = hashlib.sha256()
-    for path in (*sorted((_PACKAGE_FOLDER / "engine").glob("*.py")), _PACKAGE_FOLDER / "audio.py"):
-        digest.update(f"{path.name}\n".encode())
+    for path in (*sorted((_PACKAGE_FOLDER / "engine").rglob("*.py")), _PACKAGE_FOLDER / "audio.py"):
+        digest.update(f"{path.relative_to(_PACKAGE_FOLDER)}\n".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

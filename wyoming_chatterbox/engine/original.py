@@ -29,10 +29,10 @@ from .fingerprint import fingerprint
 from .flow import TOKENS_PER_SECOND
 from .memory import trim_heap
 from .profiles import Plan, choose_plan, without_overflow
-from .sampling import CURRENT, STREAMING, Sampling
 from .seamless import SAMPLE_RATE, SeamlessDecoder
 from .speech_length import MAX_SPEECH_TOKENS
 from .steps import Steps, explained_errors
+from .t3.sampling import CURRENT, STREAMING, Sampling
 from .timeline import Timeline
 from .weights import find_files, revision_of
 

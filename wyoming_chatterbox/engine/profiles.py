@@ -23,7 +23,7 @@ from . import timing, upstream
 from .base import Cancel, EngineError, FloatOverflow
 from .linear import Linear, columns_are_faster
 from .steps import described
-from .t3 import TokenGenerator
+from .t3.tokens import TokenGenerator
 from .timed_parts import FLOW_CHUNK, TOKEN_STEP, VOCODER_CHUNK, Convolutions, Layers
 
 _LOGGER = logging.getLogger(__name__)

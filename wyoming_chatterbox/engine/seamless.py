@@ -1,6 +1,6 @@
 """Our own `generate_stream()` for the original model: upstream's modules and weights, no seams.
 
-Tokens come from `t3.py`, become mel frames in `flow.py`, samples in `vocoder.py`, and get their watermark in
+Tokens come from `t3/`, become mel frames in `flow.py`, samples in `vocoder.py`, and get their watermark in
 `watermark.py`; `profiles.py` says how exactly. A chunk is decoded when enough tokens are there; chunks grow, because
 the exact way decodes the voice's prompt and all that came before once more for each. Nothing here depends on time: the
 same text, voice, settings and seed give the same samples on the same device.
@@ -26,9 +26,9 @@ from .graph_check import check_together
 from .incremental_vocoder import IncrementalVocoder
 from .memory import trim_heap
 from .profiles import Plan
-from .sampling import sampling_of
 from .speech_length import least_tokens, most_tokens
-from .t3 import TokenGenerator
+from .t3.sampling import sampling_of
+from .t3.tokens import TokenGenerator
 from .timeline import Timeline
 from .token_thread import TokenThread
 from .vocoder import StreamingVocoder
@@ -122,7 +122,7 @@ class SeamlessDecoder:
                 seed=seed,
                 limit=limit,
                 cancel=own_cancel,
-                prompt_key=None if voice_key is None else (voice_key, settings.exaggeration),
+                prefix_key=None if voice_key is None else (voice_key, settings.exaggeration),
                 timeline=timeline,
             )
             return self._token_thread.iterate(tokens, own_cancel) if self._plan.parallel else tokens
@@ -204,7 +204,7 @@ class SeamlessDecoder:
             with self._tokens.trial(guided=guided) as tokens:
                 flow = self._flow.trial()
                 if tokens is not None and flow is not None and self._stream is not None:
-                    check_together(self._torch, self._tokens.device, self._stream, tokens, flow)
+                    check_together(self._torch, self._tokens.decoder.device, self._stream, tokens, flow)
         except Exception as error:  # a mismatch; a driver, too little memory
             self._tokens.drop_graphs(error)
             self._flow.drop_graphs(error)

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import upstream
-from .linear import Layer, Linear, activations, fused
-from .memory import release_pages
+from .. import upstream
+from ..linear import Layer, Linear, activations, fused
+from ..memory import release_pages
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,9 @@ class Llama:
         """Before the head."""
 
     def rotary(self, positions: int, device: Any) -> Any:
-        """The table for rotary position embedding (arXiv 2104.09864) of so many positions, shape (2, 3, positions, head
-        size): cosines and sines, of queries, keys and values; the halves of a head are as in transformers' Llama.
+        """The table for rotary position embedding (arXiv 2104.09864) of so many positions, shape (2, 3, 1: rows,
+        1: heads, positions, head size): cosines and sines, of queries, keys and values; the halves of a head are as in
+        transformers' Llama.
 
         Values are turned by nothing, so that all three can be turned at once; the sines of the first half have the sign
         of its formula."""
@@ -74,19 +75,20 @@ class Llama:
         table = torch.zeros(2, 3, positions, self.head_size, device=device)
         table[0, :2], table[1, :2] = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
         table[0, 2] = 1
-        return table.to(self.dtype)
+        return table.to(self.dtype)[:, :, None, None]
 
     def project(self, layer: LlamaLayer, hidden: Any, rotary: Any) -> tuple[Any, Any]:
         """(queries of shape (rows, heads, n, size), keys and values of shape (2, rows, heads, n, size)).
 
         Args:
             hidden: shape (rows, n, width).
-            rotary: rows of the table, those of the n positions, shape (2, 3, n, size).
+            rotary: those of the n positions out of the table, shape (2, 3, rows or 1, 1, n, size): every row may have
+                positions of its own.
         """
         rows, length, _ = hidden.shape
         projected = layer.projections(layer.norm(hidden)).view(rows, length, 3, self.heads, self.head_size)
         projected = projected.permute(2, 0, 3, 1, 4)
-        cos, sin = rotary[:, :, None, None]
+        cos, sin = rotary
         halves = projected.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
         turned = self._torch.addcmul(projected * cos, halves, sin)
         return turned[0], turned[1:]
