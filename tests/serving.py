@@ -21,6 +21,7 @@ from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, Synthesize
 
 from wyoming_chatterbox.server import Server
 from wyoming_chatterbox.settings import GenerationSettings, Settings
+from wyoming_chatterbox.speech.catalog import ModelCatalog
 from wyoming_chatterbox.speech.model import Model
 from wyoming_chatterbox.voices.library import VoiceLibrary
 
@@ -60,7 +61,7 @@ async def running(
     **changes: Any,
 ) -> AsyncIterator[Running]:
     """A started server; `wait` for its model to be loaded."""
-    server = Server(settings(**changes), (model, fallback), library)
+    server = Server(settings(**changes), ModelCatalog(model, fallback), library)
     await server.start()
     try:
         if wait:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from wyoming_chatterbox.models import create_models
+from wyoming_chatterbox.models import create_catalog
 from wyoming_chatterbox.settings import Settings
 
 
 def said(caplog: pytest.LogCaptureFixture, **values: object) -> list[str]:
     """What the log says when the embedded voice is chosen."""
     caplog.clear()
-    create_models(Settings(model="embedded", **values))  # type: ignore[arg-type]
+    create_catalog(Settings(model="embedded", **values))  # type: ignore[arg-type]
     return [record.getMessage() for record in caplog.records if "of no use" in record.getMessage()]
 
 

@@ -21,7 +21,7 @@ from tests.checkpoint_fixture import TOKENS
 from tests.random_checkpoint import CLIP
 from tests.serving import Answer, Process, describe, read_answer, running, spawned, stream, synthesize
 from wyoming_chatterbox.engine.original import OriginalEngine
-from wyoming_chatterbox.models import create_models
+from wyoming_chatterbox.models import create_catalog
 from wyoming_chatterbox.settings import Settings
 
 PROGRAM = (
@@ -226,8 +226,8 @@ async def test_nothing_holds_an_unloaded_model(tiny_checkpoint: Path, monkeypatc
 
     monkeypatch.setattr(OriginalEngine, "close", close_and_look)
     settings = {"model": "original", "model_dir": tiny_checkpoint, "unload_after": 0.005, "device": "cpu"}
-    model, embedded = create_models(Settings(**settings))  # type: ignore[arg-type]
-    async with running(model, embedded) as server, server.client() as client:
+    models = create_catalog(Settings(**settings))  # type: ignore[arg-type]
+    async with running(models.primary, models.fallback) as server, server.client() as client:
         assert (await synthesize(client, "Hello there. And you.")).start["model"] == "original"
         deadline = time.monotonic() + 10
         while not modules or any(module() is not None for module in modules):

@@ -15,6 +15,7 @@ from .engine.loading import without_collections
 from .hosting.base import EngineSpec, LoadPhase, StatusReport
 from .hosting.thread import EngineBuilder, ThreadHost
 from .settings import PATH_SECONDS, ComputeSettings, Settings, SettingsError
+from .speech.catalog import ModelCatalog
 from .speech.model import Model
 from .voices.choosing import UnknownVoice, find_voice
 from .voices.conditionals_cache import ConditionalsCache
@@ -24,8 +25,8 @@ from .voices.voice import Voice
 _LOGGER = logging.getLogger(__name__)
 
 
-def create_models(settings: Settings) -> tuple[Model, Model | None]:
-    """(the model that was chosen, the embedded voice as its fallback or None). Nothing is loaded yet.
+def create_catalog(settings: Settings) -> ModelCatalog:
+    """Returns the chosen model with the embedded voice as its fallback, if it may have one. Nothing is loaded yet.
 
     Raises:
         SettingsError: the chosen model can never speak here and nothing may speak in its place.
@@ -37,7 +38,7 @@ def create_models(settings: Settings) -> tuple[Model, Model | None]:
             _LOGGER.warning("%s is of no use to the embedded voice; voices are cloned with --model original", path)
         if settings.unload_after:
             _LOGGER.warning("--unload-after is for the original model: the embedded voice is small, and stays")
-        return embedded, embedded
+        return ModelCatalog(embedded, embedded)
     if not settings.fallback and not upstream.is_installed():
         raise SettingsError(f"model: 'original' cannot be used: {upstream.INSTALL_REMEDY}")
     original = Model(
@@ -46,7 +47,7 @@ def create_models(settings: Settings) -> tuple[Model, Model | None]:
         ThreadHost("original", _original_builder(settings), chunk_timeout=limit),
         unload_after=settings.unload_after * 60 or None,
     )
-    return original, embedded if settings.fallback else None
+    return ModelCatalog(original, embedded if settings.fallback else None)
 
 
 def choose_model(settings: Settings) -> str:

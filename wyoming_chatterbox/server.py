@@ -7,7 +7,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
@@ -16,9 +16,10 @@ from .descriptors import report_exhaustion_briefly
 from .discovery import Advertisement
 from .edge import Edge
 from .installation import installing
-from .models import create_models
+from .models import create_catalog
 from .protocol.edge import WyomingEdge
 from .settings import Settings, SettingsError
+from .speech.catalog import ModelCatalog
 from .speech.model import Model
 from .speech.service import SpeechService
 from .voices.library import VoiceLibrary
@@ -65,23 +66,23 @@ class Server:
     def __init__(
         self,
         settings: Settings,
-        models: tuple[Model, Model | None] | None = None,
+        models: ModelCatalog | None = None,
         library: VoiceLibrary | None = None,
     ) -> None:
         """
         Args:
-            models: (the model, its fallback), instead of those that the settings name.
+            models: instead of those that the settings name.
             library: the voices that the model clones, where `models` are given; None: there are none.
         """
         self._settings = settings
         if models is None:
             library = VoiceLibrary(settings.voice_folders, settings.reference_clip)
-            models = create_models(settings)
-        self._model, self._fallback = models
-        self.library = None if self._model is self._fallback else library
+            models = create_catalog(settings)
+        self.models = models
+        self.library = None if models.primary_is_fallback else library
         """The voices that can be cloned; None where the model cannot."""
 
-        self.service = SpeechService(settings, self._model, self._fallback)
+        self.service = SpeechService(settings, models)
         self.wyoming = WyomingEdge(settings, self.service, on_stdio_closed=self.stop)
         self.http: HttpEdge | None = None
         self._background_tasks: list[asyncio.Task[None]] = []  # what goes on in the background until the end
@@ -116,9 +117,10 @@ class Server:
             await self.service.cache.open()
             await self._open_voices()
             self._load_models()
-            if self._fallback is not None:
+            fallback = self.models.fallback
+            if fallback is not None:
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await within(_EMBEDDED_SECONDS, self._unless_stopped(self._fallback.wait_until_decided()))
+                    await within(_EMBEDDED_SECONDS, self._unless_stopped(fallback.wait_until_decided()))
             for edge in self.edges:
                 await edge.serve()
         except BaseException:
@@ -147,7 +149,7 @@ class Server:
             task.cancel()
         await asyncio.wait((goodbye, *self._background_tasks), timeout=_GOODBYE_SECONDS)
         await self.service.cache.close()
-        models = self._all_models()
+        models = self.models.models
         for model in models:
             await model.close()
         joins = (run_blocking(model.join, _JOIN_SECONDS, timeout=None, name="join") for model in models)
@@ -172,11 +174,6 @@ class Server:
             await self.stopped()
         finally:
             await self.shutdown()
-
-    def _all_models(self) -> Sequence[Model]:
-        if self._fallback is None or self._fallback is self._model:
-            return [self._model]
-        return [self._fallback, self._model]
 
     # Startup
 
@@ -224,25 +221,29 @@ class Server:
                 library.check_reference_clip()
             self._offer_voices()
             self._background_tasks.append(asyncio.create_task(keep_current(library)))
-            self._background_tasks.append(asyncio.create_task(self._model.prepare_voices(self._settings.default_voice)))
+            self._background_tasks.append(
+                asyncio.create_task(self.models.primary.prepare_voices(self._settings.default_voice))
+            )
         if library is None or library.is_open:
             self.service.check_default_voice()
 
     def _offer_voices(self) -> None:
         if self.library is not None:
-            self._model.set_cloned_voices([voice for voice in self.library.voices if voice.model == self._model.name])
+            model = self.models.primary
+            model.set_cloned_voices([voice for voice in self.library.voices if voice.model == model.name])
 
     def _load_models(self) -> None:
-        for model in self._all_models():
+        for model in self.models.models:
             self._background_tasks.append(asyncio.create_task(self._run_model(model)))
         self._background_tasks.append(asyncio.create_task(self._stop_when_broken()))
 
     async def _stop_when_broken(self) -> None:
         """Stop the server when its engine can do nothing any more in this process, as after a GPU's failure, so that a
         service manager starts a new one. What is being spoken is finished by the embedded voice."""
-        await self._model.broken.wait()
+        model = self.models.primary
+        await model.broken.wait()
         if not self._settings.exit_on_gpu_failure:
-            _LOGGER.error("Restart the server to get model %s back (--no-exit-on-gpu-failure)", self._model.name)
+            _LOGGER.error("Restart the server to get model %s back (--no-exit-on-gpu-failure)", model.name)
             return
         wait = LEAST_UPTIME_SECONDS - (time.perf_counter() - self._started)
         if wait > 0:
@@ -251,7 +252,7 @@ class Server:
         _LOGGER.error(
             "The server ends with status %d: a new process can speak with model %s again",
             EXIT_ENGINE_BROKEN,
-            self._model.name,
+            model.name,
         )
         self.exit_status = EXIT_ENGINE_BROKEN
         self.stop()
@@ -259,13 +260,14 @@ class Server:
     async def _run_model(self, model: Model) -> None:
         """Load a model; where that is wanted, unload it when it is idle and load it again when it is asked for."""
         # The embedded voice first: it is there in a second and answers while the other one loads.
-        if self._fallback is not None and model is not self._fallback:
+        fallback, is_primary = self.models.fallback_for(model), model == self.models.primary
+        if fallback is not None:
             with contextlib.suppress(asyncio.TimeoutError):
-                await within(_EMBEDDED_SECONDS, self._fallback.wait_until_decided())
+                await within(_EMBEDDED_SECONDS, fallback.wait_until_decided())
         await model.load()
-        if model is self._model and model.ready:
+        if is_primary and model.ready:
             _LOGGER.info("Model %s speaks, %.1f s after the start", model.name, time.perf_counter() - self._started)
-        elif model is self._model and self._fallback is not None and self._fallback is not model:
+        elif is_primary and fallback is not None:
             _LOGGER.warning("The embedded voice speaks in the place of model %s", model.name)
         await model.unload_when_idle()
 

@@ -37,8 +37,9 @@ from tests.engines import ToneEngine, model_of
 from tests.serving import settings
 from wyoming_chatterbox.__main__ import _set_up_logging
 from wyoming_chatterbox.server import Server
+from wyoming_chatterbox.speech.catalog import ModelCatalog
 _set_up_logging("INFO")
-asyncio.run(Server(settings(http_uri="http://127.0.0.1:0"), (model_of(ToneEngine(chunks=20)), None)).run())
+asyncio.run(Server(settings(http_uri="http://127.0.0.1:0"), ModelCatalog(model_of(ToneEngine(chunks=20)))).run())
 """
 
 _TEXT = "The kitchen light is on, and the front door is locked."

@@ -30,8 +30,9 @@ from tests.engines import ToneEngine, model_of
 from tests.serving import settings
 from wyoming_chatterbox.__main__ import _set_up_logging
 from wyoming_chatterbox.server import Server
+from wyoming_chatterbox.speech.catalog import ModelCatalog
 _set_up_logging("INFO")
-asyncio.run(Server(settings(), (model_of(ToneEngine(chunks=20)), None)).run())
+asyncio.run(Server(settings(), ModelCatalog(model_of(ToneEngine(chunks=20)))).run())
 """
 
 _DESCRIBING = 5.0

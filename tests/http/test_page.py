@@ -22,7 +22,7 @@ from tests.voices.making import audio, sound
 from wyoming_chatterbox.engine.base import CancelToken, Engine
 from wyoming_chatterbox.hosting.base import EngineSpec, LoadPhase, StatusReport
 from wyoming_chatterbox.http import app
-from wyoming_chatterbox.models import create_models
+from wyoming_chatterbox.models import create_catalog
 from wyoming_chatterbox.voices.library import VoiceLibrary
 
 pytestmark = [
@@ -324,8 +324,8 @@ async def test_another_rate_of_the_browser_is_resampled(browser: Browser) -> Non
 
 
 async def test_the_embedded_voice_speaks_in_the_page(browser: Browser) -> None:
-    model, fallback = create_models(settings(model="embedded"))
-    async with running(model, fallback, http_uri=HTTP) as server, shown(browser, server) as here:
+    models = create_catalog(settings(model="embedded"))
+    async with running(models.primary, models.fallback, http_uri=HTTP) as server, shown(browser, server) as here:
         await here.connected()
         assert await here.page.locator("#settings-note").is_visible()
         await here.speak("Hello, this is the small voice.")

@@ -112,11 +112,11 @@ def test_what_takes_long_is_done_before_clients_are_served(tmp_path: Path) -> No
     code = (
         "import sys\n"
         "from wyoming_chatterbox.http import edge\n"
-        "from wyoming_chatterbox.models import create_models\n"
+        "from wyoming_chatterbox.models import create_catalog\n"
         "from wyoming_chatterbox.settings import Settings\n"
         "from wyoming_chatterbox.speech.service import SpeechService\n"
         "settings = Settings(model='embedded', cache_size=0)\n"
-        "context = edge.EdgeState(settings, SpeechService(settings, *create_models(settings)))\n"
+        "context = edge.EdgeState(settings, SpeechService(settings, create_catalog(settings)))\n"
         "print('av.filter' in sys.modules, edge.create_app(context).openapi_schema is not None)\n"
     )
     done = subprocess.run(

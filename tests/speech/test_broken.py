@@ -17,6 +17,7 @@ from wyoming_chatterbox import server as server_module
 from wyoming_chatterbox.engine.base import Cancel, CancelToken, EngineBroken, EngineError
 from wyoming_chatterbox.hosting.base import EngineSpec, StatusReport
 from wyoming_chatterbox.server import EXIT_ENGINE_BROKEN, Server
+from wyoming_chatterbox.speech.catalog import ModelCatalog
 from wyoming_chatterbox.speech.model import Model, ModelState
 
 LOST = "the GPU failed (CUDA error: device-side assert triggered)"
@@ -121,8 +122,8 @@ async def test_other_errors_end_nothing() -> None:
 
 
 async def test_run_says_with_which_status_the_process_ends() -> None:
-    server = Server(settings(), (_model(Breaking(0)), model_of(ToneEngine("embedded"))))
-    server._model._mark_broken(LOST)
+    server = Server(settings(), ModelCatalog(_model(Breaking(0)), model_of(ToneEngine("embedded"))))
+    server.models.primary._mark_broken(LOST)
     await asyncio.wait_for(server.run(), 20)
     assert server.exit_status == EXIT_ENGINE_BROKEN
 
@@ -134,7 +135,7 @@ s.LEAST_UPTIME_SECONDS = 0.0
 start = s.Server.start
 async def broken(self):
     await start(self)
-    self._model._mark_broken({LOST!r})
+    self.models.primary._mark_broken({LOST!r})
 s.Server.start = broken
 from wyoming_chatterbox import __main__
 __main__.run()

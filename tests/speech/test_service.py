@@ -23,6 +23,7 @@ from wyoming_chatterbox.engine.base import Cancel, CancelToken, Engine, EngineEr
 from wyoming_chatterbox.hosting.base import EngineSpec, LoadPhase, StatusReport
 from wyoming_chatterbox.server import Server
 from wyoming_chatterbox.settings import GenerationSettings
+from wyoming_chatterbox.speech.catalog import ModelCatalog
 from wyoming_chatterbox.speech.errors import InvalidSetting
 from wyoming_chatterbox.speech.model import Model, ModelState
 from wyoming_chatterbox.speech.request import SpeechRequest
@@ -201,7 +202,7 @@ async def test_a_model_that_breaks_inside_a_sentence_ends_with_an_error() -> Non
 async def test_clients_are_taken_once_the_embedded_voice_is_there_and_are_answered_at_once() -> None:
     engine = ToneEngine("embedded")
     model = loading(engine, lambda report, cancel: time.sleep(0.5))
-    server = Server(settings(), (model, model))
+    server = Server(settings(), ModelCatalog(model, model))
     starting = asyncio.create_task(server.start())
     await asyncio.sleep(0.1)
     port = server.wyoming.listeners[0].port

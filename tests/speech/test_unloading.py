@@ -21,7 +21,7 @@ from tests.serving import Answer, describe, read_answer, running, settings, synt
 from wyoming_chatterbox.engine.base import Cancel, CancelToken, Engine, EngineError
 from wyoming_chatterbox.hosting.base import EngineSpec, StatusReport
 from wyoming_chatterbox.hosting.thread import ThreadHost
-from wyoming_chatterbox.models import create_models
+from wyoming_chatterbox.models import create_catalog
 from wyoming_chatterbox.speech.model import Model, ModelState
 
 PLAIN = ["audio-start", "audio-chunk", "audio-stop"]
@@ -374,8 +374,9 @@ async def test_by_default_a_model_stays() -> None:
 
 
 async def test_the_setting_is_for_the_chosen_model_and_not_for_the_embedded_voice() -> None:
-    chosen, fallback = create_models(settings(model="embedded", unload_after=0.001))
-    assert chosen is fallback
+    models = create_catalog(settings(model="embedded", unload_after=0.001))
+    chosen, fallback = models.primary, models.fallback
+    assert chosen is fallback and models.models == (chosen,)
     async with running(chosen, fallback) as server, server.client() as client:
         await asyncio.sleep(0.3)
         assert chosen.ready

@@ -19,6 +19,7 @@ from tests.serving import describe, running, settings, synthesize
 from tests.voices.making import write
 from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples, StreamMetrics, SupportsCloning
 from wyoming_chatterbox.settings import GenerationSettings, SettingsError, utterance_knobs
+from wyoming_chatterbox.speech.catalog import ModelCatalog
 from wyoming_chatterbox.speech.request import SpeechRequest
 from wyoming_chatterbox.speech.service import SpeechService
 from wyoming_chatterbox.voices.library import VoiceLibrary
@@ -83,7 +84,7 @@ async def spoken(service: SpeechService, text: str, name: str | None = None, **o
 async def test_a_voices_gain_and_silence_win_over_the_servers_and_the_requests_over_both() -> None:
     model = model_of(CloningEngine())
     model.set_cloned_voices([cloned("loud", settings={"gain": 6.0, "sentence_silence": 1.0})])
-    service = SpeechService(settings(gain=-6.0, sentence_silence=0.5), model, None)
+    service = SpeechService(settings(gain=-6.0, sentence_silence=0.5), ModelCatalog(model))
     await model.load()
     sentence = 2 * 2400
     for name, gain, pause, own in (
@@ -104,7 +105,7 @@ async def test_the_embedded_voice_is_not_made_louder_in_another_ones_place() -> 
     engine, fallback = CloningEngine(), ToneEngine("embedded")
     model, other = model_of(engine), model_of(fallback)
     model.set_cloned_voices([cloned("loud", settings={"gain": 12.0})])
-    service = SpeechService(settings(), model, other)
+    service = SpeechService(settings(), ModelCatalog(model, other))
     await other.load()
     assert (await spoken(service, "Hello.", "loud")).max() == pytest.approx(0.001, abs=1e-4)
     await model.close()
@@ -115,7 +116,7 @@ async def test_a_voices_manner_reaches_the_engine_and_a_request_changes_it() -> 
     engine = CloningEngine()
     model = model_of(engine)
     model.set_cloned_voices([cloned("bold", settings={"exaggeration": 1.5, "seed": 4})])
-    service = SpeechService(settings(), model, None)
+    service = SpeechService(settings(), ModelCatalog(model))
     await model.load()
     await spoken(service, "Hello.", "bold")
     await spoken(service, "Hello.", "bold?seed=9")
@@ -198,7 +199,7 @@ async def test_a_voice_that_is_asked_for_does_not_wait_for_the_others() -> None:
     model = model_of(engine)
     voices = [cloned(f"v{number:02}") for number in range(30)]
     model.set_cloned_voices(voices)
-    service = SpeechService(settings(), model, None)
+    service = SpeechService(settings(), ModelCatalog(model))
     await model.load()
     task = asyncio.create_task(model.prepare_voices())
     await until(lambda: len(engine.did) >= 2)

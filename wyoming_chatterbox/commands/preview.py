@@ -13,7 +13,7 @@ from typing import Any
 
 from ..audio import CHANNELS, SAMPLE_WIDTH
 from ..blocking import run_blocking
-from ..models import create_models
+from ..models import create_catalog
 from ..settings import Settings
 from ..speech.errors import SpeechError
 from ..speech.model import Model
@@ -46,12 +46,13 @@ def preview(name: str, output: Path, text: str, settings: Settings, screen: Scre
 async def _preview(name: str, output: Path, text: str, settings: Settings, screen: Screen) -> dict[str, Any]:
     library = VoiceLibrary(settings.voice_folders, settings.reference_clip)
     library.scan(patient=False)  # nothing else happens in this loop yet
-    model, _ = create_models(settings)
+    models = create_catalog(settings)
+    model = models.primary
     model.set_cloned_voices([voice for voice in library.voices if voice.model == model.name])
-    service = SpeechService(settings, model, None)
+    service = SpeechService(settings, models)
     try:
         request = SpeechRequest(service.whole_text(text), voice=name)
-        service.check(request)  # before gigabytes are loaded
+        service.resolve_voice(request)  # before gigabytes are loaded
         await _load(model, screen)
         return await _speak(service, request, output, screen)
     except SpeechError as error:

@@ -7,9 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from ..speech.errors import VoiceNotFound
 from ..speech.service import SpeechService
-from ..voices.choosing import MalformedName, UnknownVoice, find_voice, split_name
 from ..voices.voice import Voice
 from .errors import ModelNotFound
 from .schemas import (
@@ -43,32 +41,11 @@ _OWNER = "wyoming-chatterbox"
 _STARTED = int(time.time())
 
 
-def chosen_voice(service: SpeechService, model: str | None, voice: str | None) -> str | None:
-    """Returns the name of the voice that a request means; None is the default one, or that of the request's language.
-
-    Args:
-        model: any name that is not one of this server's models is whatever this server speaks with: clients have the
-            names of other servers' models built in.
-
-    Raises:
-        VoiceNotFound: another model speaks that voice. (Whether there is such a voice, the service sees.)
-    """
-    voices = service.voices
-    names = {one.name.casefold() for one in voices}
-    if voice is not None and voice.casefold() in OPENAI_VOICES - names:
-        voice = None
-    of_model = [one for one in voices if model is not None and one.model == model.casefold()]
-    if not of_model:
-        return voice
-    if voice is None:
-        return None if service.default_voice in of_model else of_model[0].name
-    try:
-        found = find_voice(voices, name=split_name(voice)[0])
-    except (UnknownVoice, MalformedName):
-        return voice
-    if found not in of_model:
-        raise VoiceNotFound(f"Voice {found.name!r} is spoken by model {found.model!r}, not by {model!r}")
-    return voice
+def requested_voice(service: SpeechService, voice: str | None) -> str | None:
+    """Returns the name of the voice that a client asks for; None (the default voice) for a name that OpenAI's clients
+    have built in, unless a voice here has it."""
+    names = {one.name.casefold() for one in service.voices}
+    return None if voice is not None and voice.casefold() in OPENAI_VOICES - names else voice
 
 
 @router.get("/v1/models")

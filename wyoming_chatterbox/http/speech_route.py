@@ -24,7 +24,7 @@ from ..waiting import within
 from .encoders import MEDIA_TYPES, Encoder, encoder_for
 from .errors import error_body, error_response
 from .json_body import BoundedJsonRoute
-from .models_route import chosen_voice
+from .models_route import requested_voice
 from .schemas import ErrorBody, SpeechBody
 from .state import EdgeState, State
 
@@ -66,7 +66,8 @@ def _answer(state: EdgeState, body: SpeechBody, default_format: str) -> Response
     voice = body.voice if isinstance(body.voice, str) or body.voice is None else body.voice.id
     request = SpeechRequest(
         state.service.whole_text(body.input),
-        voice=chosen_voice(state.service, body.model, voice or None),
+        voice=requested_voice(state.service, voice or None),
+        model=body.model,
         language=body.language or None,
         speaker=body.speaker or None,
         settings=body.given(),

@@ -127,8 +127,11 @@ class SpeechRequest:
     voice: str | None = None
     """Name of a voice, or None for the default one (or that of `language`)."""
 
+    model: str | None = None
+    """Name of the model that has to speak; a name that no model here has means any of them."""
+
     language: str | None = None
-    """Looked at only where no voice is named."""
+    """Ignored when `voice` is set, unless that voice speaks several."""
 
     speaker: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict)

@@ -23,12 +23,11 @@ from ..metrics import Observer, UtteranceMetrics
 from ..settings import Settings, SettingsError, UtteranceSettings
 from ..voices.choosing import MalformedName, UnknownVoice, find_voice, split_name
 from ..voices.voice import Voice
-from ..waiting import within
 from .admission import Admission, QueueSlot
 from .cache import Recording, SpeechCache
+from .catalog import ModelCatalog, ModelRoute, Readiness
 from .cleaning import clean
-from .errors import EngineFailed, InvalidSetting, ModelUnavailable, SpeechError, VoiceNotFound
-from .model import Model, ModelStatus
+from .errors import EngineFailed, InvalidSetting, SpeechError, VoiceNotFound
 from .outbox import AudioStore, Outbox
 from .request import SpeechRequest, TextPaused, TextStream
 from .sentences import Sentence, SentenceSplitter
@@ -49,9 +48,6 @@ _PATIENCE = 1.0
 """Seconds without text after which what looks like a whole sentence is spoken, rather than when the next one begins:
 an assistant that says "Let me check." and calls a tool is heard."""
 
-_SETTLE_SECONDS = 60.0
-"""Longest wait for the embedded voice to be loaded."""
-
 
 @dataclass(frozen=True)
 class Speech:
@@ -71,30 +67,12 @@ class Speech:
     """No model made it now: it was made before, and kept."""
 
 
-@dataclass(frozen=True)
-class Readiness:
-    """Whether a request would be spoken now, and by whom."""
-
-    model: str
-    """The one that was chosen."""
-
-    status: ModelStatus
-    speaks: str | None
-    """Name of the model that would answer a request for the default voice; None: nothing can."""
-
-
 class SpeechService:
     """The one place where requests become speech. Its methods are for the event loop."""
 
-    def __init__(self, settings: Settings, model: Model, fallback: Model | None) -> None:
-        """
-        Args:
-            model: the one that was chosen.
-            fallback: speaks while `model` cannot; None where nothing may.
-        """
+    def __init__(self, settings: Settings, models: ModelCatalog) -> None:
         self._settings = settings
-        self._model = model
-        self._fallback = fallback
+        self._models = models
         self._admission = Admission(settings.max_queue)
         self._audio = AudioStore()
         self._turns = TextTurns()
@@ -120,13 +98,13 @@ class SpeechService:
             except UnknownVoice as error:
                 _LOGGER.warning("--language has no effect: %s", error)
 
-    def check(self, request: SpeechRequest) -> Voice:
-        """The voice that a request means.
+    def resolve_voice(self, request: SpeechRequest) -> Voice:
+        """Returns the voice that a request means.
 
         Raises:
             VoiceNotFound, InvalidSetting: as `speak` would.
         """
-        return self._voice_and_settings(request)[0]
+        return self._resolve(request)[0]
 
     @property
     def default_voice(self) -> Voice | None:
@@ -139,8 +117,7 @@ class SpeechService:
     @property
     def voices(self) -> tuple[Voice, ...]:
         """Everything that can be chosen; the first is the model's default."""
-        extra = self._fallback.voices if self._fallback is not None and self._fallback is not self._model else ()
-        return self._model.voices + extra
+        return self._models.voices
 
     @property
     def streaming(self) -> bool:
@@ -153,18 +130,12 @@ class SpeechService:
         return self._admission.running
 
     def readiness(self) -> Readiness:
-        """Who would speak now; takes microseconds."""
-        models = [self._model] if self._fallback is None else [self._model, self._fallback]
-        speaks = next((one.name for one in models if one.ready), None)
-        return Readiness(self._model.name, self._model.status, speaks)
+        """Which model would speak now; takes microseconds."""
+        return self._models.readiness()
 
     def describe(self) -> str:
-        """Who speaks, in one line for people."""
-        model = f"Chatterbox speech, model {self._model.name} {self._model.status}"
-        if self._model.ready or self._model is self._fallback:
-            return f"{model}, but failed last: {self._model.last_error}" if self._model.last_error else model
-        instead = "nothing speaks" if self._fallback is None else "the embedded voice speaks"
-        return f"{model}; {instead} in its place"
+        """Which model speaks, in one line for people."""
+        return self._models.describe()
 
     def new_text(self) -> TextStream:
         """A text for a request whose pieces will be fed one by one."""
@@ -229,16 +200,16 @@ class SpeechService:
     async def _speak(
         self, request: SpeechRequest, metrics: UtteranceMetrics, place: QueueSlot, outbox: Outbox
     ) -> AsyncGenerator[Speech, None]:
-        voice, settings = self._voice_and_settings(request)
+        voice, settings = self._resolve(request)
         metrics.voice, metrics.model = voice.name, voice.model
         encoder = PCMEncoder(self.sample_rate)
-        speaker = _Speaker(self._model, self._fallback, voice)
+        route = self._models.route(voice)
         pause = 0.0
         unspoken: EngineFailed | None = None
         if request.streamed:
             # A text that is still written is hardly one that is cached; the model can be loaded meanwhile.
-            speaker.model.request_load()
-        with speaker.model.lease(voice):
+            route.model.request_load()
+        with route.model.lease(voice):
             async with aclosing(self._sentences(request, place)) as sentences:
                 async for sentence in sentences:
                     text = clean(sentence.text)
@@ -249,7 +220,7 @@ class SpeechService:
                         await outbox.room()
                     await place.acquire()
                     metrics.begin_sentence(len(text))
-                    spoken = self._speak_sentence(request, text, speaker, settings, metrics, encoder, pause, outbox)
+                    spoken = self._speak_sentence(request, text, route, settings, metrics, encoder, pause, outbox)
                     try:
                         async with aclosing(spoken) as pieces:
                             async for piece in pieces:
@@ -265,13 +236,13 @@ class SpeechService:
         rest = encoder.flush()
         if rest:
             cached = metrics.cached == metrics.sentences
-            yield Speech(rest, speaker.voice, speaker.fallback, time.perf_counter(), cached)
+            yield Speech(rest, route.voice, route.on_fallback, time.perf_counter(), cached)
 
     async def _speak_sentence(
         self,
         request: SpeechRequest,
         text: str,
-        speaker: _Speaker,
+        route: ModelRoute,
         settings: UtteranceSettings,
         metrics: UtteranceMetrics,
         encoder: PCMEncoder,
@@ -280,13 +251,13 @@ class SpeechService:
     ) -> AsyncGenerator[Speech, None]:
         key = (
             None
-            if speaker.fallback
-            else self.cache.key(text, speaker.voice, settings.generation, speaker.model.fingerprint)
+            if route.on_fallback
+            else self.cache.key(text, route.voice, settings.generation, route.model.fingerprint)
         )
         if key is not None:
             kept = await self.cache.get(key)
             if kept is not None:
-                metrics.model, metrics.voice = speaker.model.name, speaker.voice.name
+                metrics.model, metrics.voice = route.model.name, route.voice.name
                 metrics.replay(kept.seconds)
                 for samples in kept.pieces():
                     await outbox.room()
@@ -294,16 +265,16 @@ class SpeechService:
                     pause = 0.0
                     pcm += encoder.encode(louder(samples, settings.gain), kept.sample_rate)
                     if pcm:
-                        yield Speech(pcm, speaker.voice, False, time.perf_counter(), cached=True)
+                        yield Speech(pcm, route.voice, False, time.perf_counter(), cached=True)
                 return
         recording = None if key is None else Recording(self.cache, key)
         while True:
-            speaker.model.request_load()
-            await speaker.choose()
-            metrics.model, metrics.voice, metrics.fallback = speaker.model.name, speaker.voice.name, speaker.fallback
+            route.model.request_load()
+            await route.ensure_ready()
+            metrics.model, metrics.voice, metrics.fallback = route.model.name, route.voice.name, route.on_fallback
             spoken = False
             started = time.perf_counter()
-            stream = speaker.model.stream(SentenceJob(request.id, text, speaker.voice, settings.generation))
+            stream = route.model.stream(SentenceJob(request.id, text, route.voice, settings.generation))
             try:
                 async with aclosing(stream) as chunks:
                     async for chunk in chunks:
@@ -316,26 +287,26 @@ class SpeechService:
                         spoken = True
                         if not chunk.cacheable:
                             recording = None
-                        if recording is not None and not speaker.fallback:
+                        if recording is not None and not route.on_fallback:
                             recording.add(samples, sample_rate)
-                        if not speaker.fallback:  # whose loudness is another voice's
+                        if not route.on_fallback:  # whose loudness is another voice's
                             samples = louder(samples, settings.gain)
                         pcm += encoder.encode(samples, sample_rate)
                         if pcm:
-                            yield Speech(pcm, speaker.voice, speaker.fallback, chunk.produced_at)
+                            yield Speech(pcm, route.voice, route.on_fallback, chunk.produced_at)
                 if recording is not None:
                     recording.keep()
                 return
             except NothingToSay:
                 raise
             except Cancelled as error:
-                raise EngineFailed(f"Model {speaker.model.name} was stopped") from error
+                raise EngineFailed(f"Model {route.model.name} was stopped") from error
             except Exception as error:
-                name, reason = speaker.model.name, without_spoken(str(error), text)
+                name, reason = route.model.name, without_spoken(str(error), text)
                 if not isinstance(error, EngineError):
                     log_fault(_LOGGER, error, "Model %s broke after %.2f s", name, time.perf_counter() - started)
                 # A sentence that was heard in part cannot be begun again in another voice.
-                if spoken or not speaker.fall_back():
+                if spoken or not route.switch_to_fallback():
                     raise EngineFailed(
                         f"Model {name} failed: {error}", public=f"Model {name} failed: {reason}"
                     ) from error
@@ -344,25 +315,37 @@ class SpeechService:
     def _find_voice(self, name: str | None = None, language: str | None = None, speaker: str | None = None) -> Voice:
         if name is None and language is None and self._settings.language is not None:
             with contextlib.suppress(UnknownVoice):  # said at the start, and a voice for it may still come
-                return self._found(None, self._settings.language, speaker)
-        return self._found(name, language, speaker)
+                return self._lookup_voice(None, self._settings.language, speaker)
+        return self._lookup_voice(name, language, speaker)
 
-    def _found(self, name: str | None, language: str | None, speaker: str | None) -> Voice:
+    def _lookup_voice(self, name: str | None, language: str | None, speaker: str | None) -> Voice:
         default = self._settings.default_voice
         return find_voice(self.voices, name=name, language=language, speaker=speaker, default=default)
 
-    def _voice_and_settings(self, request: SpeechRequest) -> tuple[Voice, UtteranceSettings]:
-        """The voice that is meant, and how it is spoken: an utterance's own settings win over its voice's, those over
-        the server's. Where both its voice's name and the request itself have one, the name's counts."""
+    def _resolve(self, request: SpeechRequest) -> tuple[Voice, UtteranceSettings]:
+        """The requested voice, and how it speaks: an utterance's own settings win over its voice's, and those over the
+        server's. A setting in the voice's name wins over the same one in the request."""
         try:
             name, in_name = split_name(request.voice)
-            voice = self._find_voice(name, request.language, request.speaker)
-            own = {**request.settings, **in_name}
-            return voice, self._settings.utterance.changed(voice.settings).changed(own)
+            voice = self._find_requested_voice(request, name)
+            settings = self._settings.utterance.changed(voice.settings).changed({**request.settings, **in_name})
+            return voice, settings
         except UnknownVoice as error:
             raise VoiceNotFound(str(error)) from None
         except (MalformedName, SettingsError) as error:
             raise InvalidSetting(str(error)) from None
+
+    def _find_requested_voice(self, request: SpeechRequest, name: str | None) -> Voice:
+        of_model = self._models.voices_of(request.model)
+        if not of_model:
+            return self._find_voice(name, request.language, request.speaker)
+        if name is None:
+            chosen = None if self.default_voice in of_model else of_model[0].name
+            return self._find_voice(chosen, request.language, request.speaker)
+        voice = self._find_voice(name, request.language, request.speaker)
+        if voice not in of_model:
+            raise UnknownVoice(f"Voice {voice.name!r} is spoken by model {voice.model!r}, not by {request.model!r}")
+        return voice
 
     async def _sentences(self, request: SpeechRequest, place: QueueSlot) -> AsyncGenerator[Sentence, None]:
         splitter = SentenceSplitter(self._settings.max_sentence_chars, self._settings.first_clause_words)
@@ -389,40 +372,3 @@ class SpeechService:
             yield sentence
         for sentence in splitter.flush():
             yield sentence
-
-
-class _Speaker:
-    """Who speaks an utterance: the model of its voice, or from some sentence on the fallback."""
-
-    def __init__(self, model: Model, fallback: Model | None, voice: Voice) -> None:
-        self.model = fallback if fallback is not None and voice.model == fallback.name else model
-        self.voice = voice
-        self.fallback = False
-        self._other = fallback
-
-    async def choose(self) -> None:
-        """Make sure that `model` can speak the next sentence, or put the fallback in its place.
-
-        Raises:
-            ModelUnavailable: nothing can.
-        """
-        if self.model.ready:
-            return
-        if self.model is not self._other and self._other is None:
-            raise ModelUnavailable(f"Model {self.model.name} is {self.model.status}; try again later")
-        if self.model is not self._other and not self.fall_back():
-            raise ModelUnavailable(f"Model {self.model.name} is {self.model.status}; see the log")
-        # The embedded voice is ready a second after the start: worth waiting for.
-        with contextlib.suppress(asyncio.TimeoutError):
-            await within(_SETTLE_SECONDS, self.model.wait_until_decided())
-        if not self.model.ready:
-            raise ModelUnavailable(f"The embedded voice is {self.model.status}")
-
-    def fall_back(self) -> bool:
-        """Let the fallback speak from now on; False when there is none, or it spoke already."""
-        if self._other is None or self.model is self._other:
-            return False
-        self.model = self._other
-        self.voice = self._other.voices[0]
-        self.fallback = True
-        return True
