@@ -9,6 +9,7 @@ words, the text's part too.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -215,22 +216,34 @@ class Decoder:
             sequences: at least one; all different.
         """
         torch, llama = self._torch, self.llama
-        hidden = torch.cat([self._speech_embedding(sequence) for sequence in sequences])
-        rotary = self._rotary(sequences)
+        hidden, rotary = self._fed(sequences)
+        rows = _rows(sequences)
+        alone = len(sequences) == 1
         for number, layer in enumerate(llama.layers):
             queries, new = llama.project(layer, hidden, rotary)
-            mixed = []
-            for sequence, rows in _with_rows(sequences):
-                kept, position = sequence.cache.layers[number], sequence.next_position
-                kept[:, : sequence.rows, :, position : position + 1] = new[:, rows]
-                keys, values = kept[:, : sequence.rows, :, : position + 1]
-                mixed.append(attend(queries[rows], keys, values))
-            hidden = llama.feed(layer, hidden, mixed[0] if len(mixed) == 1 else torch.cat(mixed))
+            if alone:
+                mixed = self._attended(sequences[0], number, queries, new)
+            else:
+                mixed = torch.cat(
+                    [
+                        self._attended(sequence, number, queries[own], new[:, own])
+                        for sequence, own in zip(sequences, rows, strict=True)
+                    ]
+                )
+            hidden = llama.feed(layer, hidden, mixed)
         logits = self.logits(hidden)
-        for sequence, rows in _with_rows(sequences):
-            self.sample(logits[rows], sequence)
+        for sequence, own in zip(sequences, rows, strict=True):
+            self.sample(logits[own], sequence)
             sequence.index += 1
             sequence.next_position += 1
+
+    def _attended(self, sequence: Sequence, layer: int, queries: Tensor, new: Tensor) -> Tensor:
+        """Put keys and values of the fed token into the sequence's cache; returns what its queries gather from all."""
+        kept, position, rows = sequence.cache.layers[layer], sequence.next_position, sequence.rows
+        kept[:, :rows, :, position : position + 1] = new
+        keys, values = kept[:, :rows, :, : position + 1]
+        mixed: Tensor = attend(queries, keys, values)
+        return mixed
 
     def captured_step(self, sequence: Sequence, end: int) -> None:
         """The same of one sequence, as a CUDA graph needs it: its shapes depend on `end` alone, the positions that it
@@ -282,20 +295,21 @@ class Decoder:
         if self.may_overflow:
             sequence.overflowed.logical_or_(logits.isfinite().all().logical_not_())
 
-    def _rotary(self, sequences: list[Sequence]) -> Tensor:
-        """Rotary positions of the tokens that are fed, shape (2, 3, rows or 1, 1, 1, size)."""
-        tables = [
-            sequence.cache.rotary[:, :, :, :, sequence.next_position : sequence.next_position + 1]
-            for sequence in sequences
-        ]
-        if len(tables) == 1:
-            return tables[0]
+    def _fed(self, sequences: list[Sequence]) -> tuple[Tensor, Tensor]:
+        """(embeddings of the tokens that are fed, shape (rows, 1, width); their rotary positions, of shape (2, 3, rows
+        or 1, 1, 1, size))."""
+        embeddings = [self._speech_embedding(sequence) for sequence in sequences]
+        tables = []
+        for sequence in sequences:
+            position = sequence.next_position
+            tables.append(sequence.cache.rotary[:, :, :, :, position : position + 1])
+        if len(sequences) == 1:
+            return embeddings[0], tables[0]
         torch = self._torch
-        rows = [
+        expanded = [
             table.expand(-1, -1, sequence.rows, -1, -1, -1) for table, sequence in zip(tables, sequences, strict=True)
         ]
-        together: Tensor = torch.cat(rows, dim=2)
-        return together
+        return torch.cat(embeddings), torch.cat(expanded, dim=2)
 
     def _speech_embedding(self, sequence: Sequence) -> Tensor:
         """Of the token that is fed next, shape (rows, 1, width): the same in all rows."""
@@ -305,9 +319,7 @@ class Decoder:
         return expanded
 
 
-def _with_rows(sequences: list[Sequence]) -> Iterator[tuple[Sequence, slice]]:
-    """Every sequence, and where its rows are among those of all."""
-    first = 0
-    for sequence in sequences:
-        yield sequence, slice(first, first + sequence.rows)
-        first += sequence.rows
+def _rows(sequences: list[Sequence]) -> list[slice]:
+    """Returns where every sequence's rows are among those of all."""
+    ends = list(itertools.accumulate(sequence.rows for sequence in sequences))
+    return [slice(end - sequence.rows, end) for sequence, end in zip(sequences, ends, strict=True)]
