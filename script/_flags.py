@@ -10,7 +10,8 @@ sys.path.insert(0, str(ROOT))
 from wyoming_chatterbox import __version__
 from wyoming_chatterbox.command_line import from_command_line
 from wyoming_chatterbox.commands.arguments import parse
-from wyoming_chatterbox.settings import Settings, SettingsError
+from wyoming_chatterbox.errors import SettingsError
+from wyoming_chatterbox.settings import Settings
 
 EXIT_USAGE = 2
 

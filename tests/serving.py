@@ -20,9 +20,10 @@ from wyoming.event import Event
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeVoice
 
 from wyoming_chatterbox.server import Server
-from wyoming_chatterbox.settings import GenerationSettings, Settings
+from wyoming_chatterbox.settings import Settings
 from wyoming_chatterbox.speech.catalog import ModelCatalog
 from wyoming_chatterbox.speech.model import Model
+from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.voices.library import VoiceLibrary
 
 ROOT = Path(__file__).parent.parent

@@ -13,7 +13,9 @@ import pytest
 from tests.serving import environment
 from wyoming_chatterbox.app_options import MIGRATIONS, OPTIONS, Migration, read_options
 from wyoming_chatterbox.command_line import from_command_line
-from wyoming_chatterbox.settings import Settings, SettingsError, knobs_of
+from wyoming_chatterbox.errors import SettingsError
+from wyoming_chatterbox.knobs import knobs_of
+from wyoming_chatterbox.settings import Settings
 
 DEFAULTS: dict[str, object] = {option.name: option.default for option in OPTIONS}
 

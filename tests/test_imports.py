@@ -16,7 +16,12 @@ from tests.serving import ROOT, environment
 PACKAGE = ROOT / "wyoming_chatterbox"
 
 ROOMS: dict[str, set[str]] = {
-    "settings": {"blocking"},
+    "knobs": set(),
+    "addresses": set(),
+    "speech_settings": {"knobs"},
+    "compute_settings": {"knobs"},
+    "settings": set(),
+    "path_checks": {"blocking", "settings"},
     "waiting": set(),
     "json_limits": set(),
     "faults": set(),
@@ -27,9 +32,19 @@ ROOMS: dict[str, set[str]] = {
     "audio": set(),
     "links": set(),
     "sockets": {"blocking"},
-    "voices": {"settings", "audio", "waiting", "blocking", "private_files"},
-    "engine": {"logs", "voices", "settings", "audio", "waiting", "blocking", "faults", "private_files"},
-    "hosting": {"engine", "voices", "settings", "waiting"},
+    "voices": {"speech_settings", "audio", "waiting", "blocking", "private_files"},
+    "engine": {
+        "logs",
+        "voices",
+        "speech_settings",
+        "compute_settings",
+        "audio",
+        "waiting",
+        "blocking",
+        "faults",
+        "private_files",
+    },
+    "hosting": {"engine", "voices", "speech_settings", "waiting"},
     "metrics": {"engine"},
     "speech": {
         "logs",
@@ -89,19 +104,25 @@ ROOMS: dict[str, set[str]] = {
     },
     "edge": set(),
     "app_options": {"settings"},
-    "command_line": {"app_options", "settings"},
+    "command_line": {"app_options", "path_checks", "settings"},
     "health": {"command_line", "settings"},
     "__main__": {"logs", "server", "sockets", "settings", "command_line", "commands", "blocking"},
 }
 """Each room of the package and the rooms it may import. Nothing imports upward."""
 
+SETTINGS = {"knobs", "addresses", "speech_settings", "compute_settings"}
+"""What `settings` is made of: open to all that may import it."""
+
 ROOMS["openmp"] = set()
 for _room in ("engine", "__main__"):
     ROOMS[_room].add("openmp")
 for _rooms in ROOMS.values():
-    _rooms.add("installation")
-ROOMS["installation"] = set()
-"""Which command works here: a leaf that every message may need."""
+    _rooms.update({"installation", "errors", "limits"})
+    if "settings" in _rooms:
+        _rooms.update(SETTINGS)
+ROOMS["settings"] |= SETTINGS
+ROOMS |= {"installation": set(), "errors": set(), "limits": set()}
+"""Leaves for all: which command works here, the root of all exceptions, every bound."""
 
 TORCH = {"torch", "torchaudio", "chatterbox", "perth", "transformers", "librosa", "safetensors"}
 EDGES = {"wyoming", "zeroconf", "socket"}

@@ -21,8 +21,8 @@ from wyoming_chatterbox.engine.embedded import HibariEngine
 from wyoming_chatterbox.engine.steps import explained_errors
 from wyoming_chatterbox.engine.system_speech import SystemSpeechEngine
 from wyoming_chatterbox.faults import log_fault, without_spoken
-from wyoming_chatterbox.settings import GenerationSettings
 from wyoming_chatterbox.speech.model import Model
+from wyoming_chatterbox.speech_settings import GenerationSettings
 
 SECRET = "kohlrabi"
 SETTINGS = GenerationSettings()

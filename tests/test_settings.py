@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from wyoming_chatterbox.command_line import from_command_line
-from wyoming_chatterbox.settings import (
-    GenerationSettings,
-    Settings,
-    SettingsError,
-    knobs_of,
-)
+from wyoming_chatterbox.errors import SettingsError
+from wyoming_chatterbox.knobs import knobs_of
+from wyoming_chatterbox.path_checks import check_paths
+from wyoming_chatterbox.settings import Settings
+from wyoming_chatterbox.speech_settings import GenerationSettings, utterance_knobs, voice_knobs
 
 KNOBS = list(knobs_of(Settings))
 
@@ -137,13 +137,30 @@ def test_paths_must_exist(tmp_path: Path) -> None:
         load("--reference-clip", str(tmp_path))
 
 
+def test_making_settings_touches_no_file(tmp_path: Path) -> None:
+    """Settings are a value: they can be copied, changed and sent elsewhere, whatever has become of the files."""
+    settings = Settings(model_dir=tmp_path / "a", reference_clip=tmp_path / "b.wav", voices_dir=(tmp_path / "c" / "d",))
+    assert dataclasses.replace(settings, model="embedded").model_dir == tmp_path / "a"
+    with pytest.raises(SettingsError, match=r"model_dir: .* is not a directory; give the one with the weights"):
+        check_paths(settings)
+
+
+def test_settings_of_speech_say_who_can_change_them() -> None:
+    """What only upstream's decoder heeds can be tried in a request, and is no voice's manner."""
+    knobs = list(knobs_of(GenerationSettings))
+    upstream_only = [knob.name for knob in knobs if knob.upstream_only]
+    assert upstream_only == ["context_window", "fade_duration", "print_metrics"]
+    assert [knob.name for knob in knobs if knob.server_only] == ["sampling", "decoder"]
+    assert [knob.name for knob in utterance_knobs() if knob not in voice_knobs()] == upstream_only
+
+
 def test_settings_of_one_utterance_are_taken_as_text_and_as_values() -> None:
     base = GenerationSettings(exaggeration=0.7, seed=3)
-    changed = base.changed({"cfg_weight": "0.2", "temperature": 1, "chunk_size": 30.0, "print_metrics": True})
+    changed = base.with_overrides({"cfg_weight": "0.2", "temperature": 1, "chunk_size": 30.0, "print_metrics": True})
     assert (changed.exaggeration, changed.seed) == (0.7, 3)
     assert (changed.cfg_weight, changed.temperature, changed.chunk_size) == (0.2, 1.0, 30)
     assert changed.print_metrics is True
-    assert base.changed({}) is base
+    assert base.with_overrides({}) is base
 
 
 @pytest.mark.parametrize(
@@ -169,5 +186,5 @@ def test_settings_of_one_utterance_are_taken_as_text_and_as_values() -> None:
 )
 def test_settings_of_one_utterance_that_are_wrong_are_refused_by_name(values: dict[str, object], message: str) -> None:
     with pytest.raises(SettingsError) as refused:
-        GenerationSettings().changed(values)
+        GenerationSettings().with_overrides(values)
     assert message in str(refused.value)

@@ -18,7 +18,8 @@ from tests.serving import environment
 from tests.test_original_server import PROGRAM
 from tests.voices.making import sound, write
 from wyoming_chatterbox.commands.arguments import COMMANDS, parse
-from wyoming_chatterbox.settings import Settings, knobs_of
+from wyoming_chatterbox.knobs import knobs_of
+from wyoming_chatterbox.settings import Settings
 
 
 def voices(

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from . import __version__, logs
 from .blocking import OUTPUT_THREAD, UnjoinedExecutor
 from .command_line import as_typed, from_command_line
+from .errors import SettingsError
 from .openmp import limit_spinning
-from .settings import Settings, SettingsError
+from .settings import Settings
 
 EXIT_USAGE = 2
 """Exit status where the user has to change something: a flag, a path, a port."""

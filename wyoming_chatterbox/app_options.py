@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .settings import Knob, Settings, SettingsError, knobs_of, unknown_setting
+from .errors import SettingsError
+from .knobs import Knob, knobs_of, unknown_setting
+from .settings import Settings
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ class Option:
     def knob(self) -> Knob:
         return next(one for one in knobs_of(Settings) if one.name == (self.setting or self.name))
 
-    def taken(self, value: object) -> Any:
+    def coerce(self, value: object) -> Any:
         """The setting's value, or None where it keeps its default. Raises SettingsError."""
         if value == "":  # how the form writes a text that was left empty
             return None
@@ -52,7 +54,7 @@ class Option:
             return self.on if value else None
         if self.choices and value not in self.choices:
             raise SettingsError(f"{self.name}: {value!r} is not for the app (allowed: {', '.join(self.choices)})")
-        return self.knob.taken(value)
+        return self.knob.coerce(value)
 
 
 OPTIONS = (
@@ -140,7 +142,7 @@ def _settings(options: Mapping[str, object]) -> dict[str, Any]:
     for name, value in options.items():
         if name not in known:
             raise unknown_setting(name, list(known))
-        taken = known[name].taken(value)
+        taken = known[name].coerce(value)
         if taken is not None:
             values[known[name].knob.name] = taken
     return values

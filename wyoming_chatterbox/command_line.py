@@ -11,17 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from .app_options import read_options
+from .compute_settings import ComputeSettings
+from .errors import SettingsError
 from .installation import server_command, voices_command
-from .settings import (
-    ENVIRONMENT_PREFIX,
-    UNSUPPORTED,
-    ComputeSettings,
-    GenerationSettings,
-    Knob,
-    Settings,
-    SettingsError,
-    knobs_of,
-)
+from .knobs import ENVIRONMENT_PREFIX, UNSUPPORTED, Knob, knobs_of
+from .path_checks import check_paths
+from .settings import Settings
+from .speech_settings import GenerationSettings
 
 PROGRAM = server_command()
 
@@ -63,9 +59,11 @@ def settings_from(
         raise parser.not_understood(rest[0])
     typed: dict[str, str] = {}
     try:
-        return _settings(parsed, os.environ if environment is None else environment, typed, parser.prog)
+        settings = _settings(parsed, os.environ if environment is None else environment, typed, parser.prog)
+        check_paths(settings)
     except SettingsError as error:
         raise _with_name_as_typed(error, typed) from None
+    return settings
 
 
 def as_typed(error: SettingsError, arguments: Sequence[str]) -> SettingsError:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from . import __version__
 from .command_line import from_command_line
-from .settings import SettingsError
+from .errors import SettingsError
 
 HEALTHY, UNHEALTHY, EXIT_USAGE = 0, 1, 2
 

@@ -8,13 +8,16 @@ import os
 from pathlib import Path
 
 from .blocking import call_within
+from .compute_settings import ComputeSettings
 from .engine import upstream
 from .engine.base import CancelToken, Engine
 from .engine.embedded import EMBEDDED_MODEL, HEART, create_embedded_engine
 from .engine.loading import without_collections
+from .errors import SettingsError
 from .hosting.base import EngineSpec, LoadPhase, StatusReport
 from .hosting.thread import EngineBuilder, ThreadHost
-from .settings import PATH_SECONDS, ComputeSettings, Settings, SettingsError
+from .limits import PATH_SECONDS
+from .settings import Settings
 from .speech.catalog import ModelCatalog
 from .speech.model import Model
 from .voices.choosing import UnknownVoice, find_voice
@@ -94,7 +97,7 @@ def _original_builder(settings: Settings) -> EngineBuilder:
         report(LoadPhase.LOADING, None)
         VERDICTS.keep_in(settings.data / "timed-tests.json")
         voices = _voices_to_begin_with(settings, spec.voices, directory)
-        usual = settings.utterance.changed(voices[0].settings if voices else {}).generation
+        usual = settings.utterance.with_overrides(voices[0].settings if voices else {}).generation
         with without_collections(keep=not settings.unload_after):
             return OriginalEngine.load(
                 directory,

@@ -15,10 +15,11 @@ from .blocking import run_blocking
 from .descriptors import report_exhaustion_briefly
 from .discovery import Advertisement
 from .edge import Edge
+from .errors import SettingsError
 from .installation import installing
 from .models import create_catalog
 from .protocol.edge import WyomingEdge
-from .settings import Settings, SettingsError
+from .settings import Settings
 from .speech.catalog import ModelCatalog
 from .speech.model import Model
 from .speech.service import SpeechService

@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 
 from tests import random_checkpoint
+from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine import upstream
 from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples
 from wyoming_chatterbox.engine.original import OriginalEngine
 from wyoming_chatterbox.engine.profiles import choose_plan
 from wyoming_chatterbox.engine.timeline import Timeline
-from wyoming_chatterbox.settings import ComputeSettings, GenerationSettings
+from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.voices.library import CHATTERBOX_DEFAULT
 
 from . import busy

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wyoming_chatterbox.settings import ComputeSettings, knobs_of
+from wyoming_chatterbox.compute_settings import ComputeSettings
+from wyoming_chatterbox.knobs import knobs_of
 
 from . import busy, decoders, gpu, plot, report, sockets
 from .checkpoint import Checkpoint, check_model_dir, checkpoint

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.random_checkpoint import set_eos_at
+from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine import memory, upstream
 from wyoming_chatterbox.engine.base import CancelToken
 from wyoming_chatterbox.engine.flow_graphs import FlowGraphs
 from wyoming_chatterbox.engine.graph_check import GraphMismatch, Trial, check_replay, check_together, tolerance
 from wyoming_chatterbox.engine.graphs import GraphFamily
 from wyoming_chatterbox.engine.original import OriginalEngine
-from wyoming_chatterbox.settings import ComputeSettings, GenerationSettings
+from wyoming_chatterbox.speech_settings import GenerationSettings
 
 from .record import FAILED, PASSED, SKIPPED, Outcome
 

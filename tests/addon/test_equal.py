@@ -13,7 +13,8 @@ from tests.addon.rules import allows
 from tests.serving import ROOT
 from wyoming_chatterbox import __version__
 from wyoming_chatterbox.app_options import MIGRATIONS, OPTIONS, Option
-from wyoming_chatterbox.settings import Settings, knobs_of
+from wyoming_chatterbox.knobs import knobs_of
+from wyoming_chatterbox.settings import Settings
 
 ADDON = ROOT / "addon"
 CONFIG: dict[str, Any] = yaml.safe_load((ADDON / "config.yaml").read_text())
@@ -51,7 +52,7 @@ def test_what_the_form_takes_the_settings_take(option: Option) -> None:
     candidates: list[object] = [0, 0.05, 0.5, 1, 2, 5, 20, -1, "", "en", "DEBUG", "fast", "original", "auto", True]
     for value in candidates:
         if allows(schema, value):
-            option.taken(value)  # raises otherwise
+            option.coerce(value)  # raises otherwise
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -11,7 +11,8 @@ import pytest
 
 from tests.serving import ROOT
 from wyoming_chatterbox.__main__ import EXIT_USAGE
-from wyoming_chatterbox.settings import Settings, knobs_of
+from wyoming_chatterbox.knobs import knobs_of
+from wyoming_chatterbox.settings import Settings
 
 UNIT = ROOT / "systemd" / "wyoming-chatterbox.service"
 DROP_IN = ROOT / "systemd" / "nvidia.conf"

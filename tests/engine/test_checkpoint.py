@@ -10,11 +10,11 @@ import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON
 from tests.engine.tiny import load_model
+from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine import upstream
 from wyoming_chatterbox.engine.checkpoint import drop_converted
 from wyoming_chatterbox.engine.profiles import choose_plan
 from wyoming_chatterbox.engine.seamless import SeamlessDecoder
-from wyoming_chatterbox.settings import ComputeSettings
 
 if not upstream.is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)

@@ -15,7 +15,8 @@ from tests.random_checkpoint import write_clip
 from wyoming_chatterbox.engine import upstream
 from wyoming_chatterbox.engine.base import Cancel, Cancelled
 from wyoming_chatterbox.engine.drop_in import ChatterboxTTS
-from wyoming_chatterbox.settings import GenerationSettings, SettingsError
+from wyoming_chatterbox.errors import SettingsError
+from wyoming_chatterbox.speech_settings import GenerationSettings
 
 if not upstream.is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)

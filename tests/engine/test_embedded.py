@@ -15,7 +15,7 @@ from wyoming_chatterbox.engine import embedded, system_speech
 from wyoming_chatterbox.engine.base import Cancel, Cancelled, Engine, EngineError, EngineUnavailable, Samples
 from wyoming_chatterbox.engine.embedded import HEART, HibariEngine, create_embedded_engine
 from wyoming_chatterbox.engine.system_speech import SystemSpeechEngine
-from wyoming_chatterbox.settings import GenerationSettings
+from wyoming_chatterbox.speech_settings import GenerationSettings
 
 SETTINGS = GenerationSettings()
 

@@ -12,6 +12,7 @@ import pytest
 from tests.checkpoint_fixture import SKIP_REASON, TOKENS
 from tests.engine.fake_cuda import DEFAULT_CAPTURE_STREAM, FakeCuda, FakeDevice, FakeTorch
 from tests.engine.tiny import load_model
+from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine import flow_graphs, profiles, upstream
 from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineBroken
 from wyoming_chatterbox.engine.flow import StreamingFlow
@@ -21,7 +22,7 @@ from wyoming_chatterbox.engine.t3 import captured_steps, decode
 from wyoming_chatterbox.engine.t3.decode import Decoder
 from wyoming_chatterbox.engine.t3.sequence import Sequence
 from wyoming_chatterbox.engine.t3.tokens import TokenGenerator
-from wyoming_chatterbox.settings import ComputeSettings, GenerationSettings
+from wyoming_chatterbox.speech_settings import GenerationSettings
 
 if not upstream.is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)

@@ -19,7 +19,7 @@ from wyoming_chatterbox.engine import checkpoint, original, upstream
 from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineError, EngineUnavailable, Samples
 from wyoming_chatterbox.engine.original import OriginalEngine
 from wyoming_chatterbox.engine.weights import WeightsError
-from wyoming_chatterbox.settings import GenerationSettings
+from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.voices.library import CHATTERBOX_DEFAULT, create_voices
 from wyoming_chatterbox.voices.voice import Voice
 

@@ -11,12 +11,14 @@ import pytest
 from tests.checkpoint_fixture import SKIP_REASON
 from tests.engine.tiny import load_model
 from wyoming_chatterbox import models
+from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine import profiles, timed_parts, timing, upstream
 from wyoming_chatterbox.engine.base import EngineError
 from wyoming_chatterbox.engine.t3.tokens import TokenGenerator
 from wyoming_chatterbox.engine.timed_parts import FLOW_CHUNK, TOKEN_STEP, VOCODER_CHUNK
 from wyoming_chatterbox.engine.verdicts import VERDICTS
-from wyoming_chatterbox.settings import ComputeSettings, GenerationSettings, Settings
+from wyoming_chatterbox.settings import Settings
+from wyoming_chatterbox.speech_settings import GenerationSettings
 
 if not upstream.is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wyoming_chatterbox.engine.t3.sampling import CURRENT, STREAMING, Sampling, sampling_of
-from wyoming_chatterbox.settings import GenerationSettings
+from wyoming_chatterbox.speech_settings import GenerationSettings
 
 
 def test_the_defaults_are_what_chatterboxs_developers_recommend() -> None:

@@ -18,6 +18,7 @@ import pytest
 from tests.checkpoint_fixture import SKIP_REASON, TOKENS
 from tests.engine.tiny import agreement, ending_after, joins, level
 from tests.random_checkpoint import write_clip
+from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine import seamless, token_thread, upstream
 from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineError, Samples
 from wyoming_chatterbox.engine.memory import Memory
@@ -25,7 +26,7 @@ from wyoming_chatterbox.engine.original import OriginalEngine
 from wyoming_chatterbox.engine.t3.decode import Decoder
 from wyoming_chatterbox.engine.t3.tokens import TokenGenerator
 from wyoming_chatterbox.engine.watermark import StreamingWatermark
-from wyoming_chatterbox.settings import ComputeSettings, GenerationSettings
+from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.voices.library import CHATTERBOX_DEFAULT, create_voices
 from wyoming_chatterbox.voices.voice import Voice
 

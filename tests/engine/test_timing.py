@@ -14,10 +14,11 @@ import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON
 from wyoming_chatterbox import models
+from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine import timing, upstream, verdicts
 from wyoming_chatterbox.engine.base import Cancel
 from wyoming_chatterbox.engine.verdicts import VERDICTS, Verdicts
-from wyoming_chatterbox.settings import ComputeSettings, Settings
+from wyoming_chatterbox.settings import Settings
 
 if not upstream.is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)

@@ -27,7 +27,7 @@ from wyoming_chatterbox.hosting.base import (
     StatusReport,
 )
 from wyoming_chatterbox.hosting.thread import ThreadHost
-from wyoming_chatterbox.settings import GenerationSettings
+from wyoming_chatterbox.speech_settings import GenerationSettings
 
 SPEC = EngineSpec("tone")
 

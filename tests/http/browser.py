@@ -21,7 +21,7 @@ from tests.engines import SlowEngine
 from tests.serving import Running
 from wyoming_chatterbox.engine.base import Cancel, Samples, StreamMetrics
 from wyoming_chatterbox.http import app
-from wyoming_chatterbox.settings import GenerationSettings
+from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.voices.voice import Voice
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")

@@ -17,7 +17,7 @@ from wyoming_chatterbox.engine.base import CancelToken, Engine
 from wyoming_chatterbox.hosting.base import EngineSpec, LoadPhase, StatusReport
 from wyoming_chatterbox.http.models_route import ALIASES
 from wyoming_chatterbox.http.schemas import KNOBS, SpeechBody
-from wyoming_chatterbox.settings import utterance_knobs
+from wyoming_chatterbox.speech_settings import utterance_knobs
 
 
 async def test_models_voices_and_settings_are_listed() -> None:

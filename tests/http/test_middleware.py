@@ -16,10 +16,12 @@ from websockets.exceptions import InvalidStatus
 
 from tests.engines import ToneEngine, model_of
 from tests.http.clients import TOKEN, asking, hear, raw, say, serving, socket_uri, talking
+from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.http.auth import BearerTokens
 from wyoming_chatterbox.http.middleware import MAX_BODY_BYTES
 from wyoming_chatterbox.http.protocols import UNREAD_BODY_SECONDS
-from wyoming_chatterbox.settings import Settings, SettingsError
+from wyoming_chatterbox.path_checks import check_paths
+from wyoming_chatterbox.settings import Settings
 
 HELLO = {"input": "Hello there.", "response_format": "pcm"}
 
@@ -162,8 +164,8 @@ def test_a_token_file_that_cannot_be_used_ends_the_start(tmp_path: Path, content
     path.write_text(content)
     with pytest.raises(SettingsError, match=said):
         BearerTokens(path)
-    with pytest.raises(SettingsError, match="http_token_file"):
-        Settings(http_token_file=tmp_path / "none")
+    with pytest.raises(SettingsError, match=r"http_token_file: .* is not a file; write a token"):
+        check_paths(Settings(http_token_file=tmp_path / "none"))
 
 
 async def test_bodies_are_bounded_in_size_and_time() -> None:

@@ -17,8 +17,8 @@ from tests.http.clients import TOKEN, hear, say
 from tests.random_checkpoint import CLIP
 from tests.serving import Process, spawned
 from tests.test_original_server import PROGRAM
+from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine.original import OriginalEngine
-from wyoming_chatterbox.settings import ComputeSettings
 
 HELLO = {"input": "Hello there, how are you?", "response_format": "pcm", "voice": "default"}
 

@@ -13,8 +13,10 @@ import httpx2 as httpx
 import pytest
 
 from tests.serving import ROOT, environment, spawned
+from wyoming_chatterbox.addresses import http_address
 from wyoming_chatterbox.command_line import from_command_line
-from wyoming_chatterbox.settings import Settings, SettingsError, http_address
+from wyoming_chatterbox.errors import SettingsError
+from wyoming_chatterbox.settings import Settings
 
 
 @pytest.mark.parametrize(

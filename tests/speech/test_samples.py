@@ -11,7 +11,7 @@ import pytest
 from tests.engines import RATE, ToneEngine, model_of
 from tests.serving import running, synthesize
 from wyoming_chatterbox.engine.base import Cancel, Samples, StreamMetrics
-from wyoming_chatterbox.settings import GenerationSettings
+from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.voices.voice import Voice
 
 

@@ -22,11 +22,11 @@ from tests.serving import describe, read_answer, running, settings, stream, synt
 from wyoming_chatterbox.engine.base import Cancel, CancelToken, Engine, EngineError, EngineUnavailable, NothingToSay
 from wyoming_chatterbox.hosting.base import EngineSpec, LoadPhase, StatusReport
 from wyoming_chatterbox.server import Server
-from wyoming_chatterbox.settings import GenerationSettings
 from wyoming_chatterbox.speech.catalog import ModelCatalog
 from wyoming_chatterbox.speech.errors import InvalidSetting
 from wyoming_chatterbox.speech.model import Model, ModelState
 from wyoming_chatterbox.speech.request import SpeechRequest
+from wyoming_chatterbox.speech_settings import GenerationSettings
 
 PLAIN = ["audio-start", "audio-chunk", "audio-stop"]
 

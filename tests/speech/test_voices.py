@@ -18,10 +18,11 @@ from tests.engines import RATE, ToneEngine, hosted_model, model_of, voice
 from tests.serving import describe, running, settings, synthesize
 from tests.voices.making import write
 from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples, StreamMetrics, SupportsCloning
-from wyoming_chatterbox.settings import GenerationSettings, SettingsError, utterance_knobs
+from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.speech.catalog import ModelCatalog
 from wyoming_chatterbox.speech.request import SpeechRequest
 from wyoming_chatterbox.speech.service import SpeechService
+from wyoming_chatterbox.speech_settings import GenerationSettings, utterance_knobs
 from wyoming_chatterbox.voices.library import VoiceLibrary
 from wyoming_chatterbox.voices.voice import Voice
 
@@ -129,14 +130,17 @@ def test_what_an_utterance_may_set() -> None:
     names = {one.name for one in utterance_knobs()}
     assert {"exaggeration", "seed", "gain", "sentence_silence"} <= names and "decoder" not in names
     plain = settings().utterance
-    assert plain.changed({"gain": "-3", "seed": 5}).gain == -3.0 and plain.changed({"seed": 5}).generation.seed == 5
+    assert (
+        plain.with_overrides({"gain": "-3", "seed": 5}).gain == -3.0
+        and plain.with_overrides({"seed": 5}).generation.seed == 5
+    )
     for values, message in (
         ({"gain": 40}, "gain: 40 is out of range"),
         ({"decoder": "x"}, "decoder: unknown"),
         ({"voice": "x"}, "voice: unknown setting"),
     ):
         with pytest.raises(SettingsError, match=message):
-            plain.changed(values)
+            plain.with_overrides(values)
 
 
 async def test_hidden_voices_are_not_listed_and_speakers_are_one_voice() -> None:

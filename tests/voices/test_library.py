@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.voices.making import audio, sound, write
-from wyoming_chatterbox.settings import SettingsError
+from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.voices import looking
 from wyoming_chatterbox.voices.errors import VoiceError
 from wyoming_chatterbox.voices.library import VoiceLibrary, built_in, create_voices

@@ -8,8 +8,9 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from ..command_line import FlagParser, settings_from
+from ..errors import SettingsError
 from ..installation import voices_command
-from ..settings import Settings, SettingsError
+from ..settings import Settings
 
 _SHOWN = ("voices_dir", "data_dir", "reference_clip")
 """The server's flags that --help lists; all others are understood too."""

@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from ..settings import GenerationSettings
+from ..speech_settings import GenerationSettings
 from ..voices.voice import Voice
 
 Samples: TypeAlias = NDArray[np.float32]

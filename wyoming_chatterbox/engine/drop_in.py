@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..settings import ComputeSettings, GenerationSettings
+from ..compute_settings import ComputeSettings
+from ..speech_settings import GenerationSettings
 from ..voices.library import create_voices
 from . import upstream
 from .base import Cancel, StreamMetrics

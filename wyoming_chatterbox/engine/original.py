@@ -17,7 +17,8 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..settings import ComputeSettings, GenerationSettings
+from ..compute_settings import ComputeSettings
+from ..speech_settings import GenerationSettings
 from ..voices.conditionals_cache import ConditionalsCache
 from ..voices.library import CHATTERBOX_DEFAULT, built_in
 from ..voices.voice import Voice

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..settings import ComputeSettings
+from ..compute_settings import ComputeSettings
 from . import timing, upstream
 from .base import Cancel, EngineError, FloatOverflow
 from .linear import Linear, columns_are_faster

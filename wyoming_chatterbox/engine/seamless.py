@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..audio import loudest_power, trim_end
-from ..settings import GenerationSettings
+from ..speech_settings import GenerationSettings
 from . import upstream
 from .base import Cancel, Samples
 from .flow import FRAMES_PER_TOKEN, TOKENS_PER_SECOND, StreamingFlow, split

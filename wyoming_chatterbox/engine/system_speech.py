@@ -16,7 +16,7 @@ import numpy as np
 
 from ..audio import trim_silence
 from ..faults import without_spoken
-from ..settings import GenerationSettings
+from ..speech_settings import GenerationSettings
 from ..voices.voice import Voice
 from . import english
 from .base import Cancel, EngineError, EngineUnavailable, NothingToSay, Samples, StreamMetrics

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..blocking import call_within
+from ..limits import PATH_SECONDS
 from ..private_files import make_folder, write_file
-from ..settings import PATH_SECONDS
 from . import upstream
 
 _LOGGER = logging.getLogger(__name__)

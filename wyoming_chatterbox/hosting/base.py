@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.base import EngineError, StreamMetrics
-from ..settings import GenerationSettings
+from ..speech_settings import GenerationSettings
 from ..voices.voice import Voice
 
 

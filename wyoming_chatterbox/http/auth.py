@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from ..blocking import DaemonThreads
-from ..settings import SettingsError
+from ..errors import SettingsError
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import uvicorn
 
-from ..settings import Settings, http_address
+from ..addresses import http_address
+from ..settings import Settings
 from ..sockets import ListenError, bind_sockets, cause
 from ..speech.service import SpeechService
 from ..voices.library import VoiceLibrary

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ..settings import UNSUPPORTED, Knob, utterance_knobs
+from ..knobs import UNSUPPORTED, Knob
+from ..speech_settings import utterance_knobs
 
 MAX_NAME_CHARS = 200
 """Of voices, languages and ids; looking for near names costs more than a millisecond beyond."""
@@ -31,16 +32,13 @@ StreamFormat = Annotated[Literal["audio", "sse"], BeforeValidator(_small_letters
 KNOBS = {one.name: one for one in utterance_knobs()}
 """What one utterance may set."""
 
-_ZERO_OR = {"chunk_size": 5, "chunk_growth": 1}
-"""Settings for which 0 means "what suits", and the least of the other values."""
-
 
 def _schema(one: Knob) -> dict[str, Any]:
     """Bounds for the JSON schema. They are checked by the settings alone, whose errors name what is allowed."""
     if one.minimum is None or one.maximum is None:
         return {}
-    if one.name in _ZERO_OR:
-        return {"anyOf": [{"const": 0}, {"minimum": _ZERO_OR[one.name], "maximum": one.maximum}, {"type": "null"}]}
+    if one.nonzero_minimum is not None:
+        return {"anyOf": [{"const": 0}, {"minimum": one.nonzero_minimum, "maximum": one.maximum}, {"type": "null"}]}
     return {"minimum": one.minimum, "maximum": one.maximum}
 
 

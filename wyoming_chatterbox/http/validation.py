@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..settings import Settings, SettingsError, unknown_setting
+from ..errors import SettingsError
+from ..knobs import unknown_setting
+from ..settings import Settings
 from ..speech.errors import InvalidSetting, SpeechError
 from .errors import InvalidRequest
 from .schemas import KNOBS, SpeechBody
@@ -28,7 +30,7 @@ def to_speech_error(errors: list[Any]) -> tuple[SpeechError, str | None]:
         return InvalidRequest(first["msg"] + remedy), None
     if field in KNOBS:
         try:
-            _DEFAULTS.changed({field: first["input"]})
+            _DEFAULTS.with_overrides({field: first["input"]})
         except SettingsError as error:
             return InvalidSetting(str(error)), field
         return InvalidSetting(f"{field}: {_shortened(first['input'])} is not of the right type"), field

@@ -30,7 +30,7 @@ from .. import __version__
 from ..audio import CHANNELS, SAMPLE_WIDTH, pcm16
 from ..blocking import DaemonThreads
 from ..private_files import make_own_folder, remove_stale, write_file
-from ..settings import GenerationSettings
+from ..speech_settings import GenerationSettings
 from ..voices.voice import Voice
 
 _LOGGER = logging.getLogger(__name__)

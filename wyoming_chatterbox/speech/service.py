@@ -17,10 +17,12 @@ from dataclasses import dataclass
 
 from ..audio import PCMEncoder, louder, silence
 from ..engine.base import Cancelled, EngineError, NothingToSay
+from ..errors import SettingsError
 from ..faults import log_fault, without_spoken
 from ..hosting.base import SentenceJob
 from ..metrics import Observer, UtteranceMetrics
-from ..settings import Settings, SettingsError, UtteranceSettings
+from ..settings import Settings
+from ..speech_settings import UtteranceSettings
 from ..voices.choosing import MalformedName, UnknownVoice, find_voice, split_name
 from ..voices.voice import Voice
 from .admission import Admission, QueueSlot
@@ -328,7 +330,9 @@ class SpeechService:
         try:
             name, in_name = split_name(request.voice)
             voice = self._find_requested_voice(request, name)
-            settings = self._settings.utterance.changed(voice.settings).changed({**request.settings, **in_name})
+            settings = self._settings.utterance.with_overrides(voice.settings).with_overrides(
+                {**request.settings, **in_name}
+            )
             return voice, settings
         except UnknownVoice as error:
             raise VoiceNotFound(str(error)) from None

@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from ..errors import SettingsError
 from ..private_files import make_folder, remove_stale
-from ..settings import SettingsError
 from . import clips
 from .decoding import is_whole
 from .entries import Entry, clip_entry, find_entries

@@ -8,26 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..settings import SettingsError, utterance_knobs
+from ..errors import SettingsError
+from ..speech_settings import voice_knobs
 from .errors import VoiceError
 from .names import check_name
 
-_SPOKEN = (
-    "exaggeration",
-    "cfg_weight",
-    "temperature",
-    "repetition_penalty",
-    "min_p",
-    "top_p",
-    "chunk_size",
-    "chunk_growth",
-    "seed",
-    "gain",
-    "sentence_silence",
-)
-"""What a voice may change of the server's settings."""
-
-_KNOBS = {one.name: one for one in utterance_knobs() if one.name in _SPOKEN}
+_KNOBS = {knob.name: knob for knob in voice_knobs()}
+"""Settings of the server that a voice may change."""
 
 _TAG = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}")
 """Language, and perhaps script and region; "en", "en_US", "zh-Hant-TW"."""
@@ -71,7 +58,7 @@ def parse_manner(content: bytes, models: tuple[str, ...]) -> Manner:
     for key, value in values.items():
         try:
             if key in _KNOBS:
-                spoken[key] = _KNOBS[key].taken(value)
+                spoken[key] = _KNOBS[key].coerce(value)
             elif key in _READERS:
                 name, read = _READERS[key]
                 if name in taken:
@@ -84,21 +71,9 @@ def parse_manner(content: bytes, models: tuple[str, ...]) -> Manner:
     model = taken.get("model", "")
     if model and model not in models:
         wrong.append(f"model: {model!r} cannot clone a voice (allowed: {', '.join(models)})")
-    if not wrong:
-        try:
-            _together(spoken)
-        except SettingsError as error:
-            wrong.append(str(error))
     if wrong:
         raise VoiceError("; ".join(wrong))
     return Manner(**taken, settings=spoken)
-
-
-def _together(spoken: Mapping[str, object]) -> None:
-    """Raise SettingsError for values that no knob's bounds exclude, such as a chunk_size of 3."""
-    from ..settings import Settings
-
-    Settings().utterance.changed(spoken)
 
 
 def _mapping(content: bytes) -> dict[str, object]:

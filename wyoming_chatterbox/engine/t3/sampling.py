@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...settings import GenerationSettings
+from ...speech_settings import GenerationSettings
 from .. import upstream
 
 if TYPE_CHECKING:

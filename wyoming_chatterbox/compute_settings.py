@@ -1,0 +1,77 @@
+"""How the original model is computed: speed against fidelity, and the parts of that choice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .knobs import check_knobs, knob
+
+
+@dataclass(frozen=True)
+class ComputeSettings:
+    """How the original model is computed; decided when it is loaded.
+
+    The profile and the machine choose what is `auto` or 0 here, see engine/profiles.py.
+    """
+
+    profile: str = knob(
+        "exact",
+        "Speed against fidelity: exact computes what upstream does, balanced and fast trade some of it for speed "
+        "(docs/performance.md); the five settings below override single parts of a profile",
+        choices=("exact", "balanced", "fast"),
+        group="Speed",
+    )
+    dtype: str = knob(
+        "auto",
+        "Precision of the weights; auto is on an NVIDIA GPU bfloat16 for the language model, and for the flow decoder "
+        "float32 with exact, else bfloat16 (before RTX 30xx float16 and float32); on a CPU float32 with exact, else "
+        "what a timed test finds fastest; float16 is for the language model alone on a GPU, and computes in float32 "
+        "on a CPU",
+        choices=("auto", "float32", "float16", "bfloat16"),
+        group="Speed",
+    )
+    quantize: str = knob(
+        "auto",
+        "8-bit integers for the weights of the language model and the flow decoder, on a CPU; auto is int8 with fast, "
+        "if this CPU gains from it",
+        choices=("auto", "none", "int8"),
+        group="Speed",
+    )
+    flow_attention: str = knob(
+        "auto",
+        "What a mel frame attends to: full is everything so far, again for every chunk; causal is what was there "
+        "when its chunk was decoded, kept from then on; auto is full with exact "
+        "and on a GPU, else causal",
+        choices=("auto", "full", "causal"),
+        group="Speed",
+    )
+    flow_steps: int = knob(
+        0,
+        "Euler steps of the flow decoder; 0 is the profile's (10, fast: 4)",
+        unit="steps",
+        bounds=(0, 50),
+        group="Speed",
+    )
+    flow_prompt: float = knob(
+        0.0,
+        "How much of the voice's reference clip the flow decoder hears; 0 is the profile's (10, fast: 3)",
+        unit="seconds",
+        bounds=(0.0, 10.0),
+        group="Speed",
+    )
+    cuda_graphs: bool = knob(
+        True,
+        "Let an NVIDIA GPU get its work piece by piece, not as CUDA graphs: slower, for a driver or a build of torch "
+        "that has trouble with them",
+        group="Speed",
+    )
+    threads: int = knob(
+        0,
+        "CPU threads for the model; 0 is one for each core that the server may use (a container may have a limit)",
+        unit="threads",
+        bounds=(0, 1024),
+        group="Speed",
+    )
+
+    def __post_init__(self) -> None:
+        check_knobs(self)
