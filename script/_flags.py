@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from _environment import ROOT
 
@@ -15,6 +16,8 @@ from wyoming_chatterbox.settings import Settings
 
 EXIT_USAGE = 2
 
+_Value = TypeVar("_Value")
+
 
 def server_settings(arguments: Sequence[str]) -> Settings:
     """Settings of `script/run`. Exits after --help and --version (0), and where something is wrong (2)."""
@@ -23,11 +26,11 @@ def server_settings(arguments: Sequence[str]) -> Settings:
 
 def voices_command(arguments: Sequence[str]) -> str:
     """The name of the command in the arguments of `script/voices`. Exits as `server_settings()` does."""
-    name: str = _or_exit(lambda: parse(arguments, program="script/voices"))[0].command
-    return name
+    options, _ = _or_exit(lambda: parse(arguments, program="script/voices"))
+    return str(options.command)
 
 
-def _or_exit(read: Callable):  # type: ignore[no-untyped-def,type-arg]
+def _or_exit(read: Callable[[], _Value]) -> _Value:
     try:
         return read()
     except SettingsError as error:

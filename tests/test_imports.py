@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import json
 import subprocess
 import sys
@@ -184,6 +185,20 @@ def test_the_rules_can_fail() -> None:
     seen = set(imports_of(PACKAGE / "protocol" / "connection.py"))
     assert "wyoming_chatterbox.speech.service" in seen
     assert "wyoming_chatterbox.settings" in seen
+
+
+def test_every_exception_of_the_package_has_one_root() -> None:
+    """Whoever embeds the server can catch what it raises by one name, and tell it from what a library raises."""
+    bases = {
+        node.name: {base.id for base in node.bases if isinstance(base, ast.Name)}
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    }
+    built_in = {name for name, value in vars(builtins).items() if isinstance(value, type)}
+    exceptions = {name for name in built_in if issubclass(getattr(builtins, name), BaseException)}
+    roots = {name for name, above in bases.items() if above & exceptions and "WyomingChatterboxError" not in above}
+    assert roots == {"WyomingChatterboxError"}
 
 
 def test_importing_every_module_of_the_package_imports_no_torch() -> None:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from . import __version__
 from .command_line import from_command_line
-from .errors import SettingsError
+from .errors import SettingsError, WyomingChatterboxError
 
 HEALTHY, UNHEALTHY, EXIT_USAGE = 0, 1, 2
 
@@ -28,7 +28,7 @@ MAX_INFO_BYTES = 1024 * 1024
 """As much data as this server takes for one event; its info is 1 kB for a voice or two."""
 
 
-class Unhealthy(Exception):
+class Unhealthy(WyomingChatterboxError):
     """The server does not answer as it should; the message says how."""
 
 

@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+from .errors import WyomingChatterboxError
+
 MAX_VALUES = 2048
 """Values, keys and containers in one document. A synthesize event has a dozen; a thousand empty lists are 56 kB."""
 
@@ -18,7 +20,7 @@ MAX_DIGITS = 40
 _BRACKETS = re.compile(r"[^\[\]{}]+")
 
 
-class TooMuchJSON(ValueError):
+class TooMuchJSON(WyomingChatterboxError, ValueError):
     """The document would become more than MAX_VALUES values, or more than MAX_DEPTH deep."""
 
 

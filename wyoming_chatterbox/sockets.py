@@ -8,6 +8,7 @@ import logging
 import socket
 
 from .blocking import run_blocking
+from .errors import WyomingChatterboxError
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -17,7 +18,7 @@ _LOOK_UP_SECONDS = 30.0
 _WILDCARDS = ("0.0.0.0", "::")
 
 
-class ListenError(Exception):
+class ListenError(WyomingChatterboxError):
     """The server cannot listen there; the message names the address, the cause and the remedy."""
 
 

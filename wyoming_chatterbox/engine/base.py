@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import WyomingChatterboxError
 from ..speech_settings import GenerationSettings
 from ..voices.voice import Voice
 
@@ -17,7 +18,7 @@ Samples: TypeAlias = NDArray[np.float32]
 """Mono audio, shape (n,), in [-1, 1]."""
 
 
-class EngineError(Exception):
+class EngineError(WyomingChatterboxError):
     """An engine could not do what it was asked to; the message says what happened and what to do."""
 
 

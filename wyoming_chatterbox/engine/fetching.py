@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import WyomingChatterboxError
 from .base import Cancel, EngineError, EngineUnavailable
 from .progress import OnProgress, Progress, size_text
 from .repository import RemoteFile, Repository, WeightsError
@@ -286,7 +287,7 @@ class Fetcher:
         return WeightsError(message, retryable=retryable)
 
 
-class _TryAgain(Exception):
+class _TryAgain(WyomingChatterboxError):
     """A request that failed as a broken connection does."""
 
 

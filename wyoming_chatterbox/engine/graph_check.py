@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import WyomingChatterboxError
+
 _TOLERANCE = 1e-3
 """Of the relative difference where all is computed in float32: a library may choose another kernel inside a graph,
 which rounds otherwise (about 1e-6 per layer)."""
@@ -22,7 +24,7 @@ _REPLAYS_TOGETHER = 20
 """Of each family beside the other, some 100 ms in all."""
 
 
-class GraphMismatch(Exception):
+class GraphMismatch(WyomingChatterboxError):
     """A graph computes something else than the step that was captured."""
 
 

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ..audio import CHANNELS, SAMPLE_WIDTH
+from ..errors import WyomingChatterboxError
 from ..faults import log_fault
 from ..speech.errors import ShuttingDown, SpeechError
 from ..speech.request import SpeechRequest
@@ -207,7 +208,7 @@ class StreamingSpeechResponse(Response):
         transport.close()
 
 
-class WriteTimeout(Exception):
+class WriteTimeout(WyomingChatterboxError):
     """The client does not take what it asked for."""
 
 

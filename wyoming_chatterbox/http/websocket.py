@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..audio import CHANNELS, SAMPLE_WIDTH
+from ..errors import WyomingChatterboxError
 from ..faults import log_fault
 from ..json_limits import parse
 from ..speech.errors import EmptyText, InvalidEvent, ServerBusy, ShuttingDown, SpeechError
@@ -503,15 +504,15 @@ class WebSocketSession:
             raise ClientDisconnected from None
 
 
-class ClientDisconnected(Exception):
+class ClientDisconnected(WyomingChatterboxError):
     """The client left."""
 
 
-class WriteTimeout(Exception):
+class WriteTimeout(WyomingChatterboxError):
     """The client does not take what it asked for."""
 
 
-class PolicyViolation(Exception):
+class PolicyViolation(WyomingChatterboxError):
     """The connection is closed for what the client did, or did not do."""
 
     def __init__(self, error: SpeechError, code: int) -> None:

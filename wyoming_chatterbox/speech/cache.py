@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..audio import CHANNELS, SAMPLE_WIDTH, pcm16
 from ..blocking import DaemonThreads
+from ..errors import WyomingChatterboxError
 from ..private_files import make_own_folder, remove_stale, write_file
 from ..speech_settings import GenerationSettings
 from ..voices.voice import Voice
@@ -106,7 +107,7 @@ class Recording:
             self._cache.put(self._key, b"".join(self._pieces), self._rate)
 
 
-class NoChecksum(ValueError):
+class NoChecksum(WyomingChatterboxError, ValueError):
     """A file without a checksum: version 0.1.0 wrote none."""
 
 

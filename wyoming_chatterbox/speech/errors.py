@@ -5,8 +5,10 @@ Codes are part of the interface: clients may rely on them, so they do not change
 
 from __future__ import annotations
 
+from ..errors import WyomingChatterboxError
 
-class SpeechError(Exception):
+
+class SpeechError(WyomingChatterboxError):
     """A request cannot be answered; the message names the thing, the value and the remedy.
 
     The message is for the client that asked, and may quote what it said.

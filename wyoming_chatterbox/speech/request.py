@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..errors import WyomingChatterboxError
 from ..metrics import UtteranceMetrics
 from ..waiting import within
 from .errors import SpeechError, TextTimeout, TextTooLong
@@ -15,7 +16,7 @@ from .errors import SpeechError, TextTimeout, TextTooLong
 _ids = itertools.count(1)
 
 
-class TextPaused(Exception):
+class TextPaused(WyomingChatterboxError):
     """No text came for a while; it goes on."""
 
 

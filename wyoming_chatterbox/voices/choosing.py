@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from urllib.parse import parse_qsl
 
+from ..errors import WyomingChatterboxError
 from .names import name_key
 from .voice import Voice
 
@@ -20,11 +21,11 @@ _SAME_LANGUAGE = {"nb": "no", "nn": "no", "iw": "he", "in": "id", "ji": "yi", "f
 former or narrower codes."""
 
 
-class UnknownVoice(LookupError):
+class UnknownVoice(WyomingChatterboxError, LookupError):
     """No such voice; the message lists what is near."""
 
 
-class MalformedName(ValueError):
+class MalformedName(WyomingChatterboxError, ValueError):
     """What follows the `?` in a voice's name cannot be read as settings."""
 
 

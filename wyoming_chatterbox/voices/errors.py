@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..errors import WyomingChatterboxError
 
-class VoiceError(ValueError):
+
+class VoiceError(WyomingChatterboxError, ValueError):
     """A voice cannot be used, added or removed."""
 
 
