@@ -240,23 +240,26 @@ def _causally(flow: StreamingFlow, model: Any, *, seed: int = 0, key: Any = "voi
     return torch.cat(parts, dim=2)
 
 
+def _frames_solved(flow: StreamingFlow, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The first frame of everything that the flow decoder solves from now on; 0 is the prompt's."""
+    first, real = [], flow._solve
+
+    def counted(state: Any, mu: Any, begin: int, *rest: Any) -> Any:
+        first.append(begin)
+        return real(state, mu, begin, *rest)
+
+    monkeypatch.setattr(flow, "_solve", counted)
+    return first
+
+
 def test_the_voices_prompt_is_decoded_once_and_changes_nothing(
     causal: StreamingFlow, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fresh = [_causally(causal, model, seed=seed, key=None) for seed in (0, 1)]
-    made = []
-    real = causal._after_prompt
-
-    def counted(*given: Any) -> Any:
-        before = len(causal._voices)
-        kept = real(*given)
-        made.append(before == 0)
-        return kept
-
-    monkeypatch.setattr(causal, "_after_prompt", counted)
+    frames = _frames_solved(causal, monkeypatch)
     for seed in (0, 1, 0):
         assert torch.equal(_causally(causal, model, seed=seed), fresh[seed])
-    assert made == [True, False, False]
+    assert frames.count(0) == 1, "solved from the beginning"
 
 
 def test_a_cancelled_utterance_leaves_the_voice_as_it_was(causal: StreamingFlow, model: Any) -> None:
@@ -270,11 +273,16 @@ def test_a_cancelled_utterance_leaves_the_voice_as_it_was(causal: StreamingFlow,
     assert torch.equal(_causally(causal, model), expected)
 
 
-def test_utterances_of_one_voice_may_take_turns(causal: StreamingFlow, model: Any) -> None:
-    expected = [_causally(causal, model, seed=seed, key=None) for seed in (0, 1)]
-    _causally(causal, model)  # what is kept of the voice is there; only one of the two can have it
-    states = [causal.start(_voice(model), seed, "voice") for seed in (0, 1)]
-    parts: list[list[Any]] = [[], []]
+@pytest.mark.parametrize("known", [False, True])
+def test_utterances_of_one_voice_may_take_turns(
+    causal: StreamingFlow, model: Any, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    expected = [_causally(causal, model, seed=seed, key=None) for seed in (0, 1, 2)]
+    if known:
+        _causally(causal, model)
+    frames = _frames_solved(causal, monkeypatch)
+    states = [causal.start(_voice(model), seed, "voice") for seed in (0, 1, 2)]
+    parts: list[list[Any]] = [[], [], []]
     for at in range(0, 60, 12):
         for state, own in zip(states, parts, strict=True):
             own.append(causal.push(state, TOKENS[at : at + 12], final=at == 48, cancel=Cancel()))
@@ -282,15 +290,17 @@ def test_utterances_of_one_voice_may_take_turns(causal: StreamingFlow, model: An
         causal.finish(state)
     for own, one in zip(parts, expected, strict=True):
         assert torch.equal(torch.cat(own, dim=2), one)
-    assert len(causal._voices) == 1
+    assert frames.count(0) == (0 if known else 1), "decoded once for all of them"
+    assert list(causal._prompts) == ["voice"]
+    assert torch.equal(_causally(causal, model, seed=1), expected[1])
 
 
 def test_no_more_than_some_voices_are_kept(causal: StreamingFlow, model: Any) -> None:
     for key in ("a", "b", "a", "c"):
         _causally(causal, model, key=key)
-    assert list(causal._voices) == ["a", "c"]
+    assert list(causal._prompts) == ["a", "c"]
     causal.forget("a")
-    assert list(causal._voices) == ["c"]
+    assert list(causal._prompts) == ["c"]
 
 
 def test_memory_is_bounded_and_only_old_speech_is_forgotten(

@@ -104,6 +104,12 @@ class Memory:
         """What later frames overwrite; keys and values of the prompt are not among it."""
         return [[past.clone() for past in each] for each in self._convolutions]
 
+    def copy_prompt(self, other: Memory) -> None:
+        """Take the prompt's keys and values from the memory of another utterance in the same voice."""
+        for step, theirs in zip(self._attention, other._attention, strict=True):
+            for kept, known in zip(step, theirs, strict=True):
+                kept[:, :, :, : self.prompt] = known[:, :, :, : self.prompt]
+
     def rewind(self, snapshot: list[list[Any]]) -> None:
         """Back to the end of the prompt, where `snapshot` was taken."""
         self.frames = self.prompt

@@ -51,17 +51,30 @@ _PROMPT_SEED = 0
 
 
 @dataclass
-class _Kept:
-    """What an utterance with attention "causal" keeps, from the end of the voice's prompt on."""
+class _Prompt:
+    """A voice's prompt, decoded with attention "causal"."""
 
-    after_prompt: flow_encoder.Memory
-    snapshot: list[list[Any]]
+    tokens: flow_encoder.Memory
+    """What the encoder keeps of it; never changed."""
+
     frames: estimator.Memory
-    tokens: flow_encoder.Memory = field(default_factory=flow_encoder.Memory)
+    """What the estimator keeps of it: the first utterance that asks for it gets it, since most of it is room for the
+    utterance. What is the prompt's in it is never changed, so others at the same time get copies of that."""
 
-    def rewind(self) -> None:
-        self.tokens = self.after_prompt.copy()
-        self.frames.rewind(self.snapshot)
+    end: list[list[Any]]
+    """What of it later frames overwrite."""
+
+    in_use: bool = False
+    """Whether an utterance has `frames`."""
+
+
+@dataclass
+class _Past:
+    """What an utterance with attention "causal" keeps of its frames, the prompt's included."""
+
+    prompt: _Prompt
+    tokens: flow_encoder.Memory
+    frames: estimator.Memory
 
 
 @dataclass
@@ -88,7 +101,7 @@ class FlowState:
     frames: int = 0
     """Frames decoded so far, without the prompt's."""
 
-    kept: _Kept | None = None
+    past: _Past | None = None
 
 
 class StreamingFlow:
@@ -128,7 +141,7 @@ class StreamingFlow:
         self._graphs: FlowGraphs | None = None
         if graphs and not self._causal:
             self._graphs = FlowGraphs(self._estimator, self._times, flow.decoder.inference_cfg_rate)
-        self._voices: OrderedDict[Any, _Kept] = OrderedDict()
+        self._prompts: OrderedDict[Any, _Prompt] = OrderedDict()
         self.lookahead: int = flow.pre_lookahead_len
         """Tokens that must follow before a token is decoded."""
 
@@ -205,17 +218,14 @@ class StreamingFlow:
         return mel[:, -(again + new) :].transpose(1, 2)
 
     def finish(self, state: FlowState) -> None:
-        """The utterance is over; what it kept of its voice may be used by the next one."""
-        kept, state.kept = state.kept, None
-        if kept is not None and state.voice_key is not None:
-            self._voices[state.voice_key] = kept
-            self._voices.move_to_end(state.voice_key)
-            while len(self._voices) > CACHED_VOICES:
-                self._voices.popitem(last=False)
+        """The utterance is over; the next one in its voice may use its memory."""
+        past, state.past = state.past, None
+        if past is not None and past.frames is past.prompt.frames:
+            past.prompt.in_use = False
 
     def forget(self, voice_key: Any) -> None:
         """Drop what is kept of a voice."""
-        self._voices.pop(voice_key, None)
+        self._prompts.pop(voice_key, None)
 
     def _decode_all(self, state: FlowState, final: bool, cancel: Cancel) -> Any:
         """All frames of the tokens so far, the prompt's included, shape (1, n, 80)."""
@@ -230,29 +240,42 @@ class StreamingFlow:
 
     def _decode_next(self, state: FlowState, final: bool, cancel: Cancel) -> Any:
         """The frames behind those that were decoded before, shape (1, n, 80)."""
-        if state.kept is None:
-            state.kept = self._after_prompt(state, cancel)
-        kept, torch = state.kept, self._torch
-        encoded = kept.tokens.tokens + (0 if kept.tokens.inputs is None else kept.tokens.inputs.shape[1])
+        if state.past is None:
+            state.past = self._after_prompt(self._prompt(state, cancel))
+        past, torch = state.past, self._torch
+        encoded = past.tokens.tokens + (0 if past.tokens.inputs is None else past.tokens.inputs.shape[1])
         fresh = state.tokens[encoded - state.prompt_tokens.shape[1] :]
         new = to_device(torch.tensor([fresh], dtype=torch.long), state.prompt_tokens.device)
-        mu = self._encoder(new, kept.tokens, final=final)
-        return self._solve(state, mu, kept.frames.frames, kept.frames, cancel)
+        mu = self._encoder(new, past.tokens, final=final)
+        return self._solve(state, mu, past.frames.frames, past.frames, cancel)
 
-    def _after_prompt(self, state: FlowState, cancel: Cancel) -> _Kept:
-        """What is kept of the voice's prompt: of an earlier utterance, or computed now."""
-        kept = self._voices.pop(state.voice_key, None)
-        if kept is None:
-            while len(self._voices) >= CACHED_VOICES:  # not beside the new one
-                self._voices.popitem(last=False)
-            tokens = flow_encoder.Memory()
-            mu = self._encoder(state.prompt_tokens, tokens, final=False)
-            frames = estimator.Memory(self._estimator, mu.shape[1], WINDOW_FRAMES)
-            if mu.shape[1]:
-                self._solve(state, mu, 0, frames, cancel)
-            kept = _Kept(tokens, frames.snapshot(), frames)
-        kept.rewind()
-        return kept
+    def _prompt(self, state: FlowState, cancel: Cancel) -> _Prompt:
+        """The voice's prompt: of an earlier utterance, or decoded now."""
+        known = self._prompts.get(state.voice_key)
+        if known is not None:
+            self._prompts.move_to_end(state.voice_key)
+            return known
+        while len(self._prompts) >= CACHED_VOICES:  # not beside the new one
+            self._prompts.popitem(last=False)
+        tokens = flow_encoder.Memory()
+        mu = self._encoder(state.prompt_tokens, tokens, final=False)
+        frames = estimator.Memory(self._estimator, mu.shape[1], WINDOW_FRAMES)
+        if mu.shape[1]:
+            self._solve(state, mu, 0, frames, cancel)
+        prompt = _Prompt(tokens, frames, frames.snapshot())
+        if state.voice_key is not None:
+            self._prompts[state.voice_key] = prompt
+        return prompt
+
+    def _after_prompt(self, prompt: _Prompt) -> _Past:
+        """The state of an utterance that begins behind a prompt."""
+        frames = prompt.frames
+        if prompt.in_use:
+            frames = estimator.Memory(self._estimator, frames.prompt, WINDOW_FRAMES)
+            frames.copy_prompt(prompt.frames)
+        prompt.in_use = True
+        frames.rewind(prompt.end)
+        return _Past(prompt, prompt.tokens.copy(), frames)
 
     def _solve(self, state: FlowState, mu: Any, first: int, memory: estimator.Memory | None, cancel: Cancel) -> Any:
         """Euler's method with classifier-free guidance, as upstream's `solve_euler`.
