@@ -18,14 +18,9 @@ from urllib.parse import urlsplit
 from . import __version__
 from .command_line import from_command_line
 from .errors import SettingsError, WyomingChatterboxError
+from .limits import MAX_HEADER_BYTES, MAX_JSON_BYTES
 
 HEALTHY, UNHEALTHY, EXIT_USAGE = 0, 1, 2
-
-MAX_HEADER_BYTES = 64 * 1024
-"""A header's limit in Home Assistant's client (asyncio's readline)."""
-
-MAX_INFO_BYTES = 1024 * 1024
-"""As much data as this server takes for one event; its info is 1 kB for a voice or two."""
 
 
 class Unhealthy(WyomingChatterboxError):
@@ -89,7 +84,7 @@ def check(uri: str, timeout: float = 5.0) -> str:
         if not isinstance(header, dict) or header.get("type") != "info":
             raise Unhealthy(f"the answer is no info: {line[:100].decode(errors='replace')}")
         length = header.get("data_length") or 0
-        if not isinstance(length, int) or not 0 <= length <= MAX_INFO_BYTES:
+        if not isinstance(length, int) or not 0 <= length <= MAX_JSON_BYTES:
             raise Unhealthy(f"the info has {length} bytes")
         data = bytearray(rest)
         while len(data) < length:

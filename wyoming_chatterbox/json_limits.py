@@ -7,21 +7,13 @@ import re
 from typing import Any
 
 from .errors import WyomingChatterboxError
-
-MAX_VALUES = 2048
-"""Values, keys and containers in one document. A synthesize event has a dozen; a thousand empty lists are 56 kB."""
-
-MAX_DEPTH = 16
-"""Containers inside each other; a synthesize event has two."""
-
-MAX_DIGITS = 40
-"""Of a number, its sign and exponent included. Lengths and timestamps have 19, Python's longest float has 24."""
+from .limits import MAX_JSON_DEPTH, MAX_JSON_DIGITS, MAX_JSON_VALUES
 
 _BRACKETS = re.compile(r"[^\[\]{}]+")
 
 
 class TooMuchJSON(WyomingChatterboxError, ValueError):
-    """The document would become more than MAX_VALUES values, or more than MAX_DEPTH deep."""
+    """The document would become more than MAX_JSON_VALUES values, or more than MAX_JSON_DEPTH deep."""
 
 
 def parse(document: bytes) -> Any:
@@ -38,20 +30,20 @@ def parse(document: bytes) -> Any:
 def _check(text: str) -> None:
     """Raise TooMuchJSON where a document has too many values or is too deep; 1 MiB takes some milliseconds."""
     outside = text
-    if _values(text) > MAX_VALUES or text.count("[") + text.count("{") > MAX_DEPTH:
+    if _values(text) > MAX_JSON_VALUES or text.count("[") + text.count("{") > MAX_JSON_DEPTH:
         # Only now, as it costs more: what stands inside strings does not count. Without its escapes, a text's quotes
         # are those that begin and end a string.
         plain = text.replace("\\\\", "").replace('\\"', "")
-        if plain.count('"') > 2 * MAX_VALUES:
-            raise TooMuchJSON(f"more than {MAX_VALUES} values")
+        if plain.count('"') > 2 * MAX_JSON_VALUES:
+            raise TooMuchJSON(f"more than {MAX_JSON_VALUES} values")
         outside = "".join(plain.split('"')[::2])
-        if _values(outside) > MAX_VALUES:
-            raise TooMuchJSON(f"more than {MAX_VALUES} values")
+        if _values(outside) > MAX_JSON_VALUES:
+            raise TooMuchJSON(f"more than {MAX_JSON_VALUES} values")
     depth = 0
     for bracket in _BRACKETS.sub("", outside):
         depth += 1 if bracket in "[{" else -1
-        if depth > MAX_DEPTH:
-            raise TooMuchJSON(f"nested more than {MAX_DEPTH} deep")
+        if depth > MAX_JSON_DEPTH:
+            raise TooMuchJSON(f"nested more than {MAX_JSON_DEPTH} deep")
 
 
 def _values(text: str) -> int:
@@ -68,6 +60,6 @@ def _float(digits: str) -> float:
 
 
 def _checked(digits: str) -> str:
-    if len(digits) > MAX_DIGITS:
+    if len(digits) > MAX_JSON_DIGITS:
         raise ValueError(f"a number of {len(digits)} digits")
     return digits

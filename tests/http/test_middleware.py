@@ -18,8 +18,7 @@ from tests.engines import ToneEngine, model_of
 from tests.http.clients import TOKEN, asking, hear, raw, say, serving, socket_uri, talking
 from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.http.auth import BearerTokens
-from wyoming_chatterbox.http.middleware import MAX_BODY_BYTES
-from wyoming_chatterbox.http.protocols import UNREAD_BODY_SECONDS
+from wyoming_chatterbox.limits import MAX_JSON_BYTES, UNREAD_BODY_SECONDS
 from wyoming_chatterbox.path_checks import check_paths
 from wyoming_chatterbox.settings import Settings
 
@@ -170,7 +169,7 @@ def test_a_token_file_that_cannot_be_used_ends_the_start(tmp_path: Path, content
 
 async def test_bodies_are_bounded_in_size_and_time() -> None:
     async with serving(model_of(ToneEngine()), event_timeout=0.3) as server, asking(server) as client:
-        answer = await client.post("/v1/audio/speech", content=b"x" * (MAX_BODY_BYTES + 1))
+        answer = await client.post("/v1/audio/speech", content=b"x" * (MAX_JSON_BYTES + 1))
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body-too-large")
         head = b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         block = b"10000\r\n" + b" " * 0x10000 + b"\r\n"

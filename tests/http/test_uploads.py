@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.engines import ToneEngine, model_of
 from tests.http.clients import TOKEN, asking, raw, serving
 from tests.voices.making import audio
-from wyoming_chatterbox.voices.files import MAX_CLIP_BYTES
+from wyoming_chatterbox.limits import MAX_CLIP_BYTES
 from wyoming_chatterbox.voices.library import VoiceLibrary
 
 HELLO = {"input": "Hello there.", "response_format": "pcm"}

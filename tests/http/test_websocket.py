@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.engines import BreakingEngine, SlowEngine, ToneEngine, model_of
 from tests.http.clients import decoded, hear, samples, say, serving, socket_uri, talking, until
 from wyoming_chatterbox.http.messages import SERVER
-from wyoming_chatterbox.http.websocket import MAX_FAULTS, MAX_PENDING
+from wyoming_chatterbox.limits import MAX_MESSAGE_FAULTS, MAX_PENDING
 
 
 async def closed(socket) -> tuple[int, str]:  # type: ignore[no-untyped-def]
@@ -212,7 +212,7 @@ async def test_what_makes_no_sense_is_answered() -> None:
 
 async def test_nothing_but_nonsense_ends_the_connection() -> None:
     async with serving(model_of(ToneEngine())) as server, talking(server) as socket:
-        for _ in range(MAX_FAULTS):
+        for _ in range(MAX_MESSAGE_FAULTS):
             await socket.send("{")
         assert (await closed(socket))[0] == 1008
 

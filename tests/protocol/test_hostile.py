@@ -69,7 +69,7 @@ async def test_events_without_sense_in_a_loop_end_the_connection() -> None:
         reader, writer = await raw(server)
         writer.write(line(type="synthesize-stop") * 1000)
         answer = await asyncio.wait_for(reader.read(), 10)
-        assert answer.count(b"synthesize-stop came without") == connection.MAX_FAULTS
+        assert answer.count(b"synthesize-stop came without") == connection.MAX_EVENT_FAULTS
         writer.close()
 
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..limits import MAX_CLIP_BYTES, MAX_VOICE_CONFIG_BYTES
 from ..settings import Settings
 from ..voices import clips
 from ..voices.errors import VoiceError
-from ..voices.files import MAX_CLIP_BYTES, MAX_MANNER_BYTES, SUFFIXES, read_file
+from ..voices.files import SUFFIXES, read_file
 from ..voices.library import VoiceLibrary
 from ..voices.names import name_key
 from ..voices.voice import Voice
@@ -101,7 +102,7 @@ def _add(options: Any, settings: Settings, screen: Screen) -> int:
     if options.settings is not None:
         path = Path(options.settings)
         try:
-            manner = read_file(path, path.resolve().parent, MAX_MANNER_BYTES).decode("utf-8-sig")
+            manner = read_file(path, path.resolve().parent, MAX_VOICE_CONFIG_BYTES).decode("utf-8-sig")
         except (VoiceError, UnicodeDecodeError) as error:
             raise VoiceError(f"{path}: {error}") from None
     with screen.working(f"Looking at {file.name}"):

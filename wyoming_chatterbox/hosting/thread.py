@@ -13,14 +13,7 @@ from contextlib import aclosing
 import numpy as np
 
 from ..engine import memory
-from ..engine.base import (
-    Cancelled,
-    CancelToken,
-    Engine,
-    EngineBroken,
-    EngineError,
-    SupportsCloning,
-)
+from ..engine.base import Cancelled, CancelToken, Engine, EngineBroken, EngineError, SupportsCloning
 from ..engine.cuda_errors import is_sticky
 from ..engine.load_errors import may_pass
 from ..voices.voice import Voice

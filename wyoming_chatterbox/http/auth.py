@@ -10,17 +10,9 @@ from pathlib import Path
 
 from ..blocking import DaemonThreads
 from ..errors import SettingsError
+from ..limits import MAX_TOKEN_FILE_BYTES, MIN_TOKEN_CHARS, TOKEN_FILE_SECONDS
 
 _LOGGER = logging.getLogger(__name__)
-
-MIN_CHARS = 16
-"""Of a token: 96 bits if it is random base64, which nobody guesses over a network."""
-
-MAX_FILE_BYTES = 64 * 1024
-"""Of the file: a thousand long tokens."""
-
-READ_SECONDS = 5.0
-"""How long the file may take to be read before it counts as unreadable; a share over Wi-Fi takes 0.1 s."""
 
 _ALLOWED = re.compile(rb"[A-Za-z0-9._~+-]+")
 """What a browser may put into a WebSocket's subprotocol, which is how the page shows its token there."""
@@ -54,9 +46,9 @@ class BearerTokens:
     async def _refresh(self) -> None:
         tokens: tuple[bytes, ...] = ()
         try:
-            tokens, complaint = _parse(await self._disk.run(_read, self._path, timeout=READ_SECONDS))
+            tokens, complaint = _parse(await self._disk.run(_read, self._path, timeout=TOKEN_FILE_SECONDS))
         except asyncio.TimeoutError:
-            complaint = f"could not be read within {READ_SECONDS:g} s"
+            complaint = f"could not be read within {TOKEN_FILE_SECONDS:g} s"
         except (OSError, ValueError, RuntimeError) as error:
             complaint = str(error)
         self._tokens = tokens
@@ -69,9 +61,9 @@ class BearerTokens:
 def _read(path: Path) -> bytes:
     """A file's content. Raises OSError, or ValueError where it is too long."""
     with path.open("rb") as file:
-        content = file.read(MAX_FILE_BYTES + 1)
-    if len(content) > MAX_FILE_BYTES:
-        raise ValueError(f"is longer than {MAX_FILE_BYTES} bytes")
+        content = file.read(MAX_TOKEN_FILE_BYTES + 1)
+    if len(content) > MAX_TOKEN_FILE_BYTES:
+        raise ValueError(f"is longer than {MAX_TOKEN_FILE_BYTES} bytes")
     return content
 
 
@@ -81,11 +73,11 @@ def _parse(content: bytes) -> tuple[tuple[bytes, ...], str | None]:
     if not lines:
         return (), "has no token; write one into it"
     complaint = None
-    if min(map(len, lines)) < MIN_CHARS:
-        complaint = f"has a token of less than {MIN_CHARS} characters; make one with: openssl rand -hex 24"
+    if min(map(len, lines)) < MIN_TOKEN_CHARS:
+        complaint = f"has a token of less than {MIN_TOKEN_CHARS} characters; make one with: openssl rand -hex 24"
     elif not all(map(_ALLOWED.fullmatch, lines)):
         complaint = (
             "has a token with other characters than letters, digits and . _ ~ + -, which browsers cannot send; "
             "make one with: openssl rand -hex 24"
         )
-    return tuple(line for line in lines if len(line) >= MIN_CHARS and _ALLOWED.fullmatch(line)), complaint
+    return tuple(line for line in lines if len(line) >= MIN_TOKEN_CHARS and _ALLOWED.fullmatch(line)), complaint

@@ -7,18 +7,8 @@ import asyncio
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive
 
-from ..voices.files import MAX_CLIP_BYTES
 from ..waiting import Timer
 from .errors import BodyTimeout, BodyTooLarge
-
-MAX_BODY_BYTES = 1024 * 1024
-"""A request's JSON. 20,000 characters of text, each escaped as \\ud83d\\ude00, are 240 kB."""
-
-MAX_UPLOAD_BYTES = MAX_CLIP_BYTES + 64 * 1024
-"""A reference clip and the form around it."""
-
-UPLOAD_SECONDS = 300.0
-"""How long one may take; 64 MiB over a slow network's 2 Mbit/s."""
 
 
 class Body:

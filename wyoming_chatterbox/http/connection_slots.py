@@ -14,16 +14,11 @@ from typing import Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..limits import RESERVED_CONNECTIONS, SPARE_CONNECTIONS
 from ..speech.errors import ServerBusy
 from .errors import error_response
 
 _LOGGER = logging.getLogger(__name__)
-
-SPARE_CONNECTIONS = 16
-"""Beside those that may be served (--max-connections): health checks, and clients that hear that there is no room."""
-
-RESERVED_CONNECTIONS = 8
-"""Of the spare ones: as many are never at work on anything but a health check, so a newcomer always finds a place."""
 
 SILENT_SECONDS = 5.0
 """A client that was silent, or took nothing, for less is about to go on. A player reads at least once a second."""

@@ -12,6 +12,7 @@ from typing import Any
 import uvicorn
 
 from ..addresses import http_address
+from ..limits import MAX_HEAD_BYTES, MAX_JSON_BYTES
 from ..settings import Settings
 from ..sockets import ListenError, bind_sockets, cause
 from ..speech.service import SpeechService
@@ -25,12 +26,6 @@ from .state import EdgeState
 from .transport import ClientTransport
 
 _LOGGER = logging.getLogger(__name__)
-
-MAX_MESSAGE_BYTES = 1024 * 1024
-"""One WebSocket message from a client. 20,000 characters of text, each escaped as \\ud83d\\ude00, are 240 kB."""
-
-MAX_HEAD_BYTES = 32 * 1024
-"""A request's line and headers; browsers send one to four kilobytes, and some thousand of cookies for other ports."""
 
 _KEEP_ALIVE_SECONDS = 30
 """A connection without a request is kept so long; health checks and pages come back within it."""
@@ -131,7 +126,7 @@ def _config(state: EdgeState) -> uvicorn.Config:
         OverloadGuard(create_app(state), slots),
         http=connection,  # type: ignore[arg-type]  # uvicorn calls what should be a class, and asks it nothing else
         ws=WebSocketProtocol,
-        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_max_size=MAX_JSON_BYTES,
         ws_ping_interval=_PING_SECONDS,
         ws_ping_timeout=_PING_SECONDS,
         ws_per_message_deflate=False,  # audio does not become smaller

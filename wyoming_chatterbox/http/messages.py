@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from .schemas import MAX_NAME_CHARS, Manner, ResponseFormat, Strict, VoiceItem
+from ..limits import MAX_NAME_CHARS
+from .schemas import Manner, ResponseFormat, Strict, VoiceItem
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
 """The client's own name for an utterance; it comes back in everything that is said about it."""

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..limits import MAX_JSON_BYTES, MAX_UPLOAD_BYTES, UPLOAD_SECONDS
 from ..speech.errors import SpeechError
-from .body import MAX_BODY_BYTES, MAX_UPLOAD_BYTES, UPLOAD_SECONDS, Body
+from .body import Body
 from .errors import (
     BodyTimeout,
     BodyTooLarge,
@@ -81,7 +82,7 @@ class AccessGuard:
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
-        limit, seconds = MAX_BODY_BYTES, self._state.settings.event_timeout
+        limit, seconds = MAX_JSON_BYTES, self._state.settings.event_timeout
         if _changes_voices(scope):
             limit, seconds = MAX_UPLOAD_BYTES, max(UPLOAD_SECONDS, seconds)
         body = Body(receive, limit, seconds)

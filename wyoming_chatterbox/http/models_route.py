@@ -7,12 +7,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
+from ..limits import MAX_NAME_CHARS
 from ..speech.service import SpeechService
 from ..voices.voice import Voice
 from .errors import ModelNotFound
 from .schemas import (
     KNOBS,
-    MAX_NAME_CHARS,
     AudioModelList,
     ErrorBody,
     ModelItem,

@@ -15,18 +15,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
+from ..limits import MAX_FRAGMENTS, MAX_HEAD_LINES, UNREAD_BODY_SECONDS
 from ..waiting import LATE_SECONDS, Timer
 from .connection_slots import HALF_REQUEST, NO_REQUEST, SILENT_SECONDS, SILENT_WEBSOCKET
 from .transport import ClientTransport
-
-MAX_HEAD_LINES = 256
-"""Headers of a request; browsers send 20. h11 takes 3 µs for each, at once: 8,000 would stop the loop for 30 ms."""
-
-MAX_FRAGMENTS = 4096
-"""Frames of one WebSocket message: 1 MiB in pieces of 256 bytes."""
-
-UNREAD_BODY_SECONDS = 5.0
-"""How long a request's body may go on arriving after the request was answered without it."""
 
 TRY_LATER, POLICY = 1013, 1008
 

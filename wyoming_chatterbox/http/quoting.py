@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-MAX_CHARS = 300
-"""Of one value in the log; a message that names a setting, its value and what is allowed has 200."""
+from ..limits import MAX_LOGGED_CHARS
 
 
 def quoted(value: object) -> str:
@@ -12,6 +11,6 @@ def quoted(value: object) -> str:
     A path of `/%0A2026-01-01 ERROR …` would otherwise begin a line of the client's choice.
     """
     text = str(value)
-    if len(text) > MAX_CHARS:
-        text = text[: MAX_CHARS - 3] + "..."
+    if len(text) > MAX_LOGGED_CHARS:
+        text = text[: MAX_LOGGED_CHARS - 3] + "..."
     return "".join(character if " " <= character <= "~" else ascii(character)[1:-1] for character in text)

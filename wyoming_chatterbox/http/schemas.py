@@ -8,13 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ..knobs import UNSUPPORTED, Knob
+from ..limits import MAX_INSTRUCTIONS_CHARS, MAX_NAME_CHARS
 from ..speech_settings import utterance_knobs
-
-MAX_NAME_CHARS = 200
-"""Of voices, languages and ids; looking for near names costs more than a millisecond beyond."""
-
-MAX_INSTRUCTIONS_CHARS = 4096
-"""What OpenAI takes."""
 
 _MISSPELT = 0.85
 """How like a field's name another one must be to be taken for its misspelling: "exagerration" is one, at 0.92; "stream"

@@ -12,6 +12,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from ..blocking import DaemonThreads
+from ..limits import UPLOAD_THREADS
 from ..settings import Settings
 from ..speech.service import SpeechService
 from ..voices.library import VoiceLibrary
@@ -21,9 +22,6 @@ from .prometheus import PrometheusMetrics
 
 ENCODER_THREADS = max(2, os.cpu_count() or 1)
 """Encoding takes some milliseconds of one core per second of audio; more threads than cores make nothing faster."""
-
-UPLOAD_THREADS = 4
-"""Clips that are added or deleted at once; further ones wait. A dead share may hold all of them for ever."""
 
 
 class ActiveStream(Protocol):

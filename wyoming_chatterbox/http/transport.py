@@ -12,6 +12,7 @@ import logging
 from typing import Any, Protocol, cast
 
 from ..faults import log_fault
+from ..limits import LINGER_BYTES, LINGER_SECONDS
 from ..waiting import Timer
 from .connection_slots import ConnectionSlots
 from .parse_scheduler import ParseScheduler
@@ -20,12 +21,6 @@ _LOGGER = logging.getLogger(__name__)
 
 READ_BYTES = 16 * 1024
 """Taken from a socket at once; the rest stays in the kernel until it is parsed. Of 1,000 clients have 16 MB here."""
-
-LINGER_SECONDS = 5.0
-"""How long a client may go on sending after its answer: 64 MiB of an upload that is refused need 100 Mbit/s."""
-
-LINGER_BYTES = 256 * 1024 * 1024
-"""Thrown away of it at most, four times the longest upload; loopback carries more than that in 5 s."""
 
 WRITE_GRACE_SECONDS = 1.0
 """Added to --write-timeout here: who speaks to a client notices first, and says in the log what was spoken."""

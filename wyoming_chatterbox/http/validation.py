@@ -6,12 +6,12 @@ from typing import Any
 
 from ..errors import SettingsError
 from ..knobs import unknown_setting
+from ..limits import MAX_QUOTED_CHARS
 from ..settings import Settings
 from ..speech.errors import InvalidSetting, SpeechError
 from .errors import InvalidRequest
 from .schemas import KNOBS, SpeechBody
 
-_MAX_VALUE_CHARS = 80
 _DEFAULTS = Settings().utterance
 
 _SPOKEN_FIELDS = frozenset({"text", "input", "instructions"})
@@ -46,4 +46,4 @@ def _shortened(value: object) -> str:
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "an array"
     text = repr(value)
-    return text if len(text) <= _MAX_VALUE_CHARS else text[: _MAX_VALUE_CHARS - 3] + "..."
+    return text if len(text) <= MAX_QUOTED_CHARS else text[: MAX_QUOTED_CHARS - 3] + "..."

@@ -10,32 +10,27 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Path, UploadFile
 
+from ..limits import FOLDER_SECONDS, MAX_CLIP_BYTES, MAX_CONFIG_CHARS, MAX_NAME_CHARS
 from ..speech.errors import VoiceNotFound
 from ..voices.errors import VoiceError
-from ..voices.files import FORMATS, MAX_CLIP_BYTES
+from ..voices.files import FORMATS
 from ..voices.library import VoiceLibrary
 from ..voices.names import name_key
 from .errors import BodyTooLarge, CannotClone, InvalidVoice, VoicesUnavailable
 from .models_route import voice_item
-from .schemas import MAX_NAME_CHARS, ErrorBody, VoiceAdded, VoiceRemoved
+from .schemas import ErrorBody, VoiceAdded, VoiceRemoved
 from .state import EdgeState, State
 
 _LOGGER = logging.getLogger(__name__)
 
 router = APIRouter()
 
-MAX_MANNER_CHARS = 4096
-"""A voice's settings as YAML: a dozen short lines."""
-
-FOLDER_SECONDS = 30.0
-"""How long a folder of voices may take to write or delete a clip; 64 MiB to a share over a slow Wi-Fi are 30 s."""
-
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody} for status in (400, 401, 403, 404, 408, 409, 413, 503)
 }
 _Name = Annotated[str, Form(min_length=1, max_length=MAX_NAME_CHARS, description="Of the voice; its file is named so")]
 _Clip = Annotated[UploadFile, File(description=f"5 to 15 seconds of clear speech; {FORMATS}")]
-_Manner = Annotated[str, Form(max_length=MAX_MANNER_CHARS, description="The voice's settings, as in NAME.yaml")]
+_Manner = Annotated[str, Form(max_length=MAX_CONFIG_CHARS, description="The voice's settings, as in NAME.yaml")]
 _Replace = Annotated[bool, Form(description="Whether a voice of that name may be replaced")]
 
 

@@ -24,6 +24,7 @@ from ..audio import CHANNELS, SAMPLE_WIDTH
 from ..errors import WyomingChatterboxError
 from ..faults import log_fault
 from ..json_limits import parse
+from ..limits import MAX_MESSAGE_FAULTS, MAX_PENDING
 from ..speech.errors import EmptyText, InvalidEvent, ServerBusy, ShuttingDown, SpeechError
 from ..speech.request import SpeechRequest
 from ..speech.service import Speech
@@ -56,12 +57,6 @@ _LOGGER = logging.getLogger(__name__)
 router = APIRouter()
 
 SUBPROTOCOL = "chatterbox"
-
-MAX_PENDING = 16
-"""Utterances that one connection may have waiting; the page has one."""
-
-MAX_FAULTS = 16
-"""Messages that make no sense, one after the other, after which the connection is closed."""
 
 MAX_FRAME_SECONDS = 5.0
 """Longest audio in one frame: 480 kB at 48 kHz, half of what clients take by default (1 MiB)."""
@@ -228,9 +223,9 @@ class WebSocketSession:
                 _LOGGER.warning("WebSocket %s: %s", self.id, quoted(error))
                 await self._send(Failed(code=error.code, message=str(error)))
                 self._faults += 1
-                if self._faults >= MAX_FAULTS:
+                if self._faults >= MAX_MESSAGE_FAULTS:
                     raise PolicyViolation(
-                        InvalidEvent(f"{MAX_FAULTS} messages one after the other made no sense"), POLICY
+                        InvalidEvent(f"{MAX_MESSAGE_FAULTS} messages one after the other made no sense"), POLICY
                     ) from None
 
     async def _next_message(self) -> dict[str, Any]:

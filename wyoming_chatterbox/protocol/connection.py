@@ -17,6 +17,7 @@ from wyoming.event import Event
 from wyoming.ping import Pong
 
 from ..faults import log_fault
+from ..limits import LARGE_EVENTS, MAX_EVENT_FAULTS, MAX_UNANSWERED, STALLED_SECONDS
 from ..settings import Settings
 from ..speech.errors import InvalidEvent, ServerBusy, ShuttingDown, SpeechError
 from ..speech.request import SpeechRequest
@@ -35,21 +36,14 @@ from .events import (
     truncate,
 )
 from .info import describe
-from .pool import STALLED_SECONDS, Activity, Standing, elapsed
-from .reader import LARGE_EVENTS, EventReader
+from .pool import Activity, Standing, elapsed
+from .reader import EventReader
 from .requests import PendingRequest
 from .responses import Responder
 from .streaming import StreamingText
 from .writer import EventWriter
 
 _LOGGER = logging.getLogger(__name__)
-
-MAX_UNANSWERED = 256
-"""Requests, the refused ones included (they keep no text), after which a client is disconnected."""
-
-MAX_FAULTS = 64
-"""Events in a row that make no sense where they come, after which a client is disconnected. One that goes on with a
-stream which the server does not know of sends as many deltas in a few seconds."""
 
 _FAREWELL_SECONDS = 1.0
 """How long a client that is disconnected may take to read the reason."""
@@ -189,7 +183,7 @@ class Connection:
                 await self._writer.write(Error(error).event())
                 self._faults += 1
             del event  # it may be large, and the next one may never come
-            if self._faults >= MAX_FAULTS:
+            if self._faults >= MAX_EVENT_FAULTS:
                 await self._close_with_error(InvalidEvent(f"{self._faults} events one after the other made no sense"))
                 return
             if len(self._requests) > MAX_UNANSWERED:

@@ -15,15 +15,10 @@ import wyoming.error
 from wyoming.event import Event
 
 from ..audio import CHANNELS, SAMPLE_WIDTH
+from ..limits import MAX_NAME_CHARS, MAX_QUOTED_CHARS
 from ..speech.errors import EmptyText, InvalidEvent, ProgramNotFound, SpeechError, UnsupportedTextFormat
 from ..voices.voice import Voice
 from .info import PROGRAM_NAME
-
-MAX_NAME_CHARS = 200
-"""Of voices, speakers and languages; looking for near names costs more than a millisecond beyond."""
-
-MAX_QUOTED_CHARS = 80
-"""Of a client's value in a log line or an error message."""
 
 _JSON_TYPES = {dict: "an object", list: "an array", int: "a number", float: "a number", bool: "a boolean"}
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..blocking import OUTPUT_THREAD
+from ..limits import MAX_HEADER_BYTES
 from ..sockets import ListenError, bind_sockets, cause
-from .reader import MAX_HEADER_BYTES
 
 _LOGGER = logging.getLogger(__name__)
 

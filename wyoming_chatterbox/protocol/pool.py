@@ -15,19 +15,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..limits import LARGE_EVENTS, SPARE_CONNECTIONS
 from ..speech.errors import ServerBusy, SpeechError
-from .reader import LARGE_EVENTS
 
 _LOGGER = logging.getLogger(__name__)
 
-SPARE_CONNECTIONS = 16
-"""Beyond those that may be served: clients that only ask what the server is, and those that are told it is busy."""
-
 MIN_IDLE_BEFORE_EVICTION = 1.0
 """Seconds; a client that has waited for less is about to send something: Home Assistant does within a millisecond."""
-
-STALLED_SECONDS = 5.0
-"""A client that has read no audio for so long does not listen, or is paused."""
 
 _SHARE = 4
 """Connections of an address that has more than a quarter of all are closed before all others."""

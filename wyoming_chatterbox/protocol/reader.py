@@ -13,26 +13,10 @@ from typing import Any
 from wyoming.event import Event
 
 from .. import json_limits
+from ..limits import LARGE_DATA_BYTES, MAX_HEADER_BYTES, MAX_JSON_BYTES, MAX_PAYLOAD_BYTES
 from ..speech.errors import InvalidEvent
 from ..waiting import within
 from .events import CLIENT_EVENTS, truncate
-
-MAX_HEADER_BYTES = 64 * 1024
-"""One header line. It is what the `wyoming` client's own reader takes (asyncio's default limit)."""
-
-MAX_DATA_BYTES = 1024 * 1024
-"""The JSON behind a header. 20,000 characters of text, each escaped as \\ud83d\\ude00, are 240 kB."""
-
-MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
-"""The binary part, which no event for a text-to-speech server has: it is read and thrown away.
-A client that speaks to the wrong port may send audio; 16 MiB is eight minutes of it."""
-
-LARGE_BYTES = 64 * 1024
-"""Larger data waits for its turn; 20,000 characters without escapes are 20 to 80 kB."""
-
-LARGE_EVENTS = 8
-"""Events with large data that are read at once, of all clients together; the others wait in their sockets. Each holds
-2 MiB while its end arrives, so 16 MiB in all, where 128 clients that stop before the end would hold 128."""
 
 HANDLED = frozenset(event.type for event in CLIENT_EVENTS)
 """Events whose data is read; that of others is thrown away unread."""
@@ -91,7 +75,7 @@ class EventReader:
         data = header.get("data") or {}
         if not isinstance(data, dict):
             raise InvalidEvent(f"The data of {truncate(event_type)} is not an object")
-        data_length = _checked_length(header, "data_length", MAX_DATA_BYTES)
+        data_length = _checked_length(header, "data_length", MAX_JSON_BYTES)
         payload_length = _checked_length(header, "payload_length", MAX_PAYLOAD_BYTES)
         del header
         if not handled:
@@ -103,7 +87,7 @@ class EventReader:
         return Event(type=event_type, data=data)
 
     async def _read_data(self, length: int, what: str) -> dict[str, Any]:
-        if length <= LARGE_BYTES:
+        if length <= LARGE_DATA_BYTES:
             return _json_object(await self._reader.readexactly(length), what)
         async with self._large:
             return _json_object(await self._reader.readexactly(length), what)

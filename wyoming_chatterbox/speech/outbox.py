@@ -8,22 +8,11 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..limits import LEAD_SECONDS, MAX_WAITING_BYTES, STALLED_SECONDS
 from .errors import ServerBusy
 
 if TYPE_CHECKING:
     from .service import Speech
-
-LEAD_SECONDS = 5.0
-"""Audio that may wait for its client when another sentence is begun. It covers the time to the next sentence's first
-chunk; the socket's own buffers (some MB) come on top. With one sentence of 20 s, a client that takes nothing costs
-1.2 MB at 24 kHz."""
-
-MAX_WAITING_BYTES = 64 * 1024 * 1024
-"""What may wait for all clients together: 50 that take nothing. The server with the embedded voice has 212 MB and
-should fit into a container of 512 MB."""
-
-STALLED_SECONDS = 5.0
-"""Who has taken nothing for so long does not listen, or is paused. Its audio goes first where there is too much."""
 
 
 class AudioStore:

@@ -6,14 +6,13 @@ import html
 
 import regex
 
+from ..limits import MAX_SSML_TAG_CHARS
+
 _BREAKS = frozenset({"p", "s", "break", "sentence", "paragraph", "speak"})
 """Elements between which a sentence cannot go on."""
 
 _SILENT = frozenset({"metadata", "desc", "script", "style"})
 """Elements whose text is not meant to be heard."""
-
-MAX_TAG_CHARS = 2000
-"""What is kept of one tag; the longest real ones carry an URL or an alias."""
 
 _MAX_ENTITY_CHARS = 34
 """The longest named one, &CounterClockwiseContourIntegral;."""
@@ -75,8 +74,8 @@ class SSMLStripper:
         if len(markup) == 1 and not (char.isalpha() or char in "/!?_"):
             self._markup = ""
             return self._heard(markup) + self._add(char)  # "5 < 6"
-        if len(markup) > MAX_TAG_CHARS + 2:
-            markup = markup[:MAX_TAG_CHARS] + markup[-2:]  # how it began, and how it may end
+        if len(markup) > MAX_SSML_TAG_CHARS + 2:
+            markup = markup[:MAX_SSML_TAG_CHARS] + markup[-2:]  # how it began, and how it may end
         self._markup = markup + char
         if markup.startswith(_CDATA):
             return self._add_to_cdata()

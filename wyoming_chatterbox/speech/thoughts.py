@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import regex
 
-MAX_THOUGHT_CHARS = 50_000
-"""How much of a block without an end is dropped: what reasoning models write at their longest, about 12,000 of their
-tokens. A text that goes on behind that is rather spoken than lost."""
+from ..limits import MAX_THOUGHT_CHARS
 
 _NAMES = "think|thinking|thought|thoughts|reasoning|reflection|scratchpad|tool_call|tool_response"
 """Elements in which models put what is not part of the answer; programs around them mostly take them out."""

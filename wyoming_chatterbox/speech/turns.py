@@ -8,12 +8,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Generic, TypeVar
 
+from ..limits import MAX_PENDING
 from .errors import SpeechError
 from .request import SpeechRequest
-
-MAX_PENDING = 16
-"""Requests that one connection may have waiting. Home Assistant and the page have one; a queue is for impatient
-scripts."""
 
 
 class Turn:

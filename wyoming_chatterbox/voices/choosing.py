@@ -7,11 +7,9 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import parse_qsl
 
 from ..errors import WyomingChatterboxError
+from ..limits import MAX_NAME_SETTINGS
 from .names import name_key
 from .voice import Voice
-
-_MAX_SETTINGS = 20
-"""There are a dozen to be set."""
 
 _MAX_OFFERED = 20
 """Names in a message; who has more voices than that looks into the list."""
@@ -42,11 +40,16 @@ def split_name(name: str | None) -> tuple[str | None, dict[str, str]]:
     voice, _, query = name.partition("?")
     try:
         pairs = parse_qsl(
-            query, keep_blank_values=True, strict_parsing=bool(query), errors="strict", max_num_fields=_MAX_SETTINGS
+            query,
+            keep_blank_values=True,
+            strict_parsing=bool(query),
+            errors="strict",
+            max_num_fields=MAX_NAME_SETTINGS,
         )
     except ValueError:
         raise MalformedName(
-            f"voice: {name!r} cannot be read; write name?setting=value&setting=value, {_MAX_SETTINGS} settings at most"
+            f"voice: {name!r} cannot be read; write name?setting=value&setting=value, {MAX_NAME_SETTINGS} settings "
+            "at most"
         ) from None
     settings = dict(pairs)
     if len(settings) < len(pairs):

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from ..audio import loudest_power, silence, trim_silence
 from ..blocking import call_within
-from .decoding import MAX_SECONDS, Decoded, decode
+from ..limits import MAX_CLIP_BYTES, MAX_CLIP_SECONDS
+from .decoding import Decoded, decode
 from .errors import ClipError
-from .files import MAX_CLIP_BYTES, read_file
+from .files import read_file
 
 RATE = 24_000
 """Samples per second of what is prepared; Chatterbox's own."""
@@ -70,7 +71,7 @@ def inspect(content: bytes, suffix: str) -> Clip:
     Raises:
         ClipError: it cannot be used.
     """
-    samples, warnings = _sound(content, suffix, MAX_SECONDS)
+    samples, warnings = _sound(content, suffix, MAX_CLIP_SECONDS)
     seconds = len(samples) / RATE
     if seconds < MIN_SECONDS:
         raise ClipError(f"there is {seconds:.1f} s of sound in it; give 5 to 15 s of clear speech", unfinished=True)
@@ -105,7 +106,7 @@ def prepare(paths: Sequence[Path], root: Path | None = None) -> tuple[NDArray[np
     """
     kept: list[NDArray[np.float32]] = []
     prints: list[str] = []
-    left = MAX_SECONDS
+    left = MAX_CLIP_SECONDS
     for path in paths:
         try:
             content = _read_within_limit(path, root or path.parent)
@@ -130,8 +131,8 @@ def _sound(content: bytes, suffix: str, seconds: float) -> tuple[NDArray[np.floa
     """(samples at RATE, what a user should know about them)."""
     decoded = decode(content, suffix, seconds)
     warnings: list[str] = []
-    if decoded.cut and seconds == MAX_SECONDS:
-        warnings.append(f"only its first {MAX_SECONDS:.0f} s are used; 5 to 15 s of clear speech are enough")
+    if decoded.cut and seconds == MAX_CLIP_SECONDS:
+        warnings.append(f"only its first {MAX_CLIP_SECONDS:.0f} s are used; 5 to 15 s of clear speech are enough")
     if decoded.rate < 16_000:
         warnings.append(f"its sample rate is {decoded.rate} Hz, the voice will sound as on the telephone")
     mono = _one_channel(decoded, warnings)

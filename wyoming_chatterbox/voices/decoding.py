@@ -16,24 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..installation import installing
+from ..limits import MAX_CLIP_CHANNELS, MAX_CLIP_SAMPLES, MAX_CLIP_SECONDS, MAX_DECLARED_SECONDS
 from .errors import ClipError
 from .files import FORMATS
 from .wav import LEAST_UNKNOWN_LENGTH, with_length
 
-MAX_SECONDS = 60.0
-"""Chatterbox takes the sound of the first 10 seconds and the speaker of all; a minute is more than it gains from."""
-
-MAX_DECLARED_SECONDS = 1800.0
-"""A book's chapter is no reference clip, and hours of silence take a few kB as FLAC."""
-
 MIN_RATE, MAX_RATE = 8000, 192_000
 """Telephones, and the fastest that sound cards record with."""
-
-MAX_CHANNELS = 8
-"""A 7.1 film sound; libsndfile would take 1024."""
-
-_MOST_SAMPLES = 60 * 192_000 * 2
-"""Of all channels together, 92 MB: a minute of the fastest stereo, or of 7.1 at 48 kHz."""
 
 _SNDFILE_FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3", "AIFF")
 """Of libsndfile's two dozen; the others are old and rare, as are the eyes that looked at their readers."""
@@ -65,10 +54,10 @@ class Decoded:
 
     rate: int
     cut: bool
-    """There was more than MAX_SECONDS."""
+    """There was more than MAX_CLIP_SECONDS."""
 
 
-def decode(content: bytes, suffix: str, seconds: float = MAX_SECONDS) -> Decoded:
+def decode(content: bytes, suffix: str, seconds: float = MAX_CLIP_SECONDS) -> Decoded:
     """Decode up to so many seconds.
 
     Args:
@@ -195,7 +184,7 @@ def _collected(blocks: Iterator[NDArray[np.float32]], rate: int, seconds: float)
     kept: list[NDArray[np.float32]] = []
     length = 0
     for block in blocks:
-        most = min(most, _MOST_SAMPLES // len(block))
+        most = min(most, MAX_CLIP_SAMPLES // len(block))
         kept.append(block)
         length += block.shape[1]
         if length > most:
@@ -210,8 +199,8 @@ def _check(rate: int, channels: int, seconds: float) -> None:
     """Raise ClipError for what is not worth decoding, or not safe."""
     if not MIN_RATE <= rate <= MAX_RATE:
         raise ClipError(f"its sample rate is {rate} Hz (allowed: {MIN_RATE} to {MAX_RATE}); give 24000 Hz or more")
-    if not 1 <= channels <= MAX_CHANNELS:
-        raise ClipError(f"it has {channels} channels (allowed: 1 to {MAX_CHANNELS}); give one or two")
+    if not 1 <= channels <= MAX_CLIP_CHANNELS:
+        raise ClipError(f"it has {channels} channels (allowed: 1 to {MAX_CLIP_CHANNELS}); give one or two")
     if seconds > MAX_DECLARED_SECONDS:
         raise ClipError(f"it says that it lasts {seconds / 60:.0f} minutes; cut 5 to 15 s of clear speech out of it")
 

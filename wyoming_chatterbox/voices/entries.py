@@ -8,17 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..limits import MAX_CLIPS, MAX_SPEAKERS, MAX_VOICES
 from .errors import Problem, VoiceError
 from .files import FORMATS, MANNER_SUFFIXES, PICKLES, QUIET_SUFFIXES, SUFFIXES
 from .names import check_name, name_key
-
-MAX_VOICES = 500
-"""In one folder. Info grows by 150 bytes for each, and Home Assistant asks for it every 30 seconds."""
-
-MAX_CLIPS = 20
-"""Of one speaker: a minute of sound is used at most, and 3 s is a short clip."""
-
-MAX_SPEAKERS = 50
 
 Facts = tuple[tuple[str, int, int, int, int, int], ...]
 """(path, device, inode, size in bytes, times in ns at which content and status changed) of every file of a voice: as

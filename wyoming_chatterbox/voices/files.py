@@ -28,12 +28,6 @@ MANNER_SUFFIXES = (".yaml", ".yml")
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle", ".npy", ".npz", ".safetensors")
 """What other programs call a voice. Nothing here opens one: loading a pickle runs what it says."""
 
-MAX_CLIP_BYTES = 64 * 2**20
-"""A minute of 24-bit stereo at 96 kHz is 35 MB; of speech no more than a minute is looked at."""
-
-MAX_MANNER_BYTES = 64 * 2**10
-"""A page of settings is 2 kB."""
-
 
 def read_file(path: Path, root: Path, limit: int) -> bytes:
     """The content of a regular file that lies in `root`, links followed.

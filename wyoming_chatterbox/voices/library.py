@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import SettingsError
+from ..limits import MAX_CLIP_BYTES
 from ..private_files import make_folder, remove_stale
 from . import clips
 from .decoding import is_whole
 from .entries import Entry, clip_entry, find_entries
 from .errors import ClipError, Problem, VoiceError
-from .files import MAX_CLIP_BYTES, SUFFIXES, read_file
+from .files import SUFFIXES, read_file
 from .looking import CUT_SHORT, SETTLE_SECONDS, Known, Looker
 from .manner import parse_manner
 from .names import check_name, name_key

@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from ..limits import MAX_CLIP_BYTES, MAX_VOICE_CONFIG_BYTES
 from . import clips
 from .choosing import same_language
 from .clips import Clip
 from .decoding import is_whole
 from .entries import Entry, Facts
 from .errors import ClipError, Problem, VoiceError
-from .files import MAX_CLIP_BYTES, MAX_MANNER_BYTES, read_file
+from .files import read_file
 from .manner import Manner, parse_manner
 from .voice import Voice
 
@@ -95,7 +96,7 @@ class Looker:
             if len(entry.manners) > 1:
                 raise VoiceError(f"there are {len(entry.manners)} settings files for {entry.shown}; leave one")
             for path in entry.manners:
-                manner = parse_manner(read_file(path, entry.root, MAX_MANNER_BYTES), tuple(self._models))
+                manner = parse_manner(read_file(path, entry.root, MAX_VOICE_CONFIG_BYTES), tuple(self._models))
         except VoiceError as error:
             problems.append(Problem(entry.manners[0].name, str(error), fatal=True))
         found: dict[Path, Clip] = {}

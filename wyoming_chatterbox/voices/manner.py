@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import SettingsError
+from ..limits import MAX_VOICE_ALIASES, MAX_VOICE_LANGUAGES, MAX_VOICE_TEXT_CHARS
 from ..speech_settings import voice_knobs
 from .errors import VoiceError
 from .names import check_name
@@ -18,12 +19,6 @@ _KNOBS = {knob.name: knob for knob in voice_knobs()}
 
 _TAG = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}")
 """Language, and perhaps script and region; "en", "en_US", "zh-Hant-TW"."""
-
-_MAX_TEXT = 200
-"""Characters of a title or a name of somebody: a line in a picker."""
-
-_MAX_LANGUAGES = 32
-_MAX_ALIASES = 16
 
 
 @dataclass(frozen=True)
@@ -122,8 +117,8 @@ def _unknown(key: str) -> str:
 def _text(key: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
         raise VoiceError(f"{key}: {_shown(value)} is not a line of text; put it in quotes")
-    if len(value) > _MAX_TEXT:
-        raise VoiceError(f"{key}: has {len(value)} characters (allowed: 1 to {_MAX_TEXT})")
+    if len(value) > MAX_VOICE_TEXT_CHARS:
+        raise VoiceError(f"{key}: has {len(value)} characters (allowed: 1 to {MAX_VOICE_TEXT_CHARS})")
     return value.strip()
 
 
@@ -137,7 +132,7 @@ def _texts(key: str, value: object, most: int) -> tuple[str, ...]:
 def _languages(key: str, value: object) -> tuple[str, ...]:
     # YAML 1.1 takes a Norwegian's `no` for false.
     values = ["no" if one is False else one for one in (value if isinstance(value, list) else [value])]
-    codes = _texts(key, values, _MAX_LANGUAGES)
+    codes = _texts(key, values, MAX_VOICE_LANGUAGES)
     bad = next((code for code in codes if not _TAG.fullmatch(code)), None)
     if bad is not None:
         raise VoiceError(f"{key}: {bad!r} is not a language (allowed: codes such as en, en-US, nb)")
@@ -146,7 +141,7 @@ def _languages(key: str, value: object) -> tuple[str, ...]:
 
 def _aliases(key: str, value: object) -> tuple[str, ...]:
     try:
-        return tuple(check_name(one) for one in _texts(key, value, _MAX_ALIASES))
+        return tuple(check_name(one) for one in _texts(key, value, MAX_VOICE_ALIASES))
     except VoiceError as error:
         raise VoiceError(str(error) if str(error).startswith(key) else f"{key}: {error}") from None
 

@@ -6,10 +6,8 @@ import unicodedata
 
 import regex
 
+from ..limits import MAX_VOICE_NAME_CHARS
 from .errors import VoiceError
-
-MAX_NAME_CHARS = 100
-"""Half of what the protocol lets a client send for a name with its settings."""
 
 _RESERVED = frozenset('?&#/\\:*"<>|')
 """`?` and `&` begin settings in a request; the rest cannot be in file names everywhere."""
@@ -35,9 +33,9 @@ def check_name(name: str) -> str:
     name = unicodedata.normalize("NFC", name)
     if not name or name != name.strip() or name.startswith("."):
         raise VoiceError(f"{name!r} cannot be a voice's name: it is empty, or begins with a dot or a space; rename it")
-    if len(name) > MAX_NAME_CHARS:
+    if len(name) > MAX_VOICE_NAME_CHARS:
         raise VoiceError(
-            f"a voice's name has at most {MAX_NAME_CHARS} characters, {name[:20]!r}… has {len(name)}; rename it"
+            f"a voice's name has at most {MAX_VOICE_NAME_CHARS} characters, {name[:20]!r}… has {len(name)}; rename it"
         )
     bad = next((c for c in name if c in _RESERVED or _INVISIBLE.match(c)), None)
     if bad is not None:

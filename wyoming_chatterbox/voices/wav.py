@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from ..limits import MAX_WAV_CHUNKS
+
 LEAST_UNKNOWN_LENGTH = 0x7FFFF000
 """Programs that write into a pipe claim 0xFFFFFFFF, 0x80000000 or, as sox does, a little less than 2 GiB. No file
 that is read here has more than 64 MB."""
-
-_MAX_CHUNKS = 64
-"""Chunks before the samples: a recorder writes up to ten."""
 
 _CHUNKS_BEHIND = (b"LIST", b"INFO", b"id3 ", b"ID3 ", b"bext", b"cue ", b"smpl", b"fact", b"JUNK", b"_PMX", b"iXML")
 """What may follow samples. Behind `data` of 0 bytes one of these means that there really are none."""
@@ -18,7 +17,7 @@ def with_length(content: bytes) -> bytes:
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
         return content
     at = 12
-    for _ in range(_MAX_CHUNKS):
+    for _ in range(MAX_WAV_CHUNKS):
         if at + 8 > len(content):
             return content
         size = int.from_bytes(content[at + 4 : at + 8], "little")
