@@ -25,8 +25,8 @@ class ComputeSettings:
         "auto",
         "Precision of the weights; auto is on an NVIDIA GPU bfloat16 for the language model, and for the flow decoder "
         "float32 with exact, else bfloat16 (before RTX 30xx float16 and float32); on a CPU float32 with exact, else "
-        "what a timed test finds fastest; float16 is for the language model alone on a GPU, and computes in float32 "
-        "on a CPU",
+        "what timed tests find fastest (with fast for the vocoder too, else float32); float16 is for the language "
+        "model alone on a GPU, and computes in float32 on a CPU",
         choices=("auto", "float32", "float16", "bfloat16"),
         group="Speed",
     )

@@ -54,6 +54,14 @@ def test_the_same_seed_gives_the_same_samples(engine: HibariEngine) -> None:
     assert not np.array_equal(speak(engine, "Hello there.", drawn), speak(engine, "Hello there.", drawn))
 
 
+@pytest.mark.parametrize("package", ["onnxruntime", "numpy"])
+def test_what_computes_its_samples_is_part_of_its_fingerprint(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = HibariEngine().fingerprint
+    assert HibariEngine().fingerprint == before
+    monkeypatch.setattr(f"{package}.__version__", "0.0")
+    assert HibariEngine().fingerprint != before, "speech that is cached may be played only where it would be the same"
+
+
 def test_its_metrics_are_complete(engine: HibariEngine) -> None:
     *_, (_, metrics) = engine.generate_stream("One is here. Two is there.", HEART, SETTINGS, Cancel())
     assert metrics.chunk_count == 2

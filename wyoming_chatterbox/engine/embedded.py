@@ -72,7 +72,6 @@ class HibariEngine:
     model = EMBEDDED_MODEL
     sample_rate = 24000
     voices = (HEART,)
-    fingerprint = f"hibari {_HIBARI_SHA256} {_GAIN} {_INNER_PAUSE} {english.VERSION}"
 
     def __init__(self) -> None:
         """Load the voice (about 0.2 s).
@@ -91,12 +90,15 @@ class HibariEngine:
             )
         load_libraries("onnxruntime", "capi/onnxruntime_pybind11_state*.so")
         try:
+            import onnxruntime
             from hibari import Hibari
 
             self._tts: Any = Hibari()
             _ = self._tts.g2p  # its word lists, which it would load with the first text
         except Exception as error:
             raise EngineUnavailable(f"The embedded voice cannot be loaded: {error}") from error
+        computed_by = f"onnxruntime {onnxruntime.__version__} numpy {np.__version__}"
+        self.fingerprint = f"hibari {_HIBARI_SHA256} {computed_by} {_GAIN} {_INNER_PAUSE} {english.VERSION}"
 
     def warm_up(self) -> None:
         """Run the networks once: they are slower the first time."""
