@@ -11,6 +11,7 @@ sys.path.insert(0, str(ROOT))
 from wyoming_chatterbox import __version__
 from wyoming_chatterbox.command_line import from_command_line
 from wyoming_chatterbox.commands.arguments import parse
+from wyoming_chatterbox.engine.registry import MODELS
 from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.settings import Settings
 
@@ -28,6 +29,11 @@ def voices_command(arguments: Sequence[str]) -> str:
     """The name of the command in the arguments of `script/voices`. Exits as `server_settings()` does."""
     options, _ = _or_exit(lambda: parse(arguments, program="script/voices"))
     return str(options.command)
+
+
+def needs_packages(model: str) -> bool:
+    """Returns True for a model, by its name, that the light server has no packages for."""
+    return model in MODELS and bool(MODELS[model].extra)
 
 
 def _or_exit(read: Callable[[], _Value]) -> _Value:

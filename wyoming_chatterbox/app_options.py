@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .engine.registry import EMBEDDED, MODELS
 from .errors import SettingsError
 from .knobs import Knob, knobs_of, unknown_setting
 from .settings import Settings
@@ -58,7 +59,7 @@ class Option:
 
 
 OPTIONS = (
-    Option("model", "embedded", choices=("embedded", "original")),  # an app has no GPU that `auto` could find
+    Option("model", EMBEDDED.name, choices=tuple(sorted(MODELS))),  # an app has no GPU that `auto` could find
     Option("voice", ""),
     Option("language", ""),
     Option("profile", "fast"),

@@ -161,6 +161,9 @@ FOLDER_SECONDS = 30.0
 UPLOAD_THREADS = 4
 """Clips that are added or deleted at once; further ones wait. A dead share may hold all of them for ever."""
 
+MIN_CLIP_SECONDS = 1.0
+"""Of speech in a reference clip. Below it there are fewer than 25 speech tokens to take a voice from."""
+
 MAX_CLIP_SECONDS = 60.0
 """Chatterbox takes the sound of the first 10 seconds and the speaker of all; a minute is more than it gains from."""
 

@@ -13,13 +13,17 @@ from pathlib import Path
 
 from .addresses import check_host_name, check_origin, check_uri, http_address
 from .compute_settings import ComputeSettings
+from .engine.registry import MODELS
 from .errors import SettingsError
 from .knobs import check_knobs, knob, same_knob
 from .speech_settings import GenerationSettings, UtteranceSettings
 
-__all__ = ["MODELS", "ComputeSettings", "GenerationSettings", "Settings", "SettingsError", "UtteranceSettings"]
+__all__ = ["CLONING_MODELS", "ComputeSettings", "GenerationSettings", "Settings", "SettingsError", "UtteranceSettings"]
 
-MODELS = ("auto", "original", "embedded")
+MODEL_CHOICES = ("auto", *MODELS)
+
+CLONING_MODELS = tuple(name for name, spec in MODELS.items() if spec.clones)
+"""Names of the models that speak in cloned voices; the first is that of voices which name none."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Settings:
     model: str = knob(
         "auto",
         "Which model speaks; auto is the original where an NVIDIA GPU and its packages are, else the embedded voice",
-        choices=MODELS,
+        choices=MODEL_CHOICES,
         group="Model",
     )
     model_dir: Path | None = knob(

@@ -26,9 +26,9 @@ from wyoming_chatterbox.engine import upstream
 from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples
 from wyoming_chatterbox.engine.original import OriginalEngine
 from wyoming_chatterbox.engine.profiles import choose_plan
+from wyoming_chatterbox.engine.registry import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.engine.timeline import Timeline
 from wyoming_chatterbox.speech_settings import GenerationSettings
-from wyoming_chatterbox.voices.library import CHATTERBOX_DEFAULT
 
 from . import busy
 from .concurrency import take_turns

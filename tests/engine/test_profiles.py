@@ -10,15 +10,13 @@ import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON
 from tests.engine.tiny import load_model
-from wyoming_chatterbox import models
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine import profiles, timed_parts, timing, upstream
 from wyoming_chatterbox.engine.base import EngineError
+from wyoming_chatterbox.engine.registry import original_compute
 from wyoming_chatterbox.engine.t3.tokens import TokenGenerator
 from wyoming_chatterbox.engine.timed_parts import FLOW_CHUNK, TOKEN_STEP, VOCODER_CHUNK
 from wyoming_chatterbox.engine.verdicts import VERDICTS
-from wyoming_chatterbox.settings import Settings
-from wyoming_chatterbox.speech_settings import GenerationSettings
 
 if not upstream.is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)
@@ -244,8 +242,7 @@ def test_only_fast_computes_the_vocoder_in_bfloat16(monkeypatch: pytest.MonkeyPa
 
 def test_upstreams_decoder_computes_what_upstream_does(caplog: pytest.LogCaptureFixture) -> None:
     def compute(decoder: str, **settings: Any) -> ComputeSettings:
-        generation = GenerationSettings(decoder=decoder)
-        return models._compute(Settings(generation=generation, compute=ComputeSettings(**settings)))
+        return original_compute(ComputeSettings(**settings), decoder)
 
     assert compute("seamless", profile="fast", threads=3) == ComputeSettings(profile="fast", threads=3)
     assert not caplog.text

@@ -13,17 +13,25 @@ from typing import Any
 import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON
-from wyoming_chatterbox import models
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine import timing, upstream, verdicts
 from wyoming_chatterbox.engine.base import Cancel
+from wyoming_chatterbox.engine.registry import ORIGINAL, BuildOptions
 from wyoming_chatterbox.engine.verdicts import VERDICTS, Verdicts
-from wyoming_chatterbox.settings import Settings
 
 if not upstream.is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)
 
 import torch
+
+
+class Unwatched:
+    """Progress that nobody waits for."""
+
+    def downloading(self, done: int, total: int) -> None: ...
+
+    def loading(self) -> None: ...
+
 
 WAYS = ("float32", "int8")
 CALM = {"float32": 1.0, "int8": 0.5}
@@ -157,11 +165,10 @@ def test_the_server_keeps_verdicts_in_its_data_folder(
     measured: list[dict[str, float]], tmp_path: Path, tiny_checkpoint: Path
 ) -> None:
     measured += [{"float32": 1.0}]
-    settings = Settings(
-        model_dir=tiny_checkpoint, data_dir=tmp_path, device="cpu", compute=ComputeSettings(profile="fast")
+    options = BuildOptions(
+        data=tmp_path, model_dir=tiny_checkpoint, device="cpu", compute=ComputeSettings(profile="fast")
     )
-    engine = models._original_factory(settings, None)(lambda *report: None, Cancel())
-    engine.close()
+    ORIGINAL.build(options, Unwatched(), Cancel()).close()
     found = json.loads((tmp_path / "timed-tests.json").read_text())
     parts = ("a language model's layer", "a flow decoder's block", "a vocoder's stages")
     assert all(any(part in name for name in found) for part in parts)

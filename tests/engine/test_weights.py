@@ -23,7 +23,8 @@ from tests.engine.hub import Hub
 from wyoming_chatterbox.engine import fetching, weights
 from wyoming_chatterbox.engine.base import Cancel, Cancelled
 from wyoming_chatterbox.engine.progress import size_text
-from wyoming_chatterbox.engine.weights import ORIGINAL, WeightsError, download, find_files
+from wyoming_chatterbox.engine.registry import ORIGINAL
+from wyoming_chatterbox.engine.weights import WeightsError, download, find_files
 
 NOISE = random.Random(1).randbytes(1_200_000)
 BIG, SMALL, TINY = NOISE[:900_000], NOISE[900_000:], b'{"a": 1}\n'
@@ -72,7 +73,7 @@ def _partial_sizes(cache: Path) -> list[int]:
 
 
 def test_the_pinned_repository_is_well_formed() -> None:
-    assert len(ORIGINAL.revision) == 40
+    assert ORIGINAL.repository is not None and len(ORIGINAL.repository.revision) == 40
     assert all(len(file.sha256) == 64 and file.size > 0 for file in ORIGINAL.files)
     assert {file.name for file in ORIGINAL.files} >= {"ve.safetensors", "t3_cfg.safetensors", "s3gen.safetensors"}
 

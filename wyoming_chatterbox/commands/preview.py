@@ -14,7 +14,7 @@ from typing import Any
 from ..audio import CHANNELS, SAMPLE_WIDTH
 from ..blocking import run_blocking
 from ..models import create_catalog
-from ..settings import Settings
+from ..settings import CLONING_MODELS, Settings
 from ..speech.errors import SpeechError
 from ..speech.model import Model
 from ..speech.request import SpeechRequest
@@ -38,7 +38,7 @@ def preview(name: str, output: Path, text: str, settings: Settings, screen: Scre
     if not output.absolute().parent.is_dir():
         raise VoiceError(f"{output}: there is no directory {output.parent}; make it, or name another file")
     # Nobody is helped by hearing the embedded voice, or what was said before.
-    settings = dataclasses.replace(settings, model="original", fallback=False, cache_size=0)
+    settings = dataclasses.replace(settings, model=CLONING_MODELS[0], fallback=False, cache_size=0)
     screen.spoken(asyncio.run(_preview(name, output, text, settings, screen)))
     return 0
 

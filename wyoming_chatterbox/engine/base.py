@@ -10,37 +10,17 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import WyomingChatterboxError
 from ..speech_settings import GenerationSettings
 from ..voices.voice import Voice
+from .errors import Cancelled as Cancelled
+from .errors import EngineBroken as EngineBroken
+from .errors import EngineError as EngineError
+from .errors import EngineUnavailable as EngineUnavailable
+from .errors import FloatOverflow as FloatOverflow
+from .errors import NothingToSay as NothingToSay
 
 Samples: TypeAlias = NDArray[np.float32]
 """Mono audio, shape (n,), in [-1, 1]."""
-
-
-class EngineError(WyomingChatterboxError):
-    """An engine could not do what it was asked to; the message says what happened and what to do."""
-
-
-class EngineUnavailable(EngineError):
-    """The engine's packages, weights or device are missing."""
-
-
-class EngineBroken(EngineError):
-    """The engine cannot work any more in this process, as after a GPU error that is fatal to the process; a new
-    process can."""
-
-
-class FloatOverflow(EngineError):
-    """A value exceeded the range of the computation's number format."""
-
-
-class NothingToSay(EngineError):
-    """The text has nothing this engine can pronounce, as Chinese for an English voice; the next text may."""
-
-
-class Cancelled(EngineError):
-    """The work was cancelled. Raised inside an engine; never shown to a client."""
 
 
 class CancelToken:

@@ -25,11 +25,10 @@ from ..voices.voice import Voice
 from . import english
 from .base import Cancel, Engine, EngineError, EngineUnavailable, NothingToSay, Samples, StreamMetrics
 from .loading import load_libraries
+from .registry import EMBEDDED, HEART
 from .system_speech import SystemSpeechEngine
 
 _LOGGER = logging.getLogger(__name__)
-
-EMBEDDED_MODEL = "embedded"
 
 _HIBARI_SHA256 = "5f70741d4e900f4e85d0037498736cc1b3e1b9a63a13546a5da1e63abf4fccd8"
 """hibari.onnx of hibari-tts 0.2.1; a file that differs is not the voice that was reviewed."""
@@ -39,15 +38,6 @@ _GAIN = 2.3
 
 _INNER_PAUSE = 0.12
 """Seconds between the parts into which hibari itself divides a text."""
-
-HEART = Voice(
-    name="embedded",
-    model=EMBEDDED_MODEL,
-    description="Heart (embedded, American English)",
-    languages=("en",),
-    attribution="hibari-tts",
-    attribution_url="https://github.com/MMWilliams/hibari",
-)
 
 
 def create_embedded_engine() -> Engine:
@@ -69,7 +59,7 @@ def create_embedded_engine() -> Engine:
 class HibariEngine:
     """hibari-tts' bundled voice behind the engine's door. RTF about 0.02 on one CPU core."""
 
-    model = EMBEDDED_MODEL
+    model = EMBEDDED.name
     sample_rate = 24000
     voices = (HEART,)
 

@@ -20,7 +20,7 @@ from typing import Any
 from ..compute_settings import ComputeSettings
 from ..speech_settings import GenerationSettings
 from ..voices.conditionals_cache import ConditionalsCache
-from ..voices.library import CHATTERBOX_DEFAULT, built_in
+from ..voices.library import built_in
 from ..voices.voice import Voice
 from . import chatterbox_text, checkpoint, gpu, upstream
 from .base import Cancel, EngineError, EngineUnavailable, Samples, StreamMetrics
@@ -30,6 +30,7 @@ from .fingerprint import fingerprint
 from .flow import TOKENS_PER_SECOND
 from .memory import trim_heap
 from .profiles import Plan, choose_plan, without_overflow
+from .registry import CHATTERBOX_DEFAULT, ORIGINAL
 from .seamless import SAMPLE_RATE, SeamlessDecoder
 from .speech_length import MAX_SPEECH_TOKENS
 from .steps import Steps, explained_errors
@@ -39,7 +40,7 @@ from .weights import find_files, revision_of
 
 _LOGGER = logging.getLogger(__name__)
 
-MODEL = "original"
+MODEL = ORIGINAL.name
 
 _UPSTREAM_CHUNK_SIZE = 25
 """The default of upstream's `generate_stream()`."""

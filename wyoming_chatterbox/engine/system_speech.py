@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import logging
 import shutil
@@ -20,6 +21,7 @@ from ..speech_settings import GenerationSettings
 from ..voices.voice import Voice
 from . import english
 from .base import Cancel, EngineError, EngineUnavailable, NothingToSay, Samples, StreamMetrics
+from .registry import EMBEDDED, HEART
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -36,17 +38,15 @@ _POLL = 0.02
 class SystemSpeechEngine:
     """A speech program of the system behind the engine's door."""
 
-    model = "embedded"
+    model = EMBEDDED.name
 
     def __init__(self, program: str, path: str) -> None:
         self._program = program
         self._path = path
         self.voices = (
-            Voice(
-                name="embedded",
-                model=self.model,
+            dataclasses.replace(
+                HEART,
                 description=f"{program} (system voice, English)",
-                languages=("en",),
                 attribution=program,
                 attribution_url="https://github.com/espeak-ng/espeak-ng"
                 if program == "espeak-ng"

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, File, Form, Path, UploadFile
 
 from ..limits import FOLDER_SECONDS, MAX_CLIP_BYTES, MAX_CONFIG_CHARS, MAX_NAME_CHARS
+from ..settings import CLONING_MODELS
 from ..speech.errors import VoiceNotFound
 from ..voices.errors import VoiceError
 from ..voices.files import FORMATS
@@ -73,7 +74,7 @@ async def remove_voice(state: State, name: Annotated[str, Path(max_length=MAX_NA
 
 def _library(state: EdgeState) -> VoiceLibrary:
     if state.library is None:
-        raise CannotClone("The model of this server clones no voices; start it with --model original")
+        raise CannotClone(f"The model of this server clones no voices; start it with --model {CLONING_MODELS[0]}")
     return state.library
 
 

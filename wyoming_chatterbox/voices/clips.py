@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..audio import loudest_power, silence, trim_silence
 from ..blocking import call_within
-from ..limits import MAX_CLIP_BYTES, MAX_CLIP_SECONDS
+from ..limits import MAX_CLIP_BYTES, MAX_CLIP_SECONDS, MIN_CLIP_SECONDS
 from .decoding import Decoded, decode
 from .errors import ClipError
 from .files import read_file
@@ -27,9 +27,6 @@ RATE = 24_000
 
 PREPARATION = "1"
 """Of the rules in this module; part of a voice's fingerprint, so that other rules make other conditionals."""
-
-MIN_SECONDS = 1.0
-"""Below it there are fewer than 25 speech tokens to take a voice from."""
 
 GOOD_SECONDS = 5.0
 _LONGEST_EDGE = 0.3
@@ -73,7 +70,7 @@ def inspect(content: bytes, suffix: str) -> Clip:
     """
     samples, warnings = _sound(content, suffix, MAX_CLIP_SECONDS)
     seconds = len(samples) / RATE
-    if seconds < MIN_SECONDS:
+    if seconds < MIN_CLIP_SECONDS:
         raise ClipError(f"there is {seconds:.1f} s of sound in it; give 5 to 15 s of clear speech", unfinished=True)
     return Clip(hashlib.sha256(content).hexdigest(), seconds, tuple(warnings))
 
@@ -111,7 +108,7 @@ def prepare(paths: Sequence[Path], root: Path | None = None) -> tuple[NDArray[np
         try:
             content = _read_within_limit(path, root or path.parent)
             prints.append(hashlib.sha256(content).hexdigest())
-            if left >= MIN_SECONDS:  # files that are not needed any more are in the fingerprint all the same
+            if left >= MIN_CLIP_SECONDS:  # files that are not needed any more are in the fingerprint all the same
                 samples, _ = _sound(content, path.suffix.lower(), left)
                 left -= len(samples) / RATE + _PAUSE
                 kept += [samples if not kept else _as_loud_as(kept[0], samples), silence(_PAUSE, RATE)]

@@ -25,16 +25,6 @@ from .voice import Voice
 
 _LOGGER = logging.getLogger(__name__)
 
-CHATTERBOX_DEFAULT = Voice(
-    name="default",
-    model="original",
-    description="Chatterbox (built-in voice)",
-    languages=("en",),
-    attribution="Resemble AI",
-    attribution_url="https://github.com/resemble-ai/chatterbox",
-)
-"""The voice inside the checkpoint (conds.pt)."""
-
 CLONING_MODELS: Mapping[str, tuple[str, ...]] = {"original": ("en",)}
 """The models that clone, and the languages they speak. The first model is that of voices which name none."""
 

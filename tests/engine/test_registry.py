@@ -1,0 +1,57 @@
+"""One entry for each model, and what the rest of the program makes of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.serving import environment
+from wyoming_chatterbox.app_options import OPTIONS
+from wyoming_chatterbox.engine.registry import MODELS, ModelSpec
+from wyoming_chatterbox.knobs import knobs_of
+from wyoming_chatterbox.models import create_catalog
+from wyoming_chatterbox.settings import CLONING_MODELS, Settings
+
+
+@pytest.mark.parametrize("spec", MODELS.values(), ids=MODELS)
+def test_an_entry_fits_its_voices_and_its_weights(spec: ModelSpec) -> None:
+    assert spec.licence and spec.languages
+    assert all(voice.model == spec.name and set(voice.languages) <= set(spec.languages) for voice in spec.voices)
+    assert (spec.repository is None) == (spec.download_bytes == 0)
+    assert spec.clones == (spec.min_clip_seconds > 0)
+    assert {name: knob.name for name, knob in spec.parameters.items()} == {name: name for name in spec.parameters}
+
+
+def test_the_settings_and_the_app_offer_the_models_there_are(tmp_path: Path) -> None:
+    knob = next(knob for knob in knobs_of(Settings) if knob.name == "model")
+    assert knob.choices == ("auto", "original", "embedded") == ("auto", *MODELS)
+    assert next(option for option in OPTIONS if option.name == "model").choices == ("embedded", "original")
+    assert CLONING_MODELS == ("original",)
+    for name, spec in MODELS.items():
+        catalog = create_catalog(Settings(model=name, data_dir=tmp_path))
+        assert catalog.primary.name == name and catalog.primary.voices == spec.voices
+
+
+def test_the_original_heeds_all_settings_of_speech_and_the_embedded_voice_the_seed() -> None:
+    assert list(MODELS["embedded"].parameters) == ["seed"]
+    assert {"exaggeration", "seed", "decoder", "print_metrics"} <= set(MODELS["original"].parameters)
+
+
+def test_the_registry_imports_nothing_that_has_to_be_installed() -> None:
+    """script/run asks it what to install, with the system's Python."""
+    program = (
+        "import json, sys, sysconfig\n"
+        "import wyoming_chatterbox.engine.registry\n"
+        "roots = (sysconfig.get_path('purelib'), sysconfig.get_path('platlib'))\n"
+        "files = {name: getattr(module, '__file__', None) or '' for name, module in sys.modules.items()}\n"
+        "print(json.dumps([n for n, f in files.items() if f.startswith(roots) and n.split('.')[0] in "
+        "('numpy', 'torch', 'yaml', 'regex', 'soundfile', 'soxr', 'wyoming')]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment(), timeout=60
+    )
+    assert json.loads(done.stdout) == []
