@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, TypeAdapter
 
 from ..limits import MAX_NAME_CHARS
-from .schemas import Manner, ResponseFormat, Strict, VoiceItem
+from .schemas import ResponseFormat, SpeechSettings, Strict, VoiceItem
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
 """The client's own name for an utterance; it comes back in everything that is said about it."""
 
 
-class Start(Manner):
+class Start(SpeechSettings):
     """Speak an utterance: a whole text, or one that follows in `text` messages."""
 
     type: Literal["start"]

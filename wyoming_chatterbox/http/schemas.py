@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 
 from ..knobs import UNSUPPORTED, Knob
 from ..limits import MAX_INSTRUCTIONS_CHARS, MAX_NAME_CHARS
@@ -24,23 +24,22 @@ def _small_letters(value: object) -> object:
 ResponseFormat = Annotated[Literal["wav", "pcm", "mp3", "opus", "flac", "aac"], BeforeValidator(_small_letters)]
 StreamFormat = Annotated[Literal["audio", "sse"], BeforeValidator(_small_letters)]
 
-KNOBS = {one.name: one for one in utterance_knobs()}
-"""What one utterance may set."""
+KNOBS = {knob.name: knob for knob in utterance_knobs()}
+"""What a request may set for its utterance."""
 
 
-def _schema(one: Knob) -> dict[str, Any]:
+def _schema(knob: Knob) -> dict[str, Any]:
     """Bounds for the JSON schema. They are checked by the settings alone, whose errors name what is allowed."""
-    if one.minimum is None or one.maximum is None:
+    if knob.minimum is None or knob.maximum is None:
         return {}
-    if one.nonzero_minimum is not None:
-        return {"anyOf": [{"const": 0}, {"minimum": one.nonzero_minimum, "maximum": one.maximum}, {"type": "null"}]}
-    return {"minimum": one.minimum, "maximum": one.maximum}
+    if knob.nonzero_minimum is not None:
+        return {"anyOf": [{"const": 0}, {"minimum": knob.nonzero_minimum, "maximum": knob.maximum}, {"type": "null"}]}
+    return {"minimum": knob.minimum, "maximum": knob.maximum}
 
 
-def _knob(name: str) -> Any:
-    one = KNOBS[name]
-    unit = f", in {one.unit}" if one.unit else ""
-    return Field(None, description=f"{one.help}{unit}. Default: the voice's, else the server's", title=name)
+def _field(knob: Knob) -> Any:
+    unit = f", in {knob.unit}" if knob.unit else ""
+    return Field(None, description=f"{knob.help}{unit}. Default: the voice's, else the server's", title=knob.name)
 
 
 def _whole(value: object) -> object:
@@ -50,9 +49,9 @@ def _whole(value: object) -> object:
 
 def _narrowed(schema: dict[str, Any]) -> None:
     """Add every setting's bounds to a model's JSON schema."""
-    for name, one in KNOBS.items():
+    for name, knob in KNOBS.items():
         if name in schema.get("properties", {}):
-            schema["properties"][name].update(_bounded(schema["properties"][name], _schema(one)))
+            schema["properties"][name].update(_bounded(schema["properties"][name], _schema(knob)))
 
 
 def _bounded(declared: dict[str, Any], bounds: dict[str, Any]) -> dict[str, Any]:
@@ -71,27 +70,26 @@ class Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra=_narrowed)
 
 
-class Manner(Strict):
-    """What one utterance may set of its manner."""
+class _SpeechSettings(Strict):
+    """What a request may set for its utterance."""
 
-    exaggeration: float | None = _knob("exaggeration")
-    cfg_weight: float | None = _knob("cfg_weight")
-    temperature: float | None = _knob("temperature")
-    repetition_penalty: float | None = _knob("repetition_penalty")
-    min_p: float | None = _knob("min_p")
-    top_p: float | None = _knob("top_p")
-    chunk_size: Whole | None = _knob("chunk_size")
-    chunk_growth: float | None = _knob("chunk_growth")
-    context_window: Whole | None = _knob("context_window")
-    fade_duration: float | None = _knob("fade_duration")
-    print_metrics: bool | None = _knob("print_metrics")
-    seed: Whole | None = _knob("seed")
-    gain: float | None = _knob("gain")
-    sentence_silence: float | None = _knob("sentence_silence")
-
-    def given(self) -> dict[str, object]:
-        """Those that are set, by the name of the knob."""
+    def overrides(self) -> dict[str, object]:
+        """Returns the settings that are not null, by the name of the knob."""
         return {name: value for name in KNOBS if (value := getattr(self, name)) is not None}
+
+
+_TYPES: dict[type, Any] = {int: Whole, float: float, bool: bool}
+"""By a knob's kind: the type of its field."""
+
+if TYPE_CHECKING:
+    SpeechSettings = _SpeechSettings
+else:
+    SpeechSettings = create_model(
+        "SpeechSettings",
+        __base__=_SpeechSettings,
+        __module__=__name__,
+        **{name: (_TYPES[knob.kind] | None, _field(knob)) for name, knob in KNOBS.items()},
+    )
 
 
 class VoiceReference(BaseModel):
@@ -108,7 +106,7 @@ def _narrowed_and_open(schema: dict[str, Any]) -> None:
     schema.pop("additionalProperties", None)
 
 
-class SpeechBody(Manner):
+class SpeechBody(SpeechSettings):
     """OpenAI's "create speech", and what Chatterbox has beside it. null is the default of every field but `input`.
 
     Fields of other servers are ignored. One whose name is almost that of a field here, or is a setting that Chatterbox

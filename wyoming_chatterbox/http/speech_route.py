@@ -71,7 +71,7 @@ def _answer(state: EdgeState, body: SpeechBody, default_format: str) -> Response
         model=body.model,
         language=body.language or None,
         speaker=body.speaker or None,
-        settings=body.given(),
+        settings=body.overrides(),
         edge="http",
     )
     name = body.response_format or default_format

@@ -332,7 +332,7 @@ class WebSocketSession:
             voice=start.voice or None,
             language=start.language or None,
             speaker=start.speaker or None,
-            settings=start.given(),
+            settings=start.overrides(),
             streamed=not whole,
             edge="ws",
         )
