@@ -12,6 +12,7 @@ from typing import Any
 from . import upstream
 from .base import EngineError
 from .memory import release_pages
+from .placement import move_to_device
 from .profiles import Plan
 from .steps import described
 from .weights import ModelFiles
@@ -24,7 +25,7 @@ _DERIVED_BUFFERS = frozenset({"tokenizer._mel_filters", "tokenizer.window"})
 _KEYS_SHOWN = 3
 
 
-def load_model(files: ModelFiles, device: str, seed: int) -> Any:
+def load_model(files: ModelFiles, device: str, seed: int, plan: Plan | None = None) -> Any:
     """Build upstream's ChatterboxTTS, its weights loaded; `conds` is the built-in voice's, or None.
 
     Args:
@@ -32,6 +33,7 @@ def load_model(files: ModelFiles, device: str, seed: int) -> Any:
         device: a torch device.
         seed: the flow decoder's noise is drawn from it, so that every process that loads these files has the
             same. At least 0.
+        plan: how it will be computed, which decides what a GPU gets; None: everything as it was published.
 
     Raises:
         EngineUnavailable: upstream's packages are missing.
@@ -50,8 +52,9 @@ def load_model(files: ModelFiles, device: str, seed: int) -> Any:
         decoder = s3gen.flow.decoder
         decoder.rand_noise = torch.randn(decoder.rand_noise.shape, generator=torch.Generator().manual_seed(seed))
         for module in (voice_encoder, t3, s3gen):
-            module.to(device).eval()
+            module.eval()
         _fold_weight_norms(s3gen.mel2wav)
+        move_to_device(voice_encoder, t3, s3gen, torch.device(device), plan)
         conditionals = None if files.conditionals is None else _conditionals(files.conditionals, device)
         model = tts.ChatterboxTTS(t3, s3gen, voice_encoder, _tokenizer(files.tokenizer), device, conds=conditionals)
     _LOGGER.info("Loaded Chatterbox from %s on %s in %.1f s", files.t3.parent, device, time.perf_counter() - started)

@@ -22,6 +22,7 @@ from . import upstream
 from .base import EngineError
 from .cuda_errors import raise_if_sticky
 from .memory import release_pages, trim_heap
+from .placement import CLIP_MODULES, borrowed
 from .steps import described
 
 _LOGGER = logging.getLogger(__name__)
@@ -105,13 +106,14 @@ class VoiceConditionals:
 
         started = time.perf_counter()
         clip = io.BytesIO()
+        clip_modules = [getattr(self._model.s3gen, name) for name in CLIP_MODULES]
         try:
             samples, fingerprint = prepare(voice.clips, voice.folder)
             # As a file of floats at its own rate upstream takes it as it is.
             soundfile.write(clip, samples, RATE, format="WAV", subtype="FLOAT")
             clip.seek(0)
             view = copy.copy(self._model)  # upstream stores the result in `conds` of the object it is called on
-            with torch.no_grad():
+            with torch.no_grad(), borrowed(clip_modules, self._model.t3.device):
                 view.prepare_conditionals(clip)
         except VoiceError as error:
             raise EngineError(f"voice {voice.name!r} cannot be taken from its clip {error}") from error
@@ -123,8 +125,7 @@ class VoiceConditionals:
             ) from error
         finally:
             # A voice is computed once: what only clips need would stay in memory, 0.6 GB.
-            s3gen = self._model.s3gen
-            for module in (self._model.ve, s3gen.tokenizer, s3gen.speaker_encoder):
+            for module in (self._model.ve, *clip_modules):
                 release_pages((*module.parameters(), *module.buffers()))
             trim_heap()
         _LOGGER.info("Took the voice %s from its clip in %.1f s", voice.name, time.perf_counter() - started)

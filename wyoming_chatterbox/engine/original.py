@@ -113,14 +113,18 @@ class OriginalEngine:
         threads = use_threads(compute.threads if compute is not None else 0)
         if device.startswith("cuda"):
             gpu.set_up(upstream.load_torch(), device)  # on this thread, which is the one that speaks, too
-        model = checkpoint.load_model(files, device, max(seed, 0))
+        plan = choose_plan(compute or ComputeSettings(), upstream.load_torch().device(device))
+        model = checkpoint.load_model(files, device, max(seed, 0), plan)
         own = (CHATTERBOX_DEFAULT,) if model.conds is not None else ()
         voices = (*(voices or ()), *built_in(own, voices or ()))
         if not voices:
             raise EngineUnavailable(
                 f"{model_dir} has no conds.pt, the built-in voice: add it, or a voice of your own (--voices-dir)"
             )
-        plan = without_overflow(choose_plan(compute or ComputeSettings(), model.t3.device), model)
+        wider = without_overflow(plan, model)
+        if wider != plan:
+            del model  # its weights are converted; not beside the new one
+            plan, model = wider, checkpoint.load_model(files, device, max(seed, 0), wider)
         _LOGGER.info("Profile %s: %s", (compute or ComputeSettings()).profile, plan)
         with upstream.load_torch().no_grad():
             engine = cls(model, voices, plan, cache, revision_of(files), usual)
