@@ -62,7 +62,7 @@ ROOMS: dict[str, set[str]] = {
         "private_files",
     },
     "models": {"speech", "hosting", "engine", "voices", "settings", "blocking"},
-    "commands": {"command_line", "models", "speech", "voices", "audio", "settings", "waiting", "blocking"},
+    "commands": {"command_line", "engine", "models", "speech", "voices", "audio", "settings", "waiting", "blocking"},
     "discovery": {"settings", "links", "waiting", "blocking"},
     "protocol": {
         "logs",
@@ -91,6 +91,7 @@ ROOMS: dict[str, set[str]] = {
         "json_limits",
     },
     "server": {
+        "engine",
         "edge",
         "protocol",
         "http",

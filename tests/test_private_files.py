@@ -16,11 +16,11 @@ import pytest
 
 from tests.serving import environment
 from tests.voices.making import audio, sound
+from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.private_files import write_file
 from wyoming_chatterbox.voices import clips, conditionals_cache
 from wyoming_chatterbox.voices.conditionals_cache import ConditionalsCache
 from wyoming_chatterbox.voices.errors import ClipError
-from wyoming_chatterbox.voices.library import VoiceLibrary
 
 
 def mode(path: Path) -> int:
@@ -32,7 +32,7 @@ def test_voices_that_are_added_are_nobody_elses_to_read_and_a_users_folder_stays
     old.mkdir()
     old.chmod(0o755)
     for folder, expected in ((new, 0o700), (old, 0o755)):
-        library = VoiceLibrary((folder,))
+        library = create_library((folder,))
         library.open()
         library.add("anna", audio(sound(6)), manner="gain: 1\n")
         assert (mode(folder), mode(folder / "anna.wav"), mode(folder / "anna.yaml")) == (expected, 0o600, 0o600)
@@ -87,7 +87,7 @@ def test_a_second_server_leaves_the_first_ones_unfinished_files(tmp_path: Path) 
     abandoned = tmp_path / ".0123456789abcdef.part"
     abandoned.write_text("of a process that was killed")
     os.utime(abandoned, (time.time() - 3600,) * 2)
-    VoiceLibrary((tmp_path,)).open()
+    create_library((tmp_path,)).open()
     first.communicate("go on\n", timeout=30)
     assert first.returncode == 0
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.wav", b"whole")]

@@ -16,7 +16,7 @@ from wyoming.tts import SynthesizeChunk, SynthesizeStart, SynthesizeStop, Synthe
 from tests.serving import Process, describe, read_answer, spawned, synthesize
 from tests.test_original_server import PROGRAM
 from tests.voices.making import audio, sound, write
-from wyoming_chatterbox.voices.library import VoiceLibrary
+from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.voices.watching import keep_current
 
 LISTED_SECONDS = 2.0
@@ -219,7 +219,7 @@ async def test_where_the_system_tells_nothing_the_folder_is_looked_at(
         raise OSError("no inotify watch is left")
 
     monkeypatch.setattr(watchfiles, "watch", none_left)
-    library = VoiceLibrary((tmp_path,))
+    library = create_library((tmp_path,))
     library.open()
     task = asyncio.create_task(keep_current(library))
     write(tmp_path / "anna.wav")

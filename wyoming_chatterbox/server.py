@@ -15,6 +15,7 @@ from .blocking import run_blocking
 from .descriptors import report_exhaustion_briefly
 from .discovery import Advertisement
 from .edge import Edge
+from .engine.registry import create_library
 from .errors import SettingsError
 from .installation import installing
 from .models import create_catalog
@@ -77,7 +78,7 @@ class Server:
         """
         self._settings = settings
         if models is None:
-            library = VoiceLibrary(settings.voice_folders, settings.reference_clip)
+            library = create_library(settings.voice_folders, settings.reference_clip)
             models = create_catalog(settings)
         self.models = models
         self.library = None if models.primary_is_fallback else library

@@ -18,10 +18,9 @@ from wyoming_chatterbox.engine import conditionals as module
 from wyoming_chatterbox.engine import memory, upstream
 from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples, SupportsCloning
 from wyoming_chatterbox.engine.original import OriginalEngine
-from wyoming_chatterbox.engine.registry import CHATTERBOX_DEFAULT
+from wyoming_chatterbox.engine.registry import CHATTERBOX_DEFAULT, create_voices
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.voices.conditionals_cache import ConditionalsCache
-from wyoming_chatterbox.voices.library import create_voices
 from wyoming_chatterbox.voices.voice import Voice
 
 if not upstream.is_installed():

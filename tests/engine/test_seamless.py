@@ -23,12 +23,11 @@ from wyoming_chatterbox.engine import seamless, token_thread, upstream
 from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineError, Samples
 from wyoming_chatterbox.engine.memory import Memory
 from wyoming_chatterbox.engine.original import OriginalEngine
-from wyoming_chatterbox.engine.registry import CHATTERBOX_DEFAULT
+from wyoming_chatterbox.engine.registry import CHATTERBOX_DEFAULT, create_voices
 from wyoming_chatterbox.engine.t3.decode import Decoder
 from wyoming_chatterbox.engine.t3.tokens import TokenGenerator
 from wyoming_chatterbox.engine.watermark import StreamingWatermark
 from wyoming_chatterbox.speech_settings import GenerationSettings
-from wyoming_chatterbox.voices.library import create_voices
 from wyoming_chatterbox.voices.voice import Voice
 
 if not upstream.is_installed():

@@ -41,14 +41,14 @@ from pathlib import Path
 from tests.engines import ToneEngine, model_of
 from tests.serving import settings
 from wyoming_chatterbox.__main__ import _set_up_logging
+from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.server import Server
 from wyoming_chatterbox.speech.catalog import ModelCatalog
-from wyoming_chatterbox.voices.library import VoiceLibrary
 folder = Path(sys.argv[-1])
 _set_up_logging("INFO")
 changes = {"http_uri": "http://127.0.0.1:0", "http_token_file": folder / "tokens", "voices_dir": (folder / "voices",)}
 models = ModelCatalog(model_of(ToneEngine("original")))
-asyncio.run(Server(settings(**changes), models, VoiceLibrary((folder / "voices",))).run())
+asyncio.run(Server(settings(**changes), models, create_library((folder / "voices",))).run())
 """
 
 

@@ -20,10 +20,10 @@ from tests.http.browser import SECONDS, NoiseEngine, chromium, page_with_tap, sh
 from tests.serving import running, settings
 from tests.voices.making import audio, sound
 from wyoming_chatterbox.engine.base import CancelToken, Engine
+from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.hosting.base import EngineSpec, LoadPhase, StatusReport
 from wyoming_chatterbox.http import app
 from wyoming_chatterbox.models import create_catalog
-from wyoming_chatterbox.voices.library import VoiceLibrary
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -368,7 +368,7 @@ async def test_voices_are_added_from_a_file_and_from_the_microphone(browser: Bro
     file, folder, clip = tmp_path / "tokens", tmp_path / "voices", tmp_path / "Anna.wav"
     file.write_text(TOKEN)
     clip.write_bytes(audio())
-    library = VoiceLibrary([folder])
+    library = create_library([folder])
     model = model_of(NoiseEngine(chunks=2, model="original"))
     async with running(model, library=library, http_uri=HTTP, http_token_file=file) as server:
         async with shown(browser, server, expected=("credentials", "401", "400")) as here:
@@ -421,7 +421,7 @@ async def test_voices_are_added_from_a_file_and_from_the_microphone(browser: Bro
 
 
 async def test_a_server_without_tokens_refuses_uploads(browser: Browser, tmp_path: Path) -> None:
-    library = VoiceLibrary([tmp_path / "voices"])
+    library = create_library([tmp_path / "voices"])
     model = model_of(NoiseEngine(model="original"))
     async with running(model, library=library, http_uri=HTTP) as server:
         async with shown(browser, server, expected=("403",)) as here:

@@ -7,8 +7,8 @@ from pathlib import Path
 from tests.engines import ToneEngine, model_of
 from tests.http.clients import TOKEN, asking, raw, serving
 from tests.voices.making import audio
+from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.limits import MAX_CLIP_BYTES
-from wyoming_chatterbox.voices.library import VoiceLibrary
 
 HELLO = {"input": "Hello there.", "response_format": "pcm"}
 
@@ -18,7 +18,7 @@ def upload(name: str, clip: bytes | None = None, filename: str = "clip.wav") -> 
 
 
 async def test_without_a_token_file_nobody_may(tmp_path: Path) -> None:
-    library = VoiceLibrary((tmp_path / "voices",))
+    library = create_library((tmp_path / "voices",))
     async with serving(model_of(ToneEngine("original")), library=library) as server, asking(server) as client:
         answer = await client.post("/v1/audio/voices", **upload("anna"))
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "token-needed")
@@ -31,7 +31,7 @@ async def test_a_voice_is_there_when_its_upload_is_answered_and_gone_when_it_is_
     tokens, folder = tmp_path / "tokens", tmp_path / "voices"
     tokens.write_text(TOKEN)
     engine = ToneEngine("original")
-    settings = {"http_token_file": tokens, "voices_dir": (folder,), "library": VoiceLibrary((folder,))}
+    settings = {"http_token_file": tokens, "voices_dir": (folder,), "library": create_library((folder,))}
     async with serving(model_of(engine), **settings) as server:
         async with asking(server) as stranger:
             assert (await stranger.post("/v1/audio/voices", **upload("anna"))).status_code == 401

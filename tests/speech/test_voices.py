@@ -18,12 +18,12 @@ from tests.engines import RATE, ToneEngine, hosted_model, model_of, voice
 from tests.serving import describe, running, settings, synthesize
 from tests.voices.making import write
 from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples, StreamMetrics, SupportsCloning
+from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.speech.catalog import ModelCatalog
 from wyoming_chatterbox.speech.request import SpeechRequest
 from wyoming_chatterbox.speech.service import SpeechService
 from wyoming_chatterbox.speech_settings import GenerationSettings, utterance_knobs
-from wyoming_chatterbox.voices.library import VoiceLibrary
 from wyoming_chatterbox.voices.voice import Voice
 
 
@@ -166,12 +166,12 @@ async def test_the_reference_clip_is_the_default_and_so_is_the_voice_that_is_nam
         ({"voice": "ben"}, None, "ben"),
         ({"voice": "ben", "reference_clip": clip}, clip, "ben"),
     ):
-        library = VoiceLibrary((folder,), reference)
+        library = create_library((folder,), reference)
         async with running(model_of(CloningEngine()), library=library, **changes) as server, server.client() as client:
             assert (await synthesize(client, "Hello.")).start["voice"] == default
             assert server.server.service.default_voice.name == default  # type: ignore[union-attr]
     with pytest.raises(SettingsError, match="voice: There is no voice 'bn'; near names: ben"):
-        async with running(model_of(CloningEngine()), library=VoiceLibrary((folder,)), voice="bn"):
+        async with running(model_of(CloningEngine()), library=create_library((folder,)), voice="bn"):
             pass
 
 

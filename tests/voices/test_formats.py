@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from tests.voices.making import BY_AV, RATE, audio, m4a, sound, write
+from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.voices import clips
 from wyoming_chatterbox.voices.decoding import _CONTAINERS, decode, is_whole
 from wyoming_chatterbox.voices.errors import ClipError
 from wyoming_chatterbox.voices.files import SUFFIXES
-from wyoming_chatterbox.voices.library import VoiceLibrary
 
 
 @pytest.mark.parametrize("suffix", [".oga", ".aiff", ".aif", *BY_AV])
@@ -25,7 +25,7 @@ def test_a_recording_in_any_usual_format_is_a_voice(tmp_path: Path, suffix: str)
         pytest.importorskip("av")
     rate = 48_000 if suffix == ".webm" else RATE  # Opus knows no other
     path = write(tmp_path / f"anna{suffix}", sound(6, rate=rate), rate)
-    library = VoiceLibrary((tmp_path,))
+    library = create_library((tmp_path,))
     library.scan(patient=False)
     assert [voice.name for voice in library.voices] == ["anna"] and not library.problems
     samples, _ = clips.prepare([path])
@@ -53,7 +53,7 @@ def test_without_av_the_file_and_the_remedy_are_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     (tmp_path / f"anna{suffix}").write_bytes(b"whatever")
-    library = VoiceLibrary((tmp_path,))
+    library = create_library((tmp_path,))
     library.scan(patient=False)
     (problem,) = library.problems
     assert problem.fatal and str(problem).startswith(f"anna{suffix}: {suffix[1:].upper()} files need the package av")
@@ -67,7 +67,7 @@ def test_a_file_that_is_not_read_is_named_once_and_notes_are_left_in_peace(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"RIFF")
     write(tmp_path / "eve.wav")
-    library = VoiceLibrary((tmp_path,))
+    library = create_library((tmp_path,))
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             library.scan(patient=False)
@@ -104,7 +104,7 @@ def test_a_wav_that_does_not_say_how_long_it_is_is_read_to_its_end(
     assert is_whole(content)
     decoded = decode(content, ".wav")
     assert np.array_equal(decoded.channels, decode(audio(sound(6)), ".wav").channels)
-    library = VoiceLibrary((tmp_path / "voices",))
+    library = create_library((tmp_path / "voices",))
     voice, warnings = library.add("anna", content)
     assert library.seconds_of(voice) == 6.0 and not warnings
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from tests.voices.making import audio, sound, write
+from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.voices import looking
 from wyoming_chatterbox.voices.clips import prepare
 from wyoming_chatterbox.voices.errors import ClipError
@@ -121,7 +122,7 @@ def try_one(folder: Path, name: str, make: Callable[[Path], object]) -> VoiceLib
     path = voices / name
     path.parent.mkdir(exist_ok=True)
     make(path)
-    library = VoiceLibrary((voices,))
+    library = create_library((voices,))
     library.scan(patient=False)
     return library
 
@@ -169,7 +170,7 @@ def test_no_more_voices_are_looked_at_than_are_listed(tmp_path: Path, monkeypatc
     monkeypatch.setattr(looking, "read_file", lambda path, *rest: opened.append(path.name) or real(path, *rest))
     for number in range(5):
         write(tmp_path / f"{number}.wav", sound(1.5, pitch=100 + number))
-    library = VoiceLibrary((tmp_path,))
+    library = create_library((tmp_path,))
     library.scan(patient=False)
     assert [voice.name for voice in library.voices] == ["0", "1", "2"] == [name[0] for name in opened]
     assert "3.wav: there are 3 voices before it, no more are looked at; use another folder" in map(

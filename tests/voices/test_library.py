@@ -10,17 +10,18 @@ from pathlib import Path
 import pytest
 
 from tests.voices.making import audio, sound, write
+from wyoming_chatterbox.engine.registry import create_library, create_voices
 from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.voices import looking
 from wyoming_chatterbox.voices.errors import VoiceError
-from wyoming_chatterbox.voices.library import VoiceLibrary, built_in, create_voices
+from wyoming_chatterbox.voices.library import VoiceLibrary, built_in
 from wyoming_chatterbox.voices.voice import Voice
 
 MANY = {"original": ("en",), "many": ("en", "de", "no", "fr")}
 
 
 def library_of(folder: Path, **options: object) -> VoiceLibrary:
-    library = VoiceLibrary((folder,), **options)  # type: ignore[arg-type]
+    library = create_library((folder,), **options)  # type: ignore[arg-type]
     library.scan(patient=False)
     return library
 
@@ -196,15 +197,15 @@ def test_the_first_folder_wins_and_the_reference_clip_before_it(tmp_path: Path) 
     for folder in ("a", "b", "elsewhere"):
         write(tmp_path / folder / "anna.wav", sound(pitch=100 + len(folder)))
     write(tmp_path / "b" / "ben.wav")
-    library = VoiceLibrary((tmp_path / "a", tmp_path / "b", tmp_path / "missing"))
+    library = create_library((tmp_path / "a", tmp_path / "b", tmp_path / "missing"))
     library.scan(patient=False)
     assert names(library) == ["anna", "ben"] and library.voices[0].clips == (tmp_path / "a" / "anna.wav",)
     assert f"anna.wav: the name 'anna' is taken by {tmp_path / 'a' / 'anna.wav'}; rename one" in problems(library)
-    library = VoiceLibrary((tmp_path / "a",), tmp_path / "elsewhere" / "anna.wav")
+    library = create_library((tmp_path / "a",), tmp_path / "elsewhere" / "anna.wav")
     library.scan(patient=False)
     assert library.voices[0].clips == (tmp_path / "elsewhere" / "anna.wav",)
     library.check_reference_clip()
-    library = VoiceLibrary((tmp_path / "a",), tmp_path / "a" / "anna.wav")
+    library = create_library((tmp_path / "a",), tmp_path / "a" / "anna.wav")
     library.scan(patient=False)
     library.check_reference_clip()
     assert names(library) == ["anna"] and not library.problems, "it may lie among the others"
@@ -212,7 +213,7 @@ def test_the_first_folder_wins_and_the_reference_clip_before_it(tmp_path: Path) 
 
 def test_a_reference_clip_that_is_none_is_an_error_of_the_settings(tmp_path: Path) -> None:
     (tmp_path / "anna.wav").write_text("not audio")
-    library = VoiceLibrary((), tmp_path / "anna.wav")
+    library = create_library((), tmp_path / "anna.wav")
     library.scan(patient=False)
     with pytest.raises(SettingsError, match=r"reference_clip: '.*anna\.wav' cannot be used: it cannot be decoded"):
         library.check_reference_clip()
@@ -394,7 +395,7 @@ def test_what_is_removed_is_gone_and_nothing_else(tmp_path: Path) -> None:
 
 def test_a_reference_clip_is_not_removed(tmp_path: Path) -> None:
     clip = write(tmp_path / "anna.wav")
-    library = VoiceLibrary((tmp_path / "voices",), clip)
+    library = create_library((tmp_path / "voices",), clip)
     library.scan(patient=False)
     with pytest.raises(VoiceError, match="given with --reference-clip; it is not deleted"):
         library.remove("anna")

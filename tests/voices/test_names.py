@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.voices.making import audio, sound, write
+from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.voices.choosing import UnknownVoice, find_voice
 from wyoming_chatterbox.voices.errors import VoiceError
-from wyoming_chatterbox.voices.library import VoiceLibrary
 from wyoming_chatterbox.voices.names import check_name, name_key
 
 COMPOSED, DECOMPOSED = "Zo\u00eb", "Zoe\u0308"
@@ -20,7 +20,7 @@ COMPOSED, DECOMPOSED = "Zo\u00eb", "Zoe\u0308"
 def test_a_voice_is_found_settled_replaced_and_deleted_in_either_form(tmp_path: Path, on_disk: str, asked: str) -> None:
     write(tmp_path / f"{on_disk}.wav")
     (tmp_path / f"{asked}.yaml").write_text("title: warm\n")
-    library = VoiceLibrary((tmp_path,))
+    library = create_library((tmp_path,))
     library.scan(patient=False)
     (voice,) = library.voices
     assert voice.name == COMPOSED and voice.description == "warm" and not library.problems
@@ -38,7 +38,7 @@ def test_speakers_and_aliases_are_found_in_either_form(tmp_path: Path) -> None:
     write(tmp_path / "family" / DECOMPOSED / "1.wav")
     write(tmp_path / "ben.wav")
     (tmp_path / "ben.yaml").write_text(f'aliases: "{DECOMPOSED}"\n')
-    library = VoiceLibrary((tmp_path,))
+    library = create_library((tmp_path,))
     library.scan(patient=False)
     assert find_voice(library.voices, name="family", speaker=COMPOSED).base == "family"
     assert find_voice(library.voices, name=COMPOSED).name == "ben"
@@ -51,7 +51,7 @@ def test_two_files_whose_names_are_one_are_one_voice_and_the_other_is_named(tmp_
     write(tmp_path / f"{DECOMPOSED}.wav")
     if len(list(tmp_path.iterdir())) == 1:
         pytest.skip("this file system composes names")
-    library = VoiceLibrary((tmp_path,))
+    library = create_library((tmp_path,))
     library.scan(patient=False)
     assert [voice.name for voice in library.voices] == [COMPOSED]
     assert "there is a voice of this name already" in str(library.problems[0])
@@ -83,7 +83,7 @@ def test_a_character_that_cannot_be_seen_is_refused_by_its_code_point(
         with pytest.raises(VoiceError) as refused:
             check_name(name)
         assert str(refused.value) == expected and expected.isprintable()
-    library = VoiceLibrary((tmp_path,))
+    library = create_library((tmp_path,))
     with pytest.raises(VoiceError, match="cannot be seen"):
         library.add(f"an{character}na", audio())
     write(tmp_path / f"an{character}na.wav")

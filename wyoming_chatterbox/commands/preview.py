@@ -13,6 +13,7 @@ from typing import Any
 
 from ..audio import CHANNELS, SAMPLE_WIDTH
 from ..blocking import run_blocking
+from ..engine.registry import create_library
 from ..models import create_catalog
 from ..settings import CLONING_MODELS, Settings
 from ..speech.errors import SpeechError
@@ -20,7 +21,6 @@ from ..speech.model import Model
 from ..speech.request import SpeechRequest
 from ..speech.service import SpeechService
 from ..voices.errors import VoiceError
-from ..voices.library import VoiceLibrary
 from ..waiting import within
 from .shown import Screen
 
@@ -44,7 +44,7 @@ def preview(name: str, output: Path, text: str, settings: Settings, screen: Scre
 
 
 async def _preview(name: str, output: Path, text: str, settings: Settings, screen: Screen) -> dict[str, Any]:
-    library = VoiceLibrary(settings.voice_folders, settings.reference_clip)
+    library = create_library(settings.voice_folders, settings.reference_clip)
     library.scan(patient=False)  # nothing else happens in this loop yet
     models = create_catalog(settings)
     model = models.primary

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..engine.registry import create_library
 from ..limits import MAX_CLIP_BYTES, MAX_VOICE_CONFIG_BYTES
 from ..settings import Settings
 from ..voices import clips
@@ -137,7 +138,7 @@ def _preview(options: Any, settings: Settings, screen: Screen) -> int:
 
 
 def _scanned(settings: Settings, screen: Screen) -> VoiceLibrary:
-    library = VoiceLibrary(settings.voice_folders, settings.reference_clip)
+    library = create_library(settings.voice_folders, settings.reference_clip)
     with screen.counting("Looking at the voices") as progress:
         library.scan(patient=False, progress=progress)
     return library

@@ -12,10 +12,10 @@ from typing import Any
 
 from ..compute_settings import ComputeSettings
 from ..speech_settings import GenerationSettings
-from ..voices.library import create_voices
 from . import upstream
 from .base import Cancel, StreamMetrics
 from .original import OriginalEngine
+from .registry import create_voices
 from .seamless import SAMPLE_RATE
 
 

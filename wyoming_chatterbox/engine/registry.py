@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -20,6 +20,8 @@ from ..voices.voice import Voice
 from .repository import RemoteFile, Repository
 
 if TYPE_CHECKING:
+    from ..voices.conditionals_cache import ConditionalsCache
+    from ..voices.library import VoiceLibrary
     from .base import CancelToken, Engine
 
 _LOGGER = logging.getLogger(__name__)
@@ -126,7 +128,7 @@ def _parameters(*names: str) -> dict[str, Knob]:
 
 
 @functools.cache
-def _conditionals_cache(folder: Path):  # type: ignore[no-untyped-def]
+def _conditionals_cache(folder: Path) -> ConditionalsCache:
     """Returns one cache for all engines of this process: it has threads of its own."""
     from ..voices.conditionals_cache import ConditionalsCache
 
@@ -255,3 +257,35 @@ MODELS: Mapping[str, ModelSpec] = {spec.name: spec for spec in (ORIGINAL, EMBEDD
 
 CLONING_MODELS: Mapping[str, tuple[str, ...]] = {spec.name: spec.languages for spec in MODELS.values() if spec.clones}
 """The languages of the models that clone, by the model's name."""
+
+
+def create_library(
+    folders: Sequence[Path],
+    reference_clip: Path | None = None,
+    models: Mapping[str, tuple[str, ...]] = CLONING_MODELS,
+) -> VoiceLibrary:
+    """Returns the library of the voices in these folders, and of one more clip, for the models that clone.
+
+    Nothing is read yet.
+    """
+    from ..voices.library import VoiceLibrary
+
+    # The voice that answers while no other can must be there under its own name.
+    reserved = [voice.name for voice in EMBEDDED.voices]
+    return VoiceLibrary(folders, reference_clip, models=models, reserved_names=reserved)
+
+
+def create_voices(clip: Path) -> tuple[Voice, ...]:
+    """Returns the voice of one clip, as the library makes it of --reference-clip.
+
+    Raises:
+        VoiceError: the clip cannot be used; the message names it.
+    """
+    from ..voices.errors import VoiceError
+
+    library = create_library((), clip)
+    library.scan(patient=False)
+    for problem in library.problems:
+        if problem.fatal:
+            raise VoiceError(str(problem))
+    return library.voices

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import SettingsError
@@ -24,12 +24,6 @@ from .placing import place, take_away
 from .voice import Voice
 
 _LOGGER = logging.getLogger(__name__)
-
-CLONING_MODELS: Mapping[str, tuple[str, ...]] = {"original": ("en",)}
-"""The models that clone, and the languages they speak. The first model is that of voices which name none."""
-
-RESERVED_NAMES = ("embedded",)
-"""The voice that answers when no other can must be there under its own name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +44,16 @@ class VoiceLibrary:
         self,
         folders: Sequence[Path],
         reference_clip: Path | None = None,
-        models: Mapping[str, tuple[str, ...]] = CLONING_MODELS,
+        *,
+        models: Mapping[str, tuple[str, ...]],
+        reserved_names: Sequence[str] = (),
     ) -> None:
         """
         Args:
             folders: those that win first. What is added goes into the first.
             reference_clip: one more clip, from wherever it lies; its name wins over those in the folders.
             models: those that clone: name → languages. The first one speaks the voices that name none.
+            reserved_names: names that no voice of a folder may have.
         """
         self.folders = tuple(folders)
         self.on_change: list[Callable[[], None]] = []
@@ -64,6 +61,7 @@ class VoiceLibrary:
 
         self._reference_clip = reference_clip
         self._models = models
+        self._reserved = frozenset(map(name_key, reserved_names))
         self._lock = threading.RLock()
         self._is_open = False
         self._voices: tuple[Voice, ...] = ()
@@ -235,7 +233,7 @@ class VoiceLibrary:
             for voice in known.voices:
                 name = name_key(voice.name)
                 owner = owners.setdefault(name, entry)
-                if name in RESERVED_NAMES:
+                if name in self._reserved:
                     problems.append(
                         Problem(entry.shown, f"the name {voice.name!r} is that of the built-in voice; rename it", True)
                     )
@@ -245,7 +243,7 @@ class VoiceLibrary:
                     )
                 else:
                     voices.append(voice)
-        return tuple(_without_taken_aliases(voices, problems)), problems
+        return tuple(_without_taken_aliases(voices, problems, self._reserved)), problems
 
     def _report(self, problems: tuple[Problem, ...]) -> None:
         """Log what is new."""
@@ -287,7 +285,7 @@ class VoiceLibrary:
         return "see the log"
 
     def _check_free(self, name: str, replace: bool) -> None:
-        if name_key(name) in RESERVED_NAMES:
+        if name_key(name) in self._reserved:
             raise VoiceError(f"the name {name!r} is that of the built-in voice; choose another one")
         entry = self._entry_of(name)
         if entry is not None and not replace:
@@ -304,22 +302,8 @@ def built_in(own: Sequence[Voice], cloned: Sequence[Voice]) -> tuple[Voice, ...]
     return tuple(voice for voice in own if name_key(voice.name) not in taken)
 
 
-def create_voices(clip: Path) -> tuple[Voice, ...]:
-    """The voice of one clip, as the library would make it of --reference-clip.
-
-    Raises:
-        VoiceError: the clip cannot be used; the message names it.
-    """
-    library = VoiceLibrary((), clip)
-    library.scan(patient=False)
-    for problem in library.problems:
-        if problem.fatal:
-            raise VoiceError(str(problem))
-    return library.voices
-
-
-def _without_taken_aliases(voices: list[Voice], problems: list[Problem]) -> list[Voice]:
-    taken = {name_key(voice.name): voice.name for voice in reversed(voices)} | {one: one for one in RESERVED_NAMES}
+def _without_taken_aliases(voices: list[Voice], problems: list[Problem], reserved: Iterable[str]) -> list[Voice]:
+    taken = {name_key(voice.name): voice.name for voice in reversed(voices)} | {name: name for name in reserved}
     kept = []
     for voice in voices:
         own = [one for one in voice.aliases if taken.setdefault(name_key(one), voice.name) == voice.name]
