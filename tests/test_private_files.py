@@ -34,7 +34,7 @@ def test_voices_that_are_added_are_nobody_elses_to_read_and_a_users_folder_stays
     for folder, expected in ((new, 0o700), (old, 0o755)):
         library = create_library((folder,))
         library.open()
-        library.add("anna", audio(sound(6)), manner="gain: 1\n")
+        library.add("anna", audio(sound(6)), config="gain: 1\n")
         assert (mode(folder), mode(folder / "anna.wav"), mode(folder / "anna.yaml")) == (expected, 0o600, 0o600)
     assert mode(new.parent) == 0o700
 

@@ -146,7 +146,7 @@ def test_making_settings_touches_no_file(tmp_path: Path) -> None:
 
 
 def test_settings_of_speech_say_who_can_change_them() -> None:
-    """What only upstream's decoder heeds can be tried in a request, and is no voice's manner."""
+    """What only upstream's decoder heeds can be tried in a request, and is not for a voice's settings."""
     knobs = list(knobs_of(GenerationSettings))
     upstream_only = [knob.name for knob in knobs if knob.upstream_only]
     assert upstream_only == ["context_window", "fade_duration", "print_metrics"]

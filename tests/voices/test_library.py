@@ -320,7 +320,7 @@ def test_whoever_wants_to_know_is_told_of_changes_only(tmp_path: Path, caplog: p
 def test_what_is_added_is_there_at_once_with_its_manner(tmp_path: Path) -> None:
     folder = tmp_path / "voices"
     library = library_of(folder)
-    voice, warnings = library.add("Anna", audio(sound(3)), manner="exaggeration: 0.9\n")
+    voice, warnings = library.add("Anna", audio(sound(3)), config="exaggeration: 0.9\n")
     assert (voice.name, voice.settings) == ("Anna", {"exaggeration": 0.9}) and library.voices == (voice,)
     assert warnings == ("there are only 3.0 s of sound in it; 5 to 15 s make a better voice",)
     library.add("ben", write(tmp_path / "x.flac"))
@@ -358,7 +358,7 @@ def test_what_cannot_be_added_leaves_nothing_behind(
     write(tmp_path / "voices" / "anna.wav")
     library = library_of(tmp_path / "voices")
     with pytest.raises(VoiceError) as refused:
-        library.add(name, content, suffix, manner=manner)
+        library.add(name, content, suffix, config=manner)
     assert message in str(refused.value)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["anna.wav", "voices"]
 

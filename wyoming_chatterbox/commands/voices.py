@@ -99,16 +99,16 @@ def _library_reports(library: VoiceLibrary, names: Sequence[str]) -> list[dict[s
 def _add(options: Any, settings: Settings, screen: Screen) -> int:
     library = _scanned(settings, screen)
     file = Path(options.file)
-    manner = ""
+    config = ""
     if options.settings is not None:
         path = Path(options.settings)
         try:
-            manner = read_file(path, path.resolve().parent, MAX_VOICE_CONFIG_BYTES).decode("utf-8-sig")
+            config = read_file(path, path.resolve().parent, MAX_VOICE_CONFIG_BYTES).decode("utf-8-sig")
         except (VoiceError, UnicodeDecodeError) as error:
             raise VoiceError(f"{path}: {error}") from None
     with screen.working(f"Looking at {file.name}"):
         try:
-            voice, warnings = library.add(options.name or file.stem, file, manner=manner, replace=options.replace)
+            voice, warnings = library.add(options.name or file.stem, file, config=config, replace=options.replace)
         except VoiceError as error:
             raise VoiceError(f"{file}: {error}") from None
     screen.added(voice, library.seconds_of(voice), warnings, library.folders[0])

@@ -46,7 +46,7 @@ async def add_voice(
     suffix = os.path.splitext(file.filename or "")[1].lower() or ".wav"
     clip = await file.read()
     try:
-        adding = functools.partial(library.add, name, clip, suffix, manner=manner, replace=replace)
+        adding = functools.partial(library.add, name, clip, suffix, config=manner, replace=replace)
         voice, warnings = await state.uploads.run(adding, timeout=FOLDER_SECONDS)
     except asyncio.TimeoutError:
         raise _unavailable() from None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..limits import MAX_CLIPS, MAX_SPEAKERS, MAX_VOICES
 from .errors import Problem, VoiceError
-from .files import FORMATS, MANNER_SUFFIXES, PICKLES, QUIET_SUFFIXES, SUFFIXES
+from .files import CONFIG_SUFFIXES, FORMATS, PICKLES, QUIET_SUFFIXES, SUFFIXES
 from .names import check_name, name_key
 
 Facts = tuple[tuple[str, int, int, int, int, int], ...]
@@ -32,7 +32,7 @@ class Entry:
     speakers: tuple[tuple[str | None, tuple[Path, ...]], ...]
     """(name of the speaker or None, clips) for each; at least one, with at least one clip each."""
 
-    manners: tuple[Path, ...]
+    configs: tuple[Path, ...]
     """Settings files; more than one is an error."""
 
     facts: Facts
@@ -69,15 +69,15 @@ def clip_entry(clip: Path) -> Entry:
         VoiceError: its name cannot be a voice's.
         OSError: it is not there.
     """
-    manners = [path for suffix in MANNER_SUFFIXES if (path := clip.with_suffix(suffix)).is_file()]
-    return _entry(check_name(clip.stem), clip.resolve().parent, clip, ((None, (clip,)),), manners)
+    configs = [path for suffix in CONFIG_SUFFIXES if (path := clip.with_suffix(suffix)).is_file()]
+    return _entry(check_name(clip.stem), clip.resolve().parent, clip, ((None, (clip,)),), configs)
 
 
 def _entries(root: Path, paths: list[Path]) -> tuple[list[Entry], list[Problem]]:
     entries: list[Entry] = []
     problems: list[Problem] = []
     taken: dict[str, Path] = {}
-    manners = [path for path in paths if path.suffix.lower() in MANNER_SUFFIXES]
+    configs = [path for path in paths if path.suffix.lower() in CONFIG_SUFFIXES]
     used: set[Path] = set()
     for path in paths:
         try:
@@ -85,7 +85,7 @@ def _entries(root: Path, paths: list[Path]) -> tuple[list[Entry], list[Problem]]
             if not speakers:
                 continue
             name = check_name(name)
-            beside = [one for one in manners if name_key(one.stem) == name_key(name)]
+            beside = [one for one in configs if name_key(one.stem) == name_key(name)]
             used.update(beside)
             if (first := taken.get(name_key(name))) is not None:
                 raise VoiceError(f"there is a voice of this name already, {shown(first)}; rename one of them")
@@ -98,21 +98,21 @@ def _entries(root: Path, paths: list[Path]) -> tuple[list[Entry], list[Problem]]
         except OSError as error:  # it went away meanwhile, or must not be looked at
             if not isinstance(error, FileNotFoundError):
                 problems.append(Problem(shown(path), f"it cannot be read: {error.strerror}", fatal=True))
-    for path in manners:
+    for path in configs:
         if path not in used:
             problems.append(Problem(shown(path), f"there is no clip {path.stem}.wav beside it", fatal=False))
     return entries, problems
 
 
 def _entry(
-    name: str, root: Path, path: Path, speakers: tuple[tuple[str | None, tuple[Path, ...]], ...], manners: list[Path]
+    name: str, root: Path, path: Path, speakers: tuple[tuple[str | None, tuple[Path, ...]], ...], configs: list[Path]
 ) -> Entry:
     facts = []
-    for file in (*(clip for _, clips in speakers for clip in clips), *manners):
+    for file in (*(clip for _, clips in speakers for clip in clips), *configs):
         status = file.stat()
         times = (status.st_mtime_ns, status.st_ctime_ns)
         facts.append((os.fspath(file), status.st_dev, status.st_ino, status.st_size, *times))
-    return Entry(name, root, path, speakers, tuple(manners), tuple(facts))
+    return Entry(name, root, path, speakers, tuple(configs), tuple(facts))
 
 
 def _clips_of(
@@ -152,9 +152,9 @@ def _speakers_of(
             speakers.append((check_name(path.name), clips))
     if own:
         speakers.insert(0, (folder.name if speakers else None, tuple(own)))
-    settings = [path for path in _visible(folder) if path.suffix in MANNER_SUFFIXES]
-    manners = [path for path in settings if name_key(path.stem) == name_key(folder.name)]
-    return tuple(speakers), manners
+    settings = [path for path in _visible(folder) if path.suffix in CONFIG_SUFFIXES]
+    configs = [path for path in settings if name_key(path.stem) == name_key(folder.name)]
+    return tuple(speakers), configs
 
 
 def _audio_files(folder: Path, problems: list[Problem], where: str) -> Iterator[Path]:
@@ -178,7 +178,7 @@ def _audio_files(folder: Path, problems: list[Problem], where: str) -> Iterator[
 def _unreadable(path: Path, where: str) -> Problem | None:
     """Returns what to tell about a file that cannot be a clip; None for one that nobody takes for a voice."""
     suffix = path.suffix.lower()
-    if suffix in (*MANNER_SUFFIXES, *QUIET_SUFFIXES, *PICKLES):
+    if suffix in (*CONFIG_SUFFIXES, *QUIET_SUFFIXES, *PICKLES):
         return None
     kind = f"{suffix} files are" if suffix else "a file without a suffix is"
     return Problem(where, f"{kind} not read as a voice; give {FORMATS}, with the suffix of its format", fatal=False)

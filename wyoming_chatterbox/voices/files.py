@@ -23,7 +23,7 @@ QUIET_SUFFIXES = (
 )
 """Files beside clips that nobody takes for a voice: notes, pictures, what a transfer or a desktop leaves."""
 
-MANNER_SUFFIXES = (".yaml", ".yml")
+CONFIG_SUFFIXES = (".yaml", ".yml")
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle", ".npy", ".npz", ".safetensors")
 """What other programs call a voice. Nothing here opens one: loading a pickle runs what it says."""

@@ -18,10 +18,10 @@ from .entries import Entry, clip_entry, find_entries
 from .errors import ClipError, Problem, VoiceError
 from .files import SUFFIXES, read_file
 from .looking import CUT_SHORT, SETTLE_SECONDS, Known, Looker
-from .manner import parse_manner
 from .names import check_name, name_key
 from .placing import place, take_away
 from .voice import Voice
+from .voice_config import parse_voice_config
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ class VoiceLibrary:
         return Scan(changed, SETTLE_SECONDS / 2 if waiting else None)
 
     def add(
-        self, name: str, clip: Path | bytes, suffix: str = ".wav", *, manner: str = "", replace: bool = False
+        self, name: str, clip: Path | bytes, suffix: str = ".wav", *, config: str = "", replace: bool = False
     ) -> tuple[Voice, tuple[str, ...]]:
         """Put a clip into the first folder, as a voice.
 
@@ -144,14 +144,14 @@ class VoiceLibrary:
             name: of the voice; its file is named so, and nothing else that is given here becomes part of a path.
             clip: an audio file, or its content.
             suffix: of the file's name, where it is content.
-            manner: the text of a settings file.
+            config: the text of a settings file.
             replace: whether a voice of this name may be there and give way.
 
         Returns:
             (the voice, warnings about its clip). It is in `voices` by now.
 
         Raises:
-            VoiceError: the message says what is wrong with the name, the clip or the manner, and what to do.
+            VoiceError: the message says what is wrong with the name, the clip or the config, and what to do.
         """
         name = check_name(name)
         self._check_free(name, replace)
@@ -165,10 +165,10 @@ class VoiceLibrary:
             raise ClipError(CUT_SHORT)
         looked_at = clips.inspect(content, suffix)
         warnings = (*looked_at.warnings, *clips.shortness(looked_at.seconds))
-        parse_manner(manner.encode(), tuple(self._models))
+        parse_voice_config(config.encode(), tuple(self._models))
         with self._lock:
             self._check_free(name, replace)
-            place(self.folders[0], name, suffix, content, manner, self._entry_of(name))
+            place(self.folders[0], name, suffix, content, config, self._entry_of(name))
             self.scan(patient=False)
         for voice in self._voices:
             if voice.base == name:

@@ -16,8 +16,8 @@ from .decoding import is_whole
 from .entries import Entry, Facts
 from .errors import ClipError, Problem, VoiceError
 from .files import read_file
-from .manner import Manner, parse_manner
 from .voice import Voice
+from .voice_config import VoiceConfig, parse_voice_config
 
 SETTLE_SECONDS = 0.3
 """A file counts as written when it did not change for so long."""
@@ -91,14 +91,14 @@ class Looker:
         """Open an entry's files. Raises nothing of theirs."""
         problems: list[Problem] = []
         whole = True
-        manner = Manner()
+        config = VoiceConfig()
         try:
-            if len(entry.manners) > 1:
-                raise VoiceError(f"there are {len(entry.manners)} settings files for {entry.shown}; leave one")
-            for path in entry.manners:
-                manner = parse_manner(read_file(path, entry.root, MAX_VOICE_CONFIG_BYTES), tuple(self._models))
+            if len(entry.configs) > 1:
+                raise VoiceError(f"there are {len(entry.configs)} settings files for {entry.shown}; leave one")
+            for path in entry.configs:
+                config = parse_voice_config(read_file(path, entry.root, MAX_VOICE_CONFIG_BYTES), tuple(self._models))
         except VoiceError as error:
-            problems.append(Problem(entry.manners[0].name, str(error), fatal=True))
+            problems.append(Problem(entry.configs[0].name, str(error), fatal=True))
         found: dict[Path, Clip] = {}
         for path in entry.clips:
             try:
@@ -114,9 +114,9 @@ class Looker:
             short = clips.shortness(sum(found[path].seconds for path in paths))
             where = _relative(paths[0], entry) if len(paths) == 1 else f"{entry.shown}/{speaker or ''}".rstrip("/")
             warnings += [Problem(where, one, fatal=False) for one in short]
-        voices = () if problems else self._voices_of(entry, manner, found)
+        voices = () if problems else self._voices_of(entry, config, found)
         if not problems:
-            problems += self._languages_unknown(entry, manner)
+            problems += self._languages_unknown(entry, config)
         return Look(voices, (*problems, *warnings), {path: clip.seconds for path, clip in found.items()}, whole)
 
     def _clip(self, path: Path, entry: Entry) -> tuple[Clip, bool]:
@@ -144,11 +144,11 @@ class Looker:
         facts = {(fact,) for entry in entries for fact in entry.facts}
         self._clips = {key: clip for key, clip in self._clips.items() if key[0] in facts}
 
-    def _voices_of(self, entry: Entry, manner: Manner, found: Mapping[Path, Clip]) -> tuple[Voice, ...]:
-        model = manner.model or next(iter(self._models))
+    def _voices_of(self, entry: Entry, config: VoiceConfig, found: Mapping[Path, Clip]) -> tuple[Voice, ...]:
+        model = config.model or next(iter(self._models))
         spoken = self._models[model]
-        languages = manner.languages or spoken[:1]
-        title = manner.title or entry.name
+        languages = config.languages or spoken[:1]
+        title = config.title or entry.name
         # Home Assistant never says a language: a model of several must be told by the voice's name.
         variants = [languages] if len(spoken) == 1 or len(languages) == 1 else [(one,) for one in languages]
         return tuple(
@@ -157,26 +157,26 @@ class Looker:
                 model=model,
                 description=title if len(variants) == 1 else f"{title} ({variant[0]})",
                 languages=variant,
-                attribution=manner.attribution or "Resemble AI",
-                attribution_url=manner.url or "https://github.com/resemble-ai/chatterbox",
+                attribution=config.attribution or "Resemble AI",
+                attribution_url=config.url or "https://github.com/resemble-ai/chatterbox",
                 clips=paths,
                 folder=entry.root,
-                settings=manner.settings,
+                settings=config.settings,
                 fingerprint=clips.fingerprint([found[path].fingerprint for path in paths]),
                 speaker=speaker,
                 base=entry.name,
-                aliases=manner.aliases if number == 0 else (),
-                hidden=manner.hidden,
-                licence=manner.licence,
+                aliases=config.aliases if number == 0 else (),
+                hidden=config.hidden,
+                licence=config.licence,
             )
             for number, variant in enumerate(variants)
             for speaker, paths in entry.speakers
         )
 
-    def _languages_unknown(self, entry: Entry, manner: Manner) -> list[Problem]:
-        model = manner.model or next(iter(self._models))
+    def _languages_unknown(self, entry: Entry, config: VoiceConfig) -> list[Problem]:
+        model = config.model or next(iter(self._models))
         foreign = [
-            code for code in manner.languages if not any(same_language(code, one) for one in self._models[model])
+            code for code in config.languages if not any(same_language(code, one) for one in self._models[model])
         ]
         if not foreign:
             return []
@@ -184,7 +184,7 @@ class Looker:
         text = (
             f"language: model {model} speaks {speaks} only; the voice is listed for {', '.join(foreign)} all the same"
         )
-        return [Problem(entry.manners[0].name, text, fatal=False)]
+        return [Problem(entry.configs[0].name, text, fatal=False)]
 
 
 def _relative(path: Path, entry: Entry) -> str:

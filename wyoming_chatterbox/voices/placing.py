@@ -10,7 +10,7 @@ from .entries import Entry
 from .errors import VoiceError
 
 
-def place(folder: Path, name: str, suffix: str, content: bytes, manner: str, old: Entry | None) -> None:
+def place(folder: Path, name: str, suffix: str, content: bytes, config: str, old: Entry | None) -> None:
     """Write a clip, and a settings file where there is something in it.
 
     Args:
@@ -28,11 +28,11 @@ def place(folder: Path, name: str, suffix: str, content: bytes, manner: str, old
         if free < len(content):
             raise VoiceError(f"{folder} has {free} bytes free, the clip takes {len(content)}; make room")
         write_file(target, content, replace=old is not None, sync=True)
-        if manner.strip():
-            write_file(settings, manner.encode(), sync=True)
+        if config.strip():
+            write_file(settings, config.encode(), sync=True)
         if old is not None:
-            new = {target, settings} if manner.strip() else {target}
-            for path in {*old.clips, *old.manners} - new:
+            new = {target, settings} if config.strip() else {target}
+            for path in {*old.clips, *old.configs} - new:
                 path.unlink(missing_ok=True)
             if old.path != target:
                 _remove_empty(old.path)
@@ -48,7 +48,7 @@ def take_away(entry: Entry) -> tuple[Path, ...]:
     Raises:
         VoiceError: a file cannot be deleted.
     """
-    deleted = (*entry.clips, *entry.manners)
+    deleted = (*entry.clips, *entry.configs)
     try:
         for path in deleted:
             path.unlink(missing_ok=True)

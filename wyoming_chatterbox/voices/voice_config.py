@@ -1,4 +1,4 @@
-"""NAME.yaml beside a clip: the manner in which its voice speaks."""
+"""NAME.yaml beside a clip: the settings of its voice, and what people are told about it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _TAG = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}")
 
 
 @dataclass(frozen=True)
-class Manner:
-    """What a settings file says; without one, this as it is."""
+class VoiceConfig:
+    """The content of a voice's settings file; the defaults are those of a voice without one."""
 
     title: str = ""
     languages: tuple[str, ...] = ()
@@ -36,39 +36,39 @@ class Manner:
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
-def parse_manner(content: bytes, models: tuple[str, ...]) -> Manner:
-    """Read a settings file.
+def parse_voice_config(content: bytes, models: tuple[str, ...]) -> VoiceConfig:
+    """Returns the content of a settings file.
 
     Args:
-        content: UTF-8 text in YAML; empty is as good as no file.
-        models: those that can clone a voice.
+        content: UTF-8 text in YAML; may be empty.
+        models: names of the models that clone.
 
     Raises:
-        VoiceError: the message says all that is wrong: the keys, their values and what is allowed.
+        VoiceError: something in it is wrong; the message names every such key, its value and what is allowed.
     """
     values = _mapping(content)
     wrong: list[str] = []
-    taken: dict[str, Any] = {}
-    spoken: dict[str, object] = {}
+    fields: dict[str, Any] = {}
+    overrides: dict[str, object] = {}
     for key, value in values.items():
         try:
             if key in _KNOBS:
-                spoken[key] = _KNOBS[key].coerce(value)
+                overrides[key] = _KNOBS[key].coerce(value)
             elif key in _READERS:
                 name, read = _READERS[key]
-                if name in taken:
+                if name in fields:
                     raise VoiceError(f"{key}: is given twice, in two spellings; leave one out")
-                taken[name] = read(key, value)
+                fields[name] = read(key, value)
             else:
                 raise VoiceError(f"{key}: {_unknown(key)}")
         except (SettingsError, VoiceError) as error:
             wrong.append(str(error))
-    model = taken.get("model", "")
+    model = fields.get("model", "")
     if model and model not in models:
         wrong.append(f"model: {model!r} cannot clone a voice (allowed: {', '.join(models)})")
     if wrong:
         raise VoiceError("; ".join(wrong))
-    return Manner(**taken, settings=spoken)
+    return VoiceConfig(**fields, settings=overrides)
 
 
 def _mapping(content: bytes) -> dict[str, object]:
@@ -122,16 +122,16 @@ def _text(key: str, value: object) -> str:
     return value.strip()
 
 
-def _texts(key: str, value: object, most: int) -> tuple[str, ...]:
+def _texts(key: str, value: object, maximum: int) -> tuple[str, ...]:
     values = value if isinstance(value, list) else [value]
-    if not 1 <= len(values) <= most:
-        raise VoiceError(f"{key}: {len(values)} of them (allowed: 1 to {most})")
-    return tuple(dict.fromkeys(_text(key, one) for one in values))
+    if not 1 <= len(values) <= maximum:
+        raise VoiceError(f"{key}: {len(values)} of them (allowed: 1 to {maximum})")
+    return tuple(dict.fromkeys(_text(key, text) for text in values))
 
 
 def _languages(key: str, value: object) -> tuple[str, ...]:
-    # YAML 1.1 takes a Norwegian's `no` for false.
-    values = ["no" if one is False else one for one in (value if isinstance(value, list) else [value])]
+    # In YAML 1.1 the code for Norwegian, `no`, means false.
+    values = ["no" if code is False else code for code in (value if isinstance(value, list) else [value])]
     codes = _texts(key, values, MAX_VOICE_LANGUAGES)
     bad = next((code for code in codes if not _TAG.fullmatch(code)), None)
     if bad is not None:
@@ -141,7 +141,7 @@ def _languages(key: str, value: object) -> tuple[str, ...]:
 
 def _aliases(key: str, value: object) -> tuple[str, ...]:
     try:
-        return tuple(check_name(one) for one in _texts(key, value, MAX_VOICE_ALIASES))
+        return tuple(check_name(alias) for alias in _texts(key, value, MAX_VOICE_ALIASES))
     except VoiceError as error:
         raise VoiceError(str(error) if str(error).startswith(key) else f"{key}: {error}") from None
 
@@ -176,4 +176,4 @@ _READERS: dict[str, tuple[str, Callable[[str, object], object]]] = {
     "aliases": ("aliases", _aliases),
     "hidden": ("hidden", _flag),
 }
-"""By key of the file: (field of Manner, how its value is read)."""
+"""By key of the file: (field of VoiceConfig, how its value is read)."""
