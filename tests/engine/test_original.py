@@ -767,6 +767,24 @@ def test_warming_up_computes_what_the_default_voice_in_its_manner_needs(tiny_che
     assert prompts == [0.7], "what the first request needs is there, and nothing else"
 
 
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_warming_up_on_a_gpu_speaks_a_long_sentence_to_its_end(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, on_gpu: bool
+) -> None:
+    engine = OriginalEngine.load(tiny_checkpoint, "cpu", None, 0)
+    monkeypatch.setattr(OriginalEngine, "is_on_gpu", on_gpu)
+    ends: list[bool] = []
+    real = engine._decoder._vocoder.push
+
+    def push(*args: Any, final: bool, **options: Any) -> Any:
+        ends.append(final)
+        return real(*args, final=final, **options)
+
+    monkeypatch.setattr(engine._decoder._vocoder, "push", push)
+    engine.warm_up()
+    assert any(ends) is on_gpu
+
+
 def test_a_closed_engine_refuses(own_engine: OriginalEngine, settings: GenerationSettings) -> None:
     begun = _stream(own_engine, settings=settings)
     next(begun)

@@ -105,6 +105,21 @@ def test_frames_that_are_not_heard_yet_can_be_replaced(hift: Any, mel: Any) -> N
     assert 40 < agreement(first, whole[: len(first)]) < 100, "it was their right context"
 
 
+@pytest.mark.parametrize("cuts", [[30, 50, 40], [52, 33, 20, 15], [64, 56], [7] * 17 + [1]], ids=str)
+def test_windows_of_few_lengths_say_the_same(
+    hift: Any, mel: Any, cuts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (whole,), _ = _pieces(StreamingVocoder(hift), mel, [FRAMES])
+    lengths: list[int] = []
+    real = hift.decode
+    monkeypatch.setattr(hift, "decode", lambda x, s: lengths.append(x.shape[2]) or real(x=x, s=s))
+    done, _ = _pieces(StreamingVocoder(hift, multiple=32), mel, cuts)
+    assert agreement(torch.cat(done), whole) > 100
+    known = next(number for number, length in enumerate(lengths) if length % 32 == 0)
+    assert all(length < FRAMES for length in lengths)
+    assert all(length % 32 == 0 for length in lengths[known:]), "but at the beginning, where nothing came before"
+
+
 def test_less_context_is_heard(hift: Any, mel: Any) -> None:
     (whole,), _ = _pieces(StreamingVocoder(hift), mel, [FRAMES])
     done, _ = _pieces(StreamingVocoder(hift, left=4, right=2), mel, CUTS[2])

@@ -31,7 +31,7 @@ from .t3.sampling import sampling_of
 from .t3.tokens import TokenGenerator
 from .timeline import Timeline
 from .token_thread import TokenThread
-from .vocoder import StreamingVocoder
+from .vocoder import GPU_MULTIPLE, StreamingVocoder
 from .watermark import StreamingWatermark
 
 _LOGGER = logging.getLogger(__name__)
@@ -71,7 +71,9 @@ class SeamlessDecoder:
         )
         hift = model.s3gen.mel2wav
         self._vocoder: StreamingVocoder | IncrementalVocoder = (
-            IncrementalVocoder(hift, plan.vocoder_precision) if plan.incremental_vocoder else StreamingVocoder(hift)
+            IncrementalVocoder(hift, plan.vocoder_precision)
+            if plan.incremental_vocoder
+            else StreamingVocoder(hift, multiple=GPU_MULTIPLE if model.t3.device.type == "cuda" else 1)
         )
         # One stream for all utterances: torch keeps memory for every stream that was ever used.
         self._stream = self._torch.cuda.Stream(model.t3.device) if model.t3.device.type == "cuda" else None

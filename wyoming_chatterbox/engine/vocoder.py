@@ -17,6 +17,10 @@ LEFT_FRAMES, RIGHT_FRAMES = 24, 16
 """Frames decoded and thrown away on either side. At (24, 16) the result is float-exact, about 120 dB; (16, 8) gives
 31 to 33 dB (measured against one decode)."""
 
+GPU_MULTIPLE = 64
+"""Frames. cuDNN looks for an algorithm for every length that it has not met, for each of 85 convolutions: about 100 ms,
+by reading. With the context a chunk of 10 s is 540 frames, so that there are 9 lengths."""
+
 
 @dataclass
 class VocoderState:
@@ -24,13 +28,13 @@ class VocoderState:
 
     source: SourceState
     mel: Any = None
-    """Frames that are not done with, shape (1, 80, n): the left context and all after it."""
+    """Frames that are not done with, shape (1, 80, n), behind those that may be left context."""
 
     left_source: Any = None
     """Source samples of the left context, shape (1, 1, left * 480)."""
 
     left: int = 0
-    """Frames of left context in `mel`."""
+    """Frames in `mel` that were heard, and may be left context."""
 
     @property
     def waiting(self) -> int:
@@ -41,15 +45,18 @@ class VocoderState:
 class StreamingVocoder:
     """Upstream's HiFTGenerator, fed with frames. It holds no state; what is an utterance's is in VocoderState."""
 
-    def __init__(self, hift: Any, *, left: int = LEFT_FRAMES, right: int = RIGHT_FRAMES) -> None:
+    def __init__(self, hift: Any, *, left: int = LEFT_FRAMES, right: int = RIGHT_FRAMES, multiple: int = 1) -> None:
         """
         Args:
             hift: chatterbox.models.s3gen.hifigan.HiFTGenerator.
             left, right: frames of context, see LEFT_FRAMES.
+            multiple: windows have a multiple of so many frames, by more left context, which changes nothing that is
+                heard; only at the beginning of an utterance there is no more to take.
         """
         self._torch = upstream.load_torch()
         self._hift = hift
         self._left = left
+        self._multiple = multiple
         self.right = right
         self.source = HarmonicSource(hift)
 
@@ -80,17 +87,25 @@ class StreamingVocoder:
         done = waiting if final else max(0, waiting - self.right)
         if done == 0:
             return torch.zeros(0), torch.zeros(0)
-        f0 = self._hift.f0_predictor(state.mel)[:, state.left :]
-        source, cycles = self.source.samples(state.source, f0)
+        left = self._left_context(state.left, waiting)
+        unused = state.left - left
+        window = state.mel[:, :, unused:]
+        source, cycles = self.source.samples(state.source, self._hift.f0_predictor(window)[:, left:])
         if state.left_source is not None:
             source = torch.cat((state.left_source, source), dim=2)
-        samples = self._hift.decode(x=state.mel, s=source)[0]
-        start = state.left * SAMPLES_PER_FRAME
+        samples = self._hift.decode(x=window, s=source[:, :, unused * SAMPLES_PER_FRAME :])[0]
+        start = left * SAMPLES_PER_FRAME
         end = start + done * SAMPLES_PER_FRAME
         self.source.advance(state.source, done, cycles[done - 1])
-        kept = min(self._left, state.left + done)
-        first = state.left + done - kept
-        state.left_source = source[:, :, first * SAMPLES_PER_FRAME : (first + kept) * SAMPLES_PER_FRAME]
-        state.mel = state.mel[:, :, first:]
+        heard = state.left + done
+        kept = min(self._left + self._multiple - 1, heard)
+        state.left_source = source[:, :, (heard - kept) * SAMPLES_PER_FRAME : heard * SAMPLES_PER_FRAME]
+        state.mel = state.mel[:, :, heard - kept :]
         state.left = kept
         return samples[start:end], samples[end:]
+
+    def _left_context(self, heard: int, waiting: int) -> int:
+        """Returns how many of the frames that were heard a window begins with."""
+        least = min(heard, self._left)
+        length = least + waiting
+        return min(heard, least - length % -self._multiple)
