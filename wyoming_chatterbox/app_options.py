@@ -43,10 +43,10 @@ class Option:
 
     @property
     def knob(self) -> Knob:
-        return next(one for one in knobs_of(Settings) if one.name == (self.setting or self.name))
+        return next(knob for knob in knobs_of(Settings) if knob.name == (self.setting or self.name))
 
     def coerce(self, value: object) -> Any:
-        """The setting's value, or None where it keeps its default. Raises SettingsError."""
+        """Returns the setting's value, or None if it keeps its default. Raises SettingsError."""
         if value == "":  # how the form writes a text that was left empty
             return None
         if self.on is not None:
@@ -138,12 +138,12 @@ def _migrated(options: Mapping[str, object], migrations: Sequence[Migration]) ->
 
 
 def _settings(options: Mapping[str, object]) -> dict[str, Any]:
-    known = {one.name: one for one in OPTIONS}
+    known = {option.name: option for option in OPTIONS}
     values: dict[str, Any] = {}
     for name, value in options.items():
         if name not in known:
             raise unknown_setting(name, list(known))
-        taken = known[name].coerce(value)
-        if taken is not None:
-            values[known[name].knob.name] = taken
+        setting = known[name].coerce(value)
+        if setting is not None:
+            values[known[name].knob.name] = setting
     return values

@@ -22,7 +22,8 @@ from .speech_settings import GenerationSettings
 PROGRAM = server_command()
 
 _NEAR = 0.7
-"""How much of two names must be the same for the one to be a slip of the other, as difflib counts: of 10 letters 7."""
+"""Share of two names that must be equal for one to be a misspelling of the other, as difflib counts; 7 letters of
+10."""
 
 _FROM_AN_ORCHESTRATOR = re.compile(r"(SERVICE|PORT)_|PORT=(tcp|udp)://")
 """Kubernetes and old Docker links tell every container of a service wyoming-chatterbox in variables of these names."""
@@ -84,26 +85,26 @@ def _settings(
 ) -> Settings:
     """Fills `typed` with how the user wrote each setting, by its name."""
     values = _from_environment(environment, typed, program)
-    for one in knobs_of(Settings):
-        given = getattr(parsed, one.name)
-        if given is None:
+    for knob in knobs_of(Settings):
+        flag_value = getattr(parsed, knob.name)
+        if flag_value is None:
             continue
-        typed[one.name] = one.flag
-        if one.kind is bool:
-            values[one.name] = not one.default
-        elif one.repeatable:
-            values[one.name] = tuple(one.parse(text) for text in given)
+        typed[knob.name] = knob.flag
+        if knob.kind is bool:
+            values[knob.name] = not knob.default
+        elif knob.repeatable:
+            values[knob.name] = tuple(knob.parse(text) for text in flag_value)
         else:
-            values[one.name] = one.parse(given)
+            values[knob.name] = knob.parse(flag_value)
     if values.get("options_file") is not None:
         values = {**read_options(values["options_file"]), **values}
-    generation = {one.name: values.pop(one.name) for one in knobs_of(GenerationSettings) if one.name in values}
-    compute = {one.name: values.pop(one.name) for one in knobs_of(ComputeSettings) if one.name in values}
+    generation = {knob.name: values.pop(knob.name) for knob in knobs_of(GenerationSettings) if knob.name in values}
+    compute = {knob.name: values.pop(knob.name) for knob in knobs_of(ComputeSettings) if knob.name in values}
     return Settings(generation=GenerationSettings(**generation), compute=ComputeSettings(**compute), **values)
 
 
 def _from_environment(environment: Mapping[str, str], typed: dict[str, str], program: str) -> dict[str, Any]:
-    by_variable = {one.environment: one for one in knobs_of(Settings)}
+    by_variable = {knob.environment: knob for knob in knobs_of(Settings)}
     values: dict[str, Any] = {}
     for variable, text in environment.items():
         if not variable.startswith(ENVIRONMENT_PREFIX):
@@ -115,17 +116,17 @@ def _from_environment(environment: Mapping[str, str], typed: dict[str, str], pro
             if name in UNSUPPORTED:
                 raise SettingsError(f"{variable}: refused, it {UNSUPPORTED[name]}")
             # Compared without what all of them begin with, which makes everything near.
-            near = _nearest(name, [one.name for one in by_variable.values()])
+            near = _nearest(name, [knob.name for knob in by_variable.values()])
             hint = f"; did you mean {ENVIRONMENT_PREFIX}{near.upper()}? See" if near else "; see"
             raise SettingsError(f"{variable}: unknown environment variable{hint} {program} --help")
-        one = by_variable[variable]
-        typed[one.name] = variable
-        if one.repeatable:
+        knob = by_variable[variable]
+        typed[knob.name] = variable
+        if knob.repeatable:
             # Paths may hold spaces and commas.
-            parts = text.split(os.pathsep) if one.kind is Path else text.replace(",", " ").split()
-            values[one.name] = tuple(one.parse(part) for part in parts if part)
+            parts = text.split(os.pathsep) if knob.kind is Path else text.replace(",", " ").split()
+            values[knob.name] = tuple(knob.parse(part) for part in parts if part)
         else:
-            values[one.name] = one.parse(text)
+            values[knob.name] = knob.parse(text)
     return values
 
 
@@ -149,7 +150,7 @@ class FlagParser(argparse.ArgumentParser):
         name = flag.lstrip("-").replace("-", "_")
         if name in UNSUPPORTED:
             return SettingsError(f"{flag}: refused, it {UNSUPPORTED[name]}")
-        switches = {one.flag for one in knobs_of(Settings) if one.kind is bool}
+        switches = {knob.flag for knob in knobs_of(Settings) if knob.kind is bool}
         bare = flag.removeprefix("--").removeprefix("no-")
         if (other := f"--no-{bare}") in switches:
             return SettingsError(f"{flag}: it is on unless {other} turns it off; leave it out")
@@ -165,20 +166,20 @@ class FlagParser(argparse.ArgumentParser):
             shown: names of the settings that --help lists; None: all.
         """
         groups: dict[str, Any] = {}
-        for one in knobs_of(Settings):
-            is_shown = shown is None or one.name in shown
-            group = groups.get(one.group) or (self.add_argument_group(one.group) if is_shown else self)
+        for knob in knobs_of(Settings):
+            is_shown = shown is None or knob.name in shown
+            group = groups.get(knob.group) or (self.add_argument_group(knob.group) if is_shown else self)
             if is_shown:
-                groups[one.group] = group
-            text = _help_of(one) if is_shown else argparse.SUPPRESS
-            if one.kind is bool:
-                group.add_argument(one.flag, dest=one.name, action="store_const", const=True, help=text)
+                groups[knob.group] = group
+            text = _help_of(knob) if is_shown else argparse.SUPPRESS
+            if knob.kind is bool:
+                group.add_argument(knob.flag, dest=knob.name, action="store_const", const=True, help=text)
                 continue
             group.add_argument(
-                one.flag,
-                dest=one.name,
-                action="append" if one.repeatable else "store",
-                metavar="{" + ",".join(one.choices) + "}" if one.choices else one.name.split("_")[-1].upper(),
+                knob.flag,
+                dest=knob.name,
+                action="append" if knob.repeatable else "store",
+                metavar="{" + ",".join(knob.choices) + "}" if knob.choices else knob.name.split("_")[-1].upper(),
                 help=text,
             )
 

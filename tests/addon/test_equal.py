@@ -137,7 +137,7 @@ def test_weights_and_caches_are_in_data_and_left_out_of_backups() -> None:
 def test_what_the_server_computes_again_is_left_out_of_backups_and_named_on_the_page() -> None:
     """All folders of --data-dir but the voices, which nobody can compute again and which the app has in share."""
     sources = "".join(path.read_text() for path in (ROOT / "wyoming_chatterbox").rglob("*.py"))
-    folders = set(re.findall(r'settings\.data / "(\w+)"', sources))
+    folders = set(re.findall(r'(?:options|settings)\.data / "(\w+)"', sources))
     assert {"conditionals", "speech"} <= folders
     assert folders <= set(CONFIG["backup_exclude"])
     page = (ROOT / "docs" / "install.md").read_text()
