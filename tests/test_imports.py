@@ -216,6 +216,19 @@ def test_importing_every_module_of_the_package_imports_no_torch() -> None:
     assert json.loads(answer.stdout) == []
 
 
+def test_the_package_offers_the_python_interface_and_loads_it_when_it_is_used() -> None:
+    program = (
+        "import sys, wyoming_chatterbox\n"
+        "print(sorted({'torch', 'numpy', 'wyoming_chatterbox.engine'} & set(sys.modules)))\n"
+        "from wyoming_chatterbox import ChatterboxTTS\n"
+        "print(ChatterboxTTS.__name__, hasattr(ChatterboxTTS, 'generate_stream'), hasattr(wyoming_chatterbox, 'TTS'))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment(), timeout=60
+    )
+    assert answer.stdout.splitlines() == ["[]", "ChatterboxTTS True False"]
+
+
 def test_version_loads_neither_the_edge_nor_the_voice() -> None:
     program = (
         "import sys\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -145,9 +145,10 @@ def test_what_the_server_computes_again_is_left_out_of_backups_and_named_on_the_
 
 
 def test_one_config_yaml_and_no_build_yaml() -> None:
-    """The Supervisor takes every folder with a config.yaml for an app."""
-    inside = [path for path in ROOT.rglob("config.y*ml") if not {".venv", "build", "node_modules"} & set(path.parts)]
-    assert inside == [ADDON / "config.yaml"]
+    """The Supervisor takes every folder with a config.yaml, .yml or .json for an app, but for hidden folders."""
+    found = [path.relative_to(ROOT) for path in ROOT.rglob("config.*") if path.suffix in (".yaml", ".yml", ".json")]
+    seen = [path for path in found if not any(part.startswith(".") for part in path.parts)]
+    assert [path for path in seen if not {"build", "node_modules"} & set(path.parts)] == [Path("addon/config.yaml")]
     assert not list(ADDON.glob("build.*"))
 
 
