@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.serving import environment
-from wyoming_chatterbox.app_options import MIGRATIONS, OPTIONS, Migration, read_options
+from wyoming_chatterbox.app_options import OPTIONS, read_options
 from wyoming_chatterbox.command_line import from_command_line
 from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.knobs import knobs_of
@@ -133,32 +133,3 @@ def test_the_program_ends_with_status_2_and_the_line(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"options_file: \S*/none\.json cannot be read: .*No such file"):
         read_options(tmp_path / "none.json")
-
-
-def test_an_option_of_an_older_version_is_taken_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What the Supervisor writes after an update: today's defaults, and the old option that the user had set."""
-    assert load(tmp_path, debug_logging=True).log_level == "DEBUG"
-    assert "debug_logging was replaced in version 0.1.0: taken as log_level: DEBUG" in caplog.text
-    assert load(tmp_path, debug_logging=False).log_level == "INFO"
-    assert load(tmp_path, debug_logging=False, log_level="ERROR").log_level == "ERROR"
-    with pytest.raises(SettingsError, match="debug_logging: 'maybe' is not a valid value"):
-        load(tmp_path, debug_logging="maybe")
-
-
-def test_migrations_are_carried_out_in_their_order(tmp_path: Path) -> None:
-    """An option that was replaced twice: loud (yes or no), then emotion (per cent), then exaggeration."""
-    migrations = (
-        Migration("loud", "1.0", lambda value: {"emotion": 90 if value else 50}),
-        Migration("emotion", "2.0", lambda value: {"exaggeration": float(value) / 50}),  # type: ignore[arg-type]
-    )
-    path = written(tmp_path, {"loud": True})
-    assert read_options(path, migrations) == {"exaggeration": 1.8}
-    with pytest.raises(SettingsError, match="emotion: unknown setting"):
-        read_options(path, migrations[::-1])
-    path = written(tmp_path, {"emotion": 200})
-    with pytest.raises(SettingsError, match=r"exaggeration: 4\.0 is out of range"):
-        read_options(path, migrations)
-
-
-def test_no_migration_takes_over_an_option_of_today() -> None:
-    assert not {migration.option for migration in MIGRATIONS} & set(DEFAULTS)

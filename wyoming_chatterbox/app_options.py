@@ -8,8 +8,7 @@ keeps them equal.
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,6 @@ from .engine.registry import EMBEDDED, MODELS
 from .errors import SettingsError
 from .knobs import Knob, knobs_of, unknown_setting
 from .settings import Settings
-
-_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,36 +70,7 @@ OPTIONS = (
 """In the order of the form."""
 
 
-@dataclass(frozen=True)
-class Migration:
-    """An option that an older version had, and what it is now."""
-
-    option: str
-    replaced_in: str
-    """The version of the app that no longer shows it."""
-
-    into: Callable[[object], Mapping[str, object]]
-    """Its value → the options of today. Raises SettingsError for a value that it never had."""
-
-
-def _debug_logging(value: object) -> Mapping[str, object]:
-    if not isinstance(value, bool):
-        raise SettingsError(f"debug_logging: {value!r} is not a valid value (allowed: true, false)")
-    return {"log_level": "DEBUG"} if value else {}
-
-
-MIGRATIONS: tuple[Migration, ...] = (
-    # The first draft's switch, which other Wyoming apps have too: options are pasted from one app into another.
-    Migration("debug_logging", "0.1.0", _debug_logging),
-)
-"""Oldest first, as a later one may change what an earlier one gave.
-
-The Supervisor removes every option that config.yaml's schema does not have before the app can see it. So an option that
-is replaced stays in the schema as an optional one (`bool?`), where the form does not show it, and leaves the defaults.
-"""
-
-
-def read_options(path: Path, migrations: Sequence[Migration] | None = None) -> dict[str, Any]:
+def read_options(path: Path) -> dict[str, Any]:
     """The settings that an options.json asks for, by their names.
 
     Raises:
@@ -116,25 +84,9 @@ def read_options(path: Path, migrations: Sequence[Migration] | None = None) -> d
     if not isinstance(options, dict):
         raise SettingsError(f"options_file: {path} holds no JSON object of options")
     try:
-        return _settings(_migrated(options, MIGRATIONS if migrations is None else migrations))
+        return _settings(options)
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
-
-
-def _migrated(options: Mapping[str, object], migrations: Sequence[Migration]) -> dict[str, object]:
-    migrated = dict(options)
-    for migration in migrations:
-        if migration.option in migrated:
-            changes = migration.into(migrated.pop(migration.option))
-            migrated.update(changes)
-            now = ", ".join(f"{name}: {value}" for name, value in changes.items()) or "nothing"
-            _LOGGER.warning(
-                "Option %s was replaced in version %s: taken as %s. Save the app's configuration once",
-                migration.option,
-                migration.replaced_in,
-                now,
-            )
-    return migrated
 
 
 def _settings(options: Mapping[str, object]) -> dict[str, Any]:

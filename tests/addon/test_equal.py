@@ -12,7 +12,7 @@ import yaml
 from tests.addon.rules import allows
 from tests.serving import ROOT
 from wyoming_chatterbox import __version__
-from wyoming_chatterbox.app_options import MIGRATIONS, OPTIONS, Option
+from wyoming_chatterbox.app_options import OPTIONS, Option
 from wyoming_chatterbox.knobs import knobs_of
 from wyoming_chatterbox.settings import Settings
 
@@ -20,7 +20,6 @@ ADDON = ROOT / "addon"
 CONFIG: dict[str, Any] = yaml.safe_load((ADDON / "config.yaml").read_text())
 LANGUAGES = ("en", "de", "fr", "es", "nl")
 NAMES = [option.name for option in OPTIONS]
-RETIRED = [migration.option for migration in MIGRATIONS]
 
 
 def element(option: Option) -> str:
@@ -38,12 +37,7 @@ def element(option: Option) -> str:
 
 def test_config_has_the_options_in_their_order_with_their_defaults_and_bounds() -> None:
     assert list(CONFIG["options"].items()) == [(option.name, option.default) for option in OPTIONS]
-    schema = dict(CONFIG["schema"])
-    retired = {name: schema.pop(name) for name in RETIRED}
-    assert list(schema.items()) == [(option.name, element(option)) for option in OPTIONS]
-    for name, kept in retired.items():
-        assert kept.endswith("?"), f"{name} was replaced, so nobody has to give it"
-        assert name not in CONFIG["options"]
+    assert list(CONFIG["schema"].items()) == [(option.name, element(option)) for option in OPTIONS]
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
@@ -58,7 +52,7 @@ def test_what_the_form_takes_the_settings_take(option: Option) -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_option_and_port_is_translated(language: str) -> None:
     translation = yaml.safe_load((ADDON / "translations" / f"{language}.yaml").read_text())
-    assert list(translation["configuration"]) == [*NAMES, *RETIRED]
+    assert list(translation["configuration"]) == NAMES
     assert list(translation["network"]) == list(CONFIG["ports"])
 
 
@@ -79,8 +73,6 @@ def test_the_apps_page_has_the_options_with_their_defaults() -> None:
     said = [(name, default) for name, default in rows]
     shown = [str(one.default).lower() if isinstance(one.default, bool) else str(one.default) for one in OPTIONS]
     assert said == list(zip(NAMES, shown, strict=True))
-    for name in RETIRED:
-        assert f"`{name}`" in (ADDON / "DOCS.md").read_text()
 
 
 def test_every_option_is_a_setting() -> None:
