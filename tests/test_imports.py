@@ -78,6 +78,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "http": {
         "logs",
+        "hosting",
         "engine",
         "speech",
         "voices",

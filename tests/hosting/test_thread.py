@@ -86,7 +86,7 @@ async def test_an_engine_is_built_warmed_up_used_and_closed_on_one_thread() -> N
     assert phases == [(LoadPhase.LOADING, 0.5), (LoadPhase.WARMING, None)]
     chunks = [chunk async for chunk in host.stream(job(engine))]
     assert [len(chunk.samples) for chunk in chunks] == [2400, 2400]
-    assert [chunk.stats.chunk_count for chunk in chunks if chunk.stats] == [1, 2]
+    assert [chunk.stats.chunk_count for chunk in chunks] == [1, 2]
     assert {(chunk.sample_rate, chunk.voice, chunk.cacheable) for chunk in chunks} == {(24000, engine.voices[0], True)}
     await host.stop()
     assert {*threads, *engine.threads} == engine.threads != {threading.get_ident()} and len(threads) == 3

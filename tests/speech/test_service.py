@@ -343,10 +343,14 @@ async def test_an_utterances_settings_win_over_its_voices_and_those_over_the_ser
     generation = GenerationSettings(exaggeration=0.1, cfg_weight=0.2, temperature=0.4)
     async with running(model_of(engine), generation=generation) as server:
         service = server.server.service
-        async for _ in service.speak(SpeechRequest(service.whole_text("One."), settings={"cfg_weight": "0.7"})):
+        async for _ in service.speak(
+            SpeechRequest(service.whole_text("One."), settings={"cfg_weight": "0.7"})
+        ).chunks():
             pass
         with pytest.raises(InvalidSetting, match="cfg_weight: 7 is out of range"):
-            async for _ in service.speak(SpeechRequest(service.whole_text("Two."), settings={"cfg_weight": 7})):
+            async for _ in service.speak(
+                SpeechRequest(service.whole_text("Two."), settings={"cfg_weight": 7})
+            ).chunks():
                 pass
     assert engine.texts == ["One."], "what is refused is not spoken"
     assert engine.settings == [GenerationSettings(exaggeration=0.9, cfg_weight=0.7, temperature=0.4)]
@@ -356,11 +360,11 @@ async def test_a_fault_of_the_server_is_not_logged_as_finished(monkeypatch: pyte
     def broken(text: str) -> str:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("wyoming_chatterbox.speech.service.clean", broken)
+    monkeypatch.setattr("wyoming_chatterbox.speech.utterance.clean", broken)
     async with running(model_of(ToneEngine())) as server:
         service, outcomes = server.server.service, []
         service.observers.append(lambda metrics: outcomes.append(metrics.outcome))
         with pytest.raises(ZeroDivisionError):
-            async for _ in service.speak(SpeechRequest(service.whole_text("Hello."))):
+            async for _ in service.speak(SpeechRequest(service.whole_text("Hello."))).chunks():
                 pass
     assert outcomes == ["internal-error"]

@@ -75,7 +75,7 @@ async def until(condition: Callable[[], object], seconds: float = 10) -> None:
 
 async def spoken(service: SpeechService, text: str, name: str | None = None, **options: Any) -> Any:
     request = SpeechRequest(service.whole_text(text), voice=name, **options)
-    pcm = b"".join([piece.pcm async for piece in service.speak(request)])
+    pcm = b"".join([piece.pcm async for piece in service.speak(request).chunks()])
     return np.frombuffer(pcm, dtype="<i2") / 32767
 
 

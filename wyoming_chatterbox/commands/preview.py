@@ -82,7 +82,7 @@ async def _speak(service: SpeechService, request: SpeechRequest, output: Path, s
     pcm = b""
     spoken_by = None
     with screen.working("Speaking") as say:
-        async with aclosing(service.speak(request)) as pieces:
+        async with aclosing(service.speak(request).chunks()) as pieces:
             async for piece in pieces:
                 first = time.perf_counter() - started if first is None else first
                 pcm += piece.pcm

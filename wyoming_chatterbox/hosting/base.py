@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.base import EngineError, StreamMetrics
@@ -101,8 +100,8 @@ class AudioChunk:
     voice: Voice
     """Who speaks."""
 
-    stats: StreamMetrics | None = None
-    """What the sentence has cost so far; None for audio that no engine produced now."""
+    stats: StreamMetrics = field(default_factory=StreamMetrics)
+    """What the sentence has cost so far; nothing if the audio is from the cache."""
 
     fallback: bool = False
     """`voice` is not the requested one: its model could not speak."""
@@ -113,7 +112,7 @@ class AudioChunk:
     @property
     def cacheable(self) -> bool:
         """False if the audio must not be cached, see `StreamMetrics.cacheable`."""
-        return self.stats is None or self.stats.cacheable
+        return self.stats.cacheable
 
     @property
     def seconds(self) -> float:
@@ -122,7 +121,7 @@ class AudioChunk:
     @property
     def pcm(self) -> bytes:
         """A rendered chunk's 16-bit little-endian PCM."""
-        assert self.samples.dtype == np.int16, "only a rendered chunk has PCM"
+        assert self.samples.dtype.kind == "i", "only a rendered chunk has PCM"
         return self.samples.astype("<i2", copy=False).tobytes()
 
 

@@ -18,9 +18,9 @@ from starlette.types import Receive, Scope, Send
 from ..audio import CHANNELS, SAMPLE_WIDTH
 from ..errors import WyomingChatterboxError
 from ..faults import log_fault
+from ..hosting.base import AudioChunk
 from ..speech.errors import ShuttingDown, SpeechError
 from ..speech.request import SpeechRequest
-from ..speech.service import Speech
 from ..waiting import within
 from .encoders import MEDIA_TYPES, Encoder, encoder_for
 from .errors import error_body, error_response
@@ -91,6 +91,7 @@ class StreamingSpeechResponse(Response):
         super().__init__(media_type=media_type)
         self._state = state
         self._request = request
+        self._utterance = state.service.speak(request)
         self._encoder = encoder
         self._events = events
         self._started = False
@@ -133,7 +134,7 @@ class StreamingSpeechResponse(Response):
 
     async def _speak(self, send: Send) -> None:
         frame = CHANNELS * SAMPLE_WIDTH
-        async with aclosing(self._state.service.speak(self._request)) as pieces:
+        async with aclosing(self._utterance.chunks()) as pieces:
             async for piece in pieces:
                 self._samples += len(piece.pcm) // frame
                 await self._begin(send, piece)
@@ -144,7 +145,7 @@ class StreamingSpeechResponse(Response):
             await self._send_event(send, {"type": "speech.audio.done", "usage": self._usage()})
         await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _begin(self, send: Send, piece: Speech | None) -> None:
+    async def _begin(self, send: Send, piece: AudioChunk | None) -> None:
         if self._started:
             return
         self._started = True
@@ -181,8 +182,7 @@ class StreamingSpeechResponse(Response):
 
     def _usage(self) -> dict[str, int]:
         """Characters that were spoken and speech tokens that they became, in the place of OpenAI's tokens."""
-        metrics = self._request.metrics
-        spoken = metrics.chars if metrics is not None else 0
+        spoken = self._utterance.metrics.chars
         made = round(self._samples / self._state.service.sample_rate * _TOKENS_PER_SECOND)
         return {"input_tokens": spoken, "output_tokens": made, "total_tokens": spoken + made}
 

@@ -23,11 +23,12 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from ..audio import CHANNELS, SAMPLE_WIDTH
 from ..errors import WyomingChatterboxError
 from ..faults import log_fault
+from ..hosting.base import AudioChunk
 from ..json_limits import parse
 from ..limits import MAX_MESSAGE_FAULTS, MAX_PENDING
 from ..speech.errors import EmptyText, InvalidEvent, ServerBusy, ShuttingDown, SpeechError
 from ..speech.request import SpeechRequest
-from ..speech.service import Speech
+from ..speech.utterance import Utterance
 from ..waiting import ends_within, within
 from .encoders import encoder_for
 from .errors import Unauthorized
@@ -85,6 +86,9 @@ class _Turn:
         self.cancelled = asyncio.Event()
         self.error: SpeechError | None = None
         """It is refused; it is answered in its turn all the same."""
+
+        self.utterance: Utterance | None = None
+        """What speaks it; None before it is its turn, and where it is refused."""
 
         self.frames = 0
         self.samples = 0
@@ -405,8 +409,9 @@ class WebSocketSession:
         encoder = encoder_for(turn.response_format, rate)
         frame = CHANNELS * SAMPLE_WIDTH
         size = round(MAX_FRAME_SECONDS * rate) * frame
+        turn.utterance = self._service.speak(turn.request)
         held, last = 0, None  # samples that the encoder has not given out yet
-        async with aclosing(self._service.speak(turn.request)) as pieces:
+        async with aclosing(turn.utterance.chunks()) as pieces:
             async for piece in pieces:
                 if last is None:
                     await self._send(self._started(turn, piece))
@@ -422,7 +427,7 @@ class WebSocketSession:
         if data and last is not None:
             await self._send_chunk(turn, data, held, last)
 
-    def _started(self, turn: _Turn, piece: Speech) -> Started:
+    def _started(self, turn: _Turn, piece: AudioChunk) -> Started:
         encoding = "pcm_s16le" if turn.response_format == "pcm" else turn.response_format
         return Started(
             utterance=turn.request.id,
@@ -433,19 +438,19 @@ class WebSocketSession:
             format=Format(encoding=encoding, sample_rate=self._service.sample_rate),  # type: ignore[arg-type]
         )
 
-    async def _send_chunk(self, turn: _Turn, data: bytes, samples: int, piece: Speech) -> None:
+    async def _send_chunk(self, turn: _Turn, data: bytes, samples: int, piece: AudioChunk) -> None:
         # Shielded: who cancels gets the frame of a chunk that was announced.
         self._sending = asyncio.ensure_future(self._write_chunk(turn, data, samples, piece))
         await asyncio.shield(self._sending)
 
-    async def _write_chunk(self, turn: _Turn, data: bytes, samples: int, piece: Speech) -> None:
+    async def _write_chunk(self, turn: _Turn, data: bytes, samples: int, piece: AudioChunk) -> None:
         sent = turn.elapsed
         chunk = Chunk(
             index=turn.frames,
             bytes=len(data),
             samples=samples,
             offset=turn.samples / self._service.sample_rate,
-            made=max(0.0, piece.made - turn.request.received),
+            made=max(0.0, piece.produced_at - turn.request.received),
             sent=sent,
             voice=piece.voice.name,
             fallback=piece.fallback,
@@ -461,7 +466,7 @@ class WebSocketSession:
         turn.all_cached = turn.all_cached and piece.cached
 
     def _metrics(self, turn: _Turn, outcome: str) -> Metrics:
-        cost = turn.request.metrics
+        cost = turn.utterance.metrics if turn.utterance else None
         return Metrics(
             utterance=turn.request.id,
             id=turn.name,

@@ -54,7 +54,7 @@ class Responder:
         try:
             if pending.error is not None:
                 raise pending.error
-            async with aclosing(self._service.speak(pending.request)) as pieces:
+            async with aclosing(self._service.speak(pending.request).chunks()) as pieces:
                 async for piece in pieces:
                     started = spoken_by is not None
                     spoken_by = SpokenBy(piece.voice, piece.fallback)

@@ -1,4 +1,4 @@
-"""Sentences that were spoken before, on disk: whoever asks for one again hears it without any work of a model.
+"""The sentence cache, on disk: a sentence that was spoken before is heard again without any work of a model.
 
 A file holds one sentence as 16-bit WAV at its engine's rate, with a checksum at its end. Its name is the hash of
 everything that makes its sound: text, voice with the content of its clip, settings with the seed, the model's weights
@@ -30,6 +30,7 @@ from .. import __version__
 from ..audio import CHANNELS, SAMPLE_WIDTH, pcm16
 from ..blocking import DaemonThreads
 from ..errors import WyomingChatterboxError
+from ..hosting.base import AudioChunk
 from ..private_files import make_own_folder, remove_stale, write_file
 from ..speech_settings import GenerationSettings
 from ..voices.voice import Voice
@@ -53,7 +54,7 @@ _MAX_WRITES = 64
 """Sentences that may wait to be written, 20 MB of speech; where the disk is slower than that, some are not kept."""
 
 _PIECE_SECONDS = 1.0
-"""In what pieces a sentence is given out again."""
+"""Length of the pieces in which a cached sentence is played back."""
 
 _RATES = range(8000, 48001)
 """What engines make; a file of another rate is not ours."""
@@ -68,8 +69,8 @@ _CHECKSUM_BYTES = 16
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A sentence's audio."""
+class CachedSentence:
+    """A sentence's audio, from the cache."""
 
     samples: NDArray[np.float32]
     """Shape (n,), in [-1, 1]."""
@@ -87,8 +88,8 @@ class Kept:
             yield self.samples[start : start + size]
 
 
-class Recording:
-    """A sentence while it is spoken, to be kept once it is complete."""
+class SentenceRecorder:
+    """Collects a sentence while it is spoken, to cache it once it is complete."""
 
     def __init__(self, cache: SpeechCache, key: str) -> None:
         self._cache = cache
@@ -96,13 +97,13 @@ class Recording:
         self._pieces: list[bytes] = []
         self._rate = 0
 
-    def add(self, samples: NDArray[np.float32], sample_rate: int) -> None:
-        """One more chunk."""
-        self._pieces.append(pcm16(samples))
-        self._rate = sample_rate
+    def add(self, chunk: AudioChunk) -> None:
+        """Add an engine's chunk."""
+        self._pieces.append(pcm16(chunk.samples))
+        self._rate = chunk.sample_rate
 
-    def keep(self) -> None:
-        """It is complete. Returns at once; the file is written when the disk has time."""
+    def commit(self) -> None:
+        """Cache the sentence: it is complete. Returns at once; the file is written when the disk has time."""
         if self._pieces:
             self._cache.put(self._key, b"".join(self._pieces), self._rate)
 
@@ -195,8 +196,8 @@ class SpeechCache:
                 await self._disk.run(int, timeout=CLOSE_SECONDS)  # behind all the rest
 
     def key(self, text: str, voice: Voice, settings: GenerationSettings, model_fingerprint: str) -> str | None:
-        """What a sentence is kept under; None where it cannot be: its sound is drawn anew each time, it is not known
-        what makes it, or the cache is not there."""
+        """Returns a sentence's key; None if it cannot be cached: its seed is random, the engine or the clip has no
+        fingerprint, or the cache is not available."""
         if not self.enabled or self._suspended or settings.seed < 0 or not model_fingerprint:
             return None
         if voice.clips and not voice.fingerprint:
@@ -205,13 +206,13 @@ class SpeechCache:
         named = [__version__, text, spoken_by, asdict(settings), model_fingerprint]
         return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
-    async def get(self, key: str) -> Kept | None:
-        """The sentence, if it is kept; None after `read_seconds` if the disk does not answer."""
-        kept = None
+    async def get(self, key: str) -> CachedSentence | None:
+        """Returns the sentence if it is cached; None also if the disk does not answer within `read_seconds`."""
+        cached = None
         if key in self._files and not self._suspended:
             self._files[key]  # of all, it was asked for last
             try:
-                kept = await self._disk.run(self._read, key, timeout=self._read_seconds)
+                cached = await self._disk.run(self._read, key, timeout=self._read_seconds)
             except asyncio.TimeoutError:
                 self._suspend()
             except NoChecksum:
@@ -219,14 +220,14 @@ class SpeechCache:
             except (OSError, wave.Error, EOFError, ValueError, RuntimeError) as error:
                 _LOGGER.warning("A cached sentence is lost: %s", error)
                 self._forget(key)
-        if kept is None:
+        if cached is None:
             self.misses += 1
         else:
             self.hits += 1
-        return kept
+        return cached
 
     def put(self, key: str, pcm: bytes, sample_rate: int) -> None:
-        """Keep a sentence; returns at once."""
+        """Cache a sentence; returns at once."""
         if self._suspended or len(self._writes) >= _MAX_WRITES:
             _LOGGER.debug("The disk is behind: a sentence is not kept")
             return
@@ -308,7 +309,7 @@ class SpeechCache:
         probe.unlink()
         return [(name, size) for _, name, size in sorted(found)]
 
-    def _read(self, key: str) -> Kept:
+    def _read(self, key: str) -> CachedSentence:
         path = self._path(key)
         content = _without_checksum(key, _content(path), path)
         with wave.open(io.BytesIO(content)) as reader:
@@ -322,7 +323,7 @@ class SpeechCache:
         if not count or len(pcm) != count * SAMPLE_WIDTH * CHANNELS:
             raise ValueError(f"{path} is cut short")
         os.utime(path)  # the order survives a restart
-        return Kept(np.frombuffer(pcm, dtype="<i2").astype(np.float32) / np.float32(32767.0), rate)
+        return CachedSentence(np.frombuffer(pcm, dtype="<i2").astype(np.float32) / np.float32(32767.0), rate)
 
     def _write(self, key: str, pcm: bytes, sample_rate: int) -> int:
         """The size of the file. It is whole or not there."""

@@ -6,13 +6,10 @@ import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from ..hosting.base import AudioChunk
 from ..limits import LEAD_SECONDS, MAX_WAITING_BYTES, STALLED_SECONDS
 from .errors import ServerBusy
-
-if TYPE_CHECKING:
-    from .service import Speech
 
 
 class AudioStore:
@@ -56,7 +53,7 @@ class Outbox:
         """`lead`: bytes that may wait when more is begun."""
         self._store = store
         self._lead = lead
-        self._pieces: deque[Speech | _End] = deque()
+        self._chunks: deque[AudioChunk | _End] = deque()
         self._bytes = 0
         self._changed = asyncio.Event()  # something was put in, for the reader
         self._taken = asyncio.Event()  # something was taken out, for the writer
@@ -79,27 +76,27 @@ class Outbox:
             await self._taken.wait()
         self._raise_failure()
 
-    def put(self, piece: Speech) -> None:
+    def put(self, chunk: AudioChunk) -> None:
         """Add audio. Raises ServerBusy where the client took nothing for too long."""
         self._raise_failure()
         if not self._bytes:
             self.untaken_since = time.monotonic()
-        self._pieces.append(piece)
-        self._count(len(piece.pcm))
+        self._chunks.append(chunk)
+        self._count(chunk.samples.nbytes)
         self._changed.set()
         self._store.make_room()
 
     def end(self, error: BaseException | None) -> None:
         """No more comes: all was made, or an error ended it, which the reader gets behind the audio before it."""
         if self._failure is None:
-            self._pieces.append(_End(error))
+            self._chunks.append(_End(error))
             self._changed.set()
 
     def fail(self, error: ServerBusy) -> None:
         """Drop what waits and end both sides with an error."""
         self._clear()
         self._failure = error
-        self._pieces.append(_End(error))
+        self._chunks.append(_End(error))
         self._changed.set()
         self._taken.set()
 
@@ -109,20 +106,20 @@ class Outbox:
 
     # For the edge
 
-    async def get(self) -> Speech | None:
+    async def get(self) -> AudioChunk | None:
         """The next piece, or None at the end. Raises what ended the audio."""
-        while not self._pieces:
+        while not self._chunks:
             self._changed.clear()
             await self._changed.wait()
-        piece = self._pieces.popleft()
-        if isinstance(piece, _End):
-            if piece.error is not None:
-                raise piece.error
+        chunk = self._chunks.popleft()
+        if isinstance(chunk, _End):
+            if chunk.error is not None:
+                raise chunk.error
             return None
-        self._count(-len(piece.pcm))
+        self._count(-chunk.samples.nbytes)
         self.untaken_since = time.monotonic() if self._bytes else float("inf")
         self._taken.set()
-        return piece
+        return chunk
 
     def close(self) -> None:
         """The client has it all, or is gone."""
@@ -131,7 +128,7 @@ class Outbox:
 
     def _clear(self) -> None:
         self._count(-self._bytes)
-        self._pieces.clear()
+        self._chunks.clear()
         self.untaken_since = float("inf")
 
     def _count(self, change: int) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import WyomingChatterboxError
-from ..metrics import UtteranceMetrics
 from ..waiting import within
 from .errors import SpeechError, TextTimeout, TextTooLong
 
@@ -122,7 +121,7 @@ class TextStream:
 
 @dataclass
 class SpeechRequest:
-    """What is to be said, in which voice. It belongs to one client and is used once."""
+    """A text to speak, in which voice and how. It belongs to one client and is used once."""
 
     text: TextStream
     voice: str | None = None
@@ -136,20 +135,20 @@ class SpeechRequest:
 
     speaker: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
-    """Of this utterance alone, by the name of a knob of GenerationSettings, not looked at yet."""
+    """Settings of this utterance alone, by the name of their knob; not validated yet."""
 
     ssml: bool = False
     streamed: bool = False
-    """The text arrives in pieces; said in the log, nothing else depends on it."""
+    """The text arrives in pieces."""
 
     edge: str = "wyoming"
-    """Where it came in: wyoming, http or ws; said in the log and the metrics."""
+    """The protocol it came by, for the log and the metrics: wyoming, http or ws."""
+
+    client: str = ""
+    """The network address of the client; empty where it has none, as on stdio. It is not logged."""
 
     id: int = field(default_factory=lambda: next(_ids))
     """Number of the utterance in the log."""
 
     received: float = field(default_factory=time.perf_counter)
     """When the request was read (time.perf_counter())."""
-
-    metrics: UtteranceMetrics | None = None
-    """What it has cost so far; there once the service has begun to speak it."""
