@@ -18,9 +18,8 @@ from websockets.frames import Frame
 from ..limits import MAX_FRAGMENTS, MAX_HEAD_LINES, UNREAD_BODY_SECONDS
 from ..waiting import LATE_SECONDS, Timer
 from .connection_slots import HALF_REQUEST, NO_REQUEST, SILENT_SECONDS, SILENT_WEBSOCKET
+from .disconnects import CloseCode
 from .transport import ClientTransport
-
-TRY_LATER, POLICY = 1013, 1008
 
 
 class HttpProtocol(H11Protocol):
@@ -143,7 +142,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.close_sent:
             return
         if len(self.frames) >= MAX_FRAGMENTS:
-            self.conn.fail(POLICY, f"a message of more than {MAX_FRAGMENTS} frames")
+            self.conn.fail(CloseCode.POLICY_VIOLATION, f"a message of more than {MAX_FRAGMENTS} frames")
             self.handle_parser_exception()
             return
         super().handle_cont(event)
@@ -187,5 +186,5 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def give_way(self) -> None:
         if self.handshake_complete and not self.close_sent:
             with contextlib.suppress(Exception):
-                self.conn.fail(TRY_LATER, "others need the place of this idle connection")
+                self.conn.fail(CloseCode.TRY_AGAIN_LATER, "others need the place of this idle connection")
                 self.transport.write(b"".join(self.conn.data_to_send()))

@@ -16,12 +16,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ..audio import CHANNELS, SAMPLE_WIDTH
-from ..errors import WyomingChatterboxError
 from ..faults import log_fault
 from ..hosting.base import AudioChunk
 from ..speech.errors import ShuttingDown, SpeechError
 from ..speech.request import SpeechRequest
 from ..waiting import within
+from .disconnects import WriteTimeout
 from .encoders import MEDIA_TYPES, Encoder, encoder_for
 from .errors import error_body, error_response
 from .json_body import BoundedJsonRoute
@@ -206,10 +206,6 @@ class StreamingSpeechResponse(Response):
                 await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
                 return
         transport.close()
-
-
-class WriteTimeout(WyomingChatterboxError):
-    """The client does not take what it asked for."""
 
 
 async def _disconnect(receive: Receive) -> None:

@@ -87,6 +87,11 @@ class TurnQueue(Generic[TurnT]):
         return self._turns[0] if self._turns else None
 
     @property
+    def is_closed(self) -> bool:
+        """True once `close` was called."""
+        return self._closed
+
+    @property
     def is_full(self) -> bool:
         """True while a further request has to be refused."""
         return len(self._turns) >= MAX_PENDING
