@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.random_checkpoint import build
 from wyoming_chatterbox.engine import upstream
+from wyoming_chatterbox.testing.random_checkpoint import build
 
 SKIP_REASON = "needs chatterbox-streaming and torch: run script/setup --chatterbox"
 

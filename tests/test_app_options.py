@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from tests.serving import environment
 from wyoming_chatterbox.app_options import OPTIONS, read_options
 from wyoming_chatterbox.command_line import from_command_line
 from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.knobs import knobs_of
 from wyoming_chatterbox.settings import Settings
+from wyoming_chatterbox.testing.serving import environment
 
 DEFAULTS: dict[str, object] = {option.name: option.default for option in OPTIONS}
 

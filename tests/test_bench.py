@@ -44,12 +44,12 @@ from script.benchmarks.playback import played, underruns
 from script.benchmarks.probes import SeamlessSource, SeamlessTokens
 from script.benchmarks.progress import Progress
 from tests.checkpoint_fixture import SKIP_REASON
-from tests.serving import ROOT, environment
 from wyoming_chatterbox.engine import upstream
 from wyoming_chatterbox.engine.base import Cancel
 from wyoming_chatterbox.engine.source import SAMPLES_PER_FRAME
 from wyoming_chatterbox.engine.weights import find_files
 from wyoming_chatterbox.hosting.worker_thread import WorkerThread
+from wyoming_chatterbox.testing.serving import ROOT, environment
 
 RATE = seams.RATE
 DECODERS = ["upstream", "exact", "balanced", "fast"]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving import environment
 from wyoming_chatterbox.blocking import DaemonThreads, call_within, run_blocking
+from wyoming_chatterbox.testing.serving import environment
 
 HANGS = """
 import asyncio, os, sys

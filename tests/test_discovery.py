@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from tests.namespaces import Namespace, Program, lan, why_not
-from tests.serving import environment
 from wyoming_chatterbox import discovery
 from wyoming_chatterbox.discovery import Advertisement, clean_label, default_name
 from wyoming_chatterbox.links import Link, read_links, resolve, select, unknown_interfaces
+from wyoming_chatterbox.testing.serving import environment
 
 Machines = tuple[Namespace, Namespace, Namespace]
 
@@ -72,7 +72,7 @@ zc.close()
 SPEAK = """
 import asyncio, json, sys
 from wyoming.client import AsyncTcpClient
-from tests.serving import synthesize
+from wyoming_chatterbox.testing.serving import synthesize
 async def main():
     async with AsyncTcpClient(sys.argv[1], int(sys.argv[2])) as client:
         print(json.dumps({"types": (await synthesize(client, "Hello.")).types}), flush=True)

@@ -21,7 +21,6 @@ from script.gpu_check import checks, command
 from script.gpu_check.checks import CHECKS, Checked
 from script.gpu_check.record import FAILED, PASSED, SKIPPED, Outcome, Record
 from tests.checkpoint_fixture import SKIP_REASON, tiny_checkpoint
-from tests.serving import ROOT, environment
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine import flow_graphs, upstream
 from wyoming_chatterbox.engine.flow_graphs import FlowGraphs
@@ -32,6 +31,7 @@ from wyoming_chatterbox.engine.t3 import captured_steps
 from wyoming_chatterbox.engine.t3.decode import Decoder
 from wyoming_chatterbox.engine.t3.sequence import Sequence
 from wyoming_chatterbox.engine.t3.tokens import TokenGenerator
+from wyoming_chatterbox.testing.serving import ROOT, environment
 
 if not upstream.is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)

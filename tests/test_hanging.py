@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from wyoming.client import AsyncTcpClient
 
-from tests.engines import ToneEngine, hosted_model
-from tests.serving import describe, spawned, synthesize
 from wyoming_chatterbox.engine.base import EngineError
 from wyoming_chatterbox.engine.load_errors import may_pass
 from wyoming_chatterbox.speech.model import ModelState
+from wyoming_chatterbox.testing.engines import ToneEngine, hosted_model
+from wyoming_chatterbox.testing.serving import describe, spawned, synthesize
 
 HANG = """
 import os, pathlib, socket, sys, threading

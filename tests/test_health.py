@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving import environment, spawned
 from wyoming_chatterbox import __version__
+from wyoming_chatterbox.testing.serving import environment, spawned
 
 
 def check(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

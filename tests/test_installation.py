@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.serving import ROOT
+from wyoming_chatterbox.testing.serving import ROOT
 
 ASK = "from wyoming_chatterbox.installation import *; print(server_command(), voices_command(), sep='|', end='|');"
 ASK += "print(installing('http'), installing('http', 'av'), installing('chatterbox', and_then='X'), sep='|')"

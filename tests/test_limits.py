@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from tests.serving import ROOT
+from wyoming_chatterbox.testing.serving import ROOT
 
 PACKAGE = ROOT / "wyoming_chatterbox"
 

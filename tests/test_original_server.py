@@ -18,16 +18,25 @@ from wyoming.event import Event
 from wyoming.info import Info
 
 from tests.checkpoint_fixture import TOKENS
-from tests.random_checkpoint import CLIP
-from tests.serving import Answer, Process, describe, read_answer, running, spawned, stream, synthesize
 from wyoming_chatterbox.engine.original import OriginalEngine
 from wyoming_chatterbox.models import create_catalog
 from wyoming_chatterbox.settings import Settings
+from wyoming_chatterbox.testing.random_checkpoint import CLIP
+from wyoming_chatterbox.testing.serving import (
+    Answer,
+    Process,
+    describe,
+    read_answer,
+    running,
+    spawned,
+    stream,
+    synthesize,
+)
 
 PROGRAM = (
     sys.executable,
     "-c",
-    "from tests.random_checkpoint import apply_tiny_sizes; apply_tiny_sizes(); "
+    "from wyoming_chatterbox.testing.random_checkpoint import apply_tiny_sizes; apply_tiny_sizes(); "
     "from wyoming_chatterbox.__main__ import run; run()",
 )
 """The program with upstream's sizes made tiny; everything else is as a user starts it."""

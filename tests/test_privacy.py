@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines import BreakingEngine, ToneEngine, hosted_model, model_of
 from tests.http.clients import HTTP, asking, say, talking
-from tests.serving import Running, running, stream, synthesize
 from wyoming_chatterbox.engine.base import Cancel, EngineError, NothingToSay
 from wyoming_chatterbox.engine.embedded import HibariEngine
 from wyoming_chatterbox.engine.steps import explained_errors
@@ -23,6 +21,8 @@ from wyoming_chatterbox.engine.system_speech import SystemSpeechEngine
 from wyoming_chatterbox.faults import log_fault, without_spoken
 from wyoming_chatterbox.speech.model import Model
 from wyoming_chatterbox.speech_settings import GenerationSettings
+from wyoming_chatterbox.testing.engines import BreakingEngine, ToneEngine, hosted_model, model_of
+from wyoming_chatterbox.testing.serving import Running, running, stream, synthesize
 
 SECRET = "kohlrabi"
 SETTINGS = GenerationSettings()

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.serving import environment
 from tests.voices.making import audio, sound
 from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.private_files import write_file
+from wyoming_chatterbox.testing.serving import environment
 from wyoming_chatterbox.voices import clips, conditionals_cache
 from wyoming_chatterbox.voices.conditionals_cache import ConditionalsCache
 from wyoming_chatterbox.voices.errors import ClipError

@@ -16,10 +16,10 @@ import pytest
 from wyoming.client import AsyncClient, AsyncTcpClient, AsyncUnixClient
 from wyoming.event import Event, read_event, write_event
 
-from tests.serving import environment, read_answer, spawned, stream, synthesize
 from wyoming_chatterbox.command_line import from_command_line
 from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.settings import Settings
+from wyoming_chatterbox.testing.serving import environment, read_answer, spawned, stream, synthesize
 
 LONG = "The first sentence of a long text is not that short. " * 100
 

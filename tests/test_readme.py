@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from tests.namespaces import Namespace, lan, why_not
-from tests.random_checkpoint import write_clip
-from tests.serving import ROOT, environment
+from wyoming_chatterbox.testing.random_checkpoint import write_clip
+from wyoming_chatterbox.testing.serving import ROOT, environment
 
 COMMANDS = [
     command

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON
-from tests.serving import ROOT, environment
 from wyoming_chatterbox.engine import upstream
+from wyoming_chatterbox.testing.serving import ROOT, environment
 
 
 @pytest.mark.timeout(300)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.serving import ROOT, Process, environment, spawned
+from wyoming_chatterbox.testing.serving import ROOT, Process, environment, spawned
 
 pytestmark = pytest.mark.skipif(sys.prefix != str(ROOT / ".venv"), reason="needs the .venv that script/test makes")
 

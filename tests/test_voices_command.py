@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.serving import environment
 from tests.test_original_server import PROGRAM
 from tests.voices.making import sound, write
 from wyoming_chatterbox.commands.arguments import COMMANDS, parse
 from wyoming_chatterbox.knobs import knobs_of
 from wyoming_chatterbox.settings import Settings
+from wyoming_chatterbox.testing.serving import environment
 
 
 def voices(

@@ -13,10 +13,10 @@ from wyoming.client import AsyncTcpClient
 from wyoming.info import Info, TtsVoice
 from wyoming.tts import SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeVoice
 
-from tests.serving import Process, describe, read_answer, spawned, synthesize
 from tests.test_original_server import PROGRAM
 from tests.voices.making import audio, sound, write
 from wyoming_chatterbox.engine.registry import create_library
+from wyoming_chatterbox.testing.serving import Process, describe, read_answer, spawned, synthesize
 from wyoming_chatterbox.voices.watching import keep_current
 
 LISTED_SECONDS = 2.0

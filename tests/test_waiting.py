@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving import spawned
+from wyoming_chatterbox.testing.serving import spawned
 from wyoming_chatterbox.waiting import within
 
 

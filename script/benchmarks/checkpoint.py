@@ -20,13 +20,14 @@ from pathlib import Path
 
 from wyoming_chatterbox.engine.base import EngineError
 from wyoming_chatterbox.engine.weights import find_files
+from wyoming_chatterbox.testing import random_checkpoint
 
 from .errors import BenchError
 from .machine import available_memory
 from .progress import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
-_BUILDER = ROOT / "tests" / "random_checkpoint.py"
+_BUILDER = Path(random_checkpoint.__file__)
 
 INDUCTOR_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 """Torch makes this folder when it is imported, by default one of its own in /tmp, and leaves it there."""
@@ -65,7 +66,7 @@ def checkpoint(model_dir: Path | None, tiny: bool, progress: Progress) -> Iterat
     """The weights to measure with.
 
     Args:
-        model_dir: the user's; with `tiny`, a tiny checkpoint of tests/random_checkpoint.py.
+        model_dir: the user's; with `tiny`, a tiny checkpoint of wyoming_chatterbox/testing/random_checkpoint.py.
 
     Raises:
         BenchError: they are not there, or the machine is too small for them.
@@ -167,7 +168,15 @@ def _cached(progress: Progress) -> Path:
 
 def _build(path: Path, *options: str) -> None:
     # More than 999 tokens: it never ends by itself.
-    words = [sys.executable, str(_BUILDER), str(path), "--eos-at", "1000", *options]
+    words = [
+        sys.executable,
+        "-m",
+        random_checkpoint.__name__,
+        str(path),
+        "--eos-at",
+        "1000",
+        *options,
+    ]
     env = {INDUCTOR_CACHE: str(path.parent), **os.environ}
     done = subprocess.run(words, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:

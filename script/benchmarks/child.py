@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from tests import random_checkpoint
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine import upstream
 from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples
@@ -29,6 +28,7 @@ from wyoming_chatterbox.engine.profiles import choose_plan
 from wyoming_chatterbox.engine.registry import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.engine.timeline import Timeline
 from wyoming_chatterbox.speech_settings import GenerationSettings
+from wyoming_chatterbox.testing import random_checkpoint
 
 from . import busy
 from .concurrency import take_turns

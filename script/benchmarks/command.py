@@ -67,7 +67,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--tiny",
         action="store_true",
-        help="small random networks, to test the benchmark itself; --model-dir is one of tests/random_checkpoint.py",
+        help="small random networks, to test the benchmark itself; --model-dir is one of "
+        "wyoming_chatterbox/testing/random_checkpoint.py",
     )
     return made
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from websockets.asyncio.client import connect
 
-from tests.engines import SlowEngine, model_of
-from tests.serving import running, spawned
+from wyoming_chatterbox.testing.engines import SlowEngine, model_of
+from wyoming_chatterbox.testing.serving import running, spawned
 
 from .progress import Progress
 
@@ -33,8 +33,8 @@ SOCKET = "/ws/stream/audio"
 
 _SERVER = """
 import asyncio
-from tests.engines import ToneEngine, model_of
-from tests.serving import settings
+from wyoming_chatterbox.testing.engines import ToneEngine, model_of
+from wyoming_chatterbox.testing.serving import settings
 from wyoming_chatterbox.__main__ import _set_up_logging
 from wyoming_chatterbox.server import Server
 from wyoming_chatterbox.speech.catalog import ModelCatalog

@@ -16,7 +16,7 @@ from typing import Any
 
 from wyoming.client import AsyncTcpClient
 
-from tests.serving import describe, spawned, stream, synthesize
+from wyoming_chatterbox.testing.serving import describe, spawned, stream, synthesize
 
 from . import http
 from .progress import Progress
@@ -26,8 +26,8 @@ LONG = "The quick brown fox jumps over the lazy dog, while seven wizards quietly
 
 ZERO_COST_SERVER = """
 import asyncio
-from tests.engines import ToneEngine, model_of
-from tests.serving import settings
+from wyoming_chatterbox.testing.engines import ToneEngine, model_of
+from wyoming_chatterbox.testing.serving import settings
 from wyoming_chatterbox.__main__ import _set_up_logging
 from wyoming_chatterbox.server import Server
 from wyoming_chatterbox.speech.catalog import ModelCatalog

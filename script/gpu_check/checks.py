@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.random_checkpoint import set_eos_at
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine import memory, upstream
 from wyoming_chatterbox.engine.base import CancelToken
@@ -26,6 +25,7 @@ from wyoming_chatterbox.engine.graph_check import GraphMismatch, Trial, check_re
 from wyoming_chatterbox.engine.graphs import GraphFamily
 from wyoming_chatterbox.engine.original import OriginalEngine
 from wyoming_chatterbox.speech_settings import GenerationSettings
+from wyoming_chatterbox.testing.random_checkpoint import set_eos_at
 
 from .record import FAILED, PASSED, SKIPPED, Outcome
 

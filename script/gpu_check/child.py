@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from script.benchmarks.progress import Progress
-from tests import random_checkpoint
 from wyoming_chatterbox.engine import upstream
+from wyoming_chatterbox.testing import random_checkpoint
 
 from .checks import CHECKS, Checked, do
 from .record import Record

@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         "--tiny",
         action="store_true",
         help="small random networks, also without a GPU, where what needs one is skipped: tests this program itself; "
-        "--model-dir is a tiny checkpoint of tests/random_checkpoint.py",
+        "--model-dir is a tiny checkpoint of wyoming_chatterbox/testing/random_checkpoint.py",
     )
     return made
 

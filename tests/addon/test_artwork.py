@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving import ROOT, environment
+from wyoming_chatterbox.testing.serving import ROOT, environment
 
 
 def size(path: Path) -> tuple[int, int]:

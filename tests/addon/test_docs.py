@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from tests.serving import ROOT, environment
 from wyoming_chatterbox.metrics import UtteranceMetrics
 from wyoming_chatterbox.protocol.info import PROGRAM_NAME
 from wyoming_chatterbox.settings import Settings
+from wyoming_chatterbox.testing.serving import ROOT, environment
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "addon").glob("*.md")])
 

@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from tests.addon.rules import allows
-from tests.serving import ROOT
 from wyoming_chatterbox import __version__
 from wyoming_chatterbox.app_options import OPTIONS, Option
 from wyoming_chatterbox.knobs import knobs_of
 from wyoming_chatterbox.settings import Settings
+from wyoming_chatterbox.testing.serving import ROOT
 
 ADDON = ROOT / "addon"
 CONFIG: dict[str, Any] = yaml.safe_load((ADDON / "config.yaml").read_text())

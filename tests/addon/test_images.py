@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving import ROOT, environment
+from wyoming_chatterbox.testing.serving import ROOT, environment
 
 FILES = ["Dockerfile", "addon/Dockerfile"]
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.addon.rules import REPOSITORY, TRANSLATION, allows, broken
-from tests.serving import ROOT
+from wyoming_chatterbox.testing.serving import ROOT
 
 ADDON = ROOT / "addon"
 CONFIG: dict[str, Any] = yaml.safe_load((ADDON / "config.yaml").read_text())

@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from tests.serving import ROOT, Process, environment, spawned
 from wyoming_chatterbox.app_options import OPTIONS
+from wyoming_chatterbox.testing.serving import ROOT, Process, environment, spawned
 
 SERVICES = ROOT / "addon" / "rootfs" / "etc" / "s6-overlay" / "s6-rc.d"
 STANDINS = ROOT / "tests" / "addon" / "standins"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving import ROOT
 from wyoming_chatterbox.__main__ import EXIT_USAGE
 from wyoming_chatterbox.knobs import knobs_of
 from wyoming_chatterbox.settings import Settings
+from wyoming_chatterbox.testing.serving import ROOT
 
 UNIT = ROOT / "systemd" / "wyoming-chatterbox.service"
 DROP_IN = ROOT / "systemd" / "nvidia.conf"

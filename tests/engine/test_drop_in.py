@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON, TOKENS
-from tests.random_checkpoint import write_clip
 from wyoming_chatterbox.engine import upstream
 from wyoming_chatterbox.engine.base import Cancel, Cancelled
 from wyoming_chatterbox.engine.drop_in import ChatterboxTTS
 from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.speech_settings import GenerationSettings
+from wyoming_chatterbox.testing.random_checkpoint import write_clip
 
 if not upstream.is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON
-from tests.serving import ROOT
 from wyoming_chatterbox.engine import fingerprint as fingerprints
 from wyoming_chatterbox.engine import upstream
 from wyoming_chatterbox.engine.fingerprint import fingerprint
 from wyoming_chatterbox.engine.profiles import Plan
 from wyoming_chatterbox.engine.t3.sampling import CURRENT, STREAMING, Sampling
+from wyoming_chatterbox.testing.serving import ROOT
 
 if not upstream.is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)

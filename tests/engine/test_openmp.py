@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON
-from tests.serving import ROOT, spawned
 from wyoming_chatterbox import openmp
 from wyoming_chatterbox.engine import upstream
+from wyoming_chatterbox.testing.serving import ROOT, spawned
 
 if not upstream.is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON, TOKENS
-from tests.random_checkpoint import CLIP, set_eos_at, write_clip
 from wyoming_chatterbox.engine import checkpoint, original, upstream
 from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineError, EngineUnavailable, Samples
 from wyoming_chatterbox.engine.original import OriginalEngine
 from wyoming_chatterbox.engine.registry import CHATTERBOX_DEFAULT, create_voices
 from wyoming_chatterbox.engine.weights import WeightsError
 from wyoming_chatterbox.speech_settings import GenerationSettings
+from wyoming_chatterbox.testing.random_checkpoint import CLIP, set_eos_at, write_clip
 from wyoming_chatterbox.voices.voice import Voice
 
 if not upstream.is_installed():

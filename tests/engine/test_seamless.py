@@ -17,7 +17,6 @@ import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON, TOKENS
 from tests.engine.tiny import agreement, ending_after, joins, level
-from tests.random_checkpoint import write_clip
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine import seamless, token_thread, upstream
 from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineError, Samples
@@ -28,6 +27,7 @@ from wyoming_chatterbox.engine.t3.decode import Decoder
 from wyoming_chatterbox.engine.t3.tokens import TokenGenerator
 from wyoming_chatterbox.engine.watermark import StreamingWatermark
 from wyoming_chatterbox.speech_settings import GenerationSettings
+from wyoming_chatterbox.testing.random_checkpoint import write_clip
 from wyoming_chatterbox.voices.voice import Voice
 
 if not upstream.is_installed():

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from tests.checkpoint_fixture import TOKENS
-from tests.random_checkpoint import set_eos_at
 from wyoming_chatterbox.engine import checkpoint
 from wyoming_chatterbox.engine.weights import find_files
+from wyoming_chatterbox.testing.random_checkpoint import set_eos_at
 
 
 def load_model(directory: Path) -> Any:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.engines import SlowEngine, ToneEngine
 from wyoming_chatterbox.engine.base import CancelToken, Engine, EngineBroken, EngineError
 from wyoming_chatterbox.hosting.base import (
     AudioChunk,
@@ -28,6 +27,7 @@ from wyoming_chatterbox.hosting.base import (
 )
 from wyoming_chatterbox.hosting.thread import ThreadHost
 from wyoming_chatterbox.speech_settings import GenerationSettings
+from wyoming_chatterbox.testing.engines import SlowEngine, ToneEngine
 
 SPEC = EngineSpec("tone")
 

@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from playwright.async_api import Browser, Page, WebSocket, async_playwright
 
-from tests.engines import SlowEngine
-from tests.serving import Running
 from wyoming_chatterbox.engine.base import Cancel, Samples, StreamMetrics
 from wyoming_chatterbox.http import app
 from wyoming_chatterbox.speech_settings import GenerationSettings
+from wyoming_chatterbox.testing.engines import SlowEngine
+from wyoming_chatterbox.testing.serving import Running
 from wyoming_chatterbox.voices.voice import Voice
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")

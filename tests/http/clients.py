@@ -16,8 +16,8 @@ import httpx2 as httpx
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.serving import Running, running
 from wyoming_chatterbox.speech.model import Model
+from wyoming_chatterbox.testing.serving import Running, running
 
 HTTP = "http://127.0.0.1:0"
 TOKEN = "a-token-of-more-than-16"

@@ -7,9 +7,9 @@ from typing import Any
 import openai
 import pytest
 
-from tests.engines import ToneEngine, model_of
 from tests.http.clients import TOKEN, asking, hear, say, serving, talking
 from wyoming_chatterbox.http.encoders import MEDIA_TYPES
+from wyoming_chatterbox.testing.engines import ToneEngine, model_of
 
 HELLO = {"input": "Hello there.", "response_format": "pcm"}
 

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.engines import BreakingEngine, model_of
 from tests.http.clients import decoded, hear, say, serving, socket_uri
-from tests.serving import ROOT, environment, spawned
 from wyoming_chatterbox.http.errors import STATUS
 from wyoming_chatterbox.http.messages import schemas
+from wyoming_chatterbox.testing.engines import BreakingEngine, model_of
+from wyoming_chatterbox.testing.serving import ROOT, environment, spawned
 
 HTTP_PAGE = (ROOT / "docs" / "http.md").read_text()
 SOCKET_PAGE = (ROOT / "docs" / "websocket.md").read_text()

@@ -10,14 +10,14 @@ import re
 import openai
 import pytest
 
-from tests.engines import RATE, BreakingEngine, SlowEngine, ToneEngine, hosted_model, model_of
 from tests.http.clients import asking, hear, say, serving, talking, until
-from tests.serving import ROOT, synthesize
 from wyoming_chatterbox.engine.base import CancelToken, Engine
 from wyoming_chatterbox.hosting.base import EngineSpec, LoadPhase, StatusReport
 from wyoming_chatterbox.http.models_route import ALIASES
 from wyoming_chatterbox.http.schemas import KNOBS, SpeechBody
 from wyoming_chatterbox.speech_settings import utterance_knobs
+from wyoming_chatterbox.testing.engines import RATE, BreakingEngine, SlowEngine, ToneEngine, hosted_model, model_of
+from wyoming_chatterbox.testing.serving import ROOT, synthesize
 
 
 async def test_models_voices_and_settings_are_listed() -> None:

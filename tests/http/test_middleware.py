@@ -14,13 +14,13 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from tests.engines import ToneEngine, model_of
 from tests.http.clients import TOKEN, asking, hear, raw, say, serving, socket_uri, talking
 from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.http.auth import BearerTokens
 from wyoming_chatterbox.limits import MAX_JSON_BYTES, UNREAD_BODY_SECONDS
 from wyoming_chatterbox.path_checks import check_paths
 from wyoming_chatterbox.settings import Settings
+from wyoming_chatterbox.testing.engines import ToneEngine, model_of
 
 HELLO = {"input": "Hello there.", "response_format": "pcm"}
 

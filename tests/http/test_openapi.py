@@ -13,7 +13,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.http.clients import TOKEN
-from tests.serving import spawned
+from wyoming_chatterbox.testing.serving import spawned
 
 ROUTES = [
     ("/v1/audio/speech", "post"),
@@ -38,8 +38,8 @@ EXAMPLES = 60
 SERVER = """
 import asyncio, sys
 from pathlib import Path
-from tests.engines import ToneEngine, model_of
-from tests.serving import settings
+from wyoming_chatterbox.testing.engines import ToneEngine, model_of
+from wyoming_chatterbox.testing.serving import settings
 from wyoming_chatterbox.__main__ import _set_up_logging
 from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.server import Server

@@ -14,11 +14,11 @@ from websockets.asyncio.client import connect
 
 from tests.checkpoint_fixture import TOKENS
 from tests.http.clients import TOKEN, hear, say
-from tests.random_checkpoint import CLIP
-from tests.serving import Process, spawned
 from tests.test_original_server import PROGRAM
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine.original import OriginalEngine
+from wyoming_chatterbox.testing.random_checkpoint import CLIP
+from wyoming_chatterbox.testing.serving import Process, spawned
 
 HELLO = {"input": "Hello there, how are you?", "response_format": "pcm", "voice": "default"}
 

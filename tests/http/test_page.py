@@ -15,15 +15,15 @@ import soundfile
 import soxr
 from playwright.async_api import Browser, expect
 
-from tests.engines import SlowEngine, ToneEngine, hosted_model, model_of
 from tests.http.browser import SECONDS, NoiseEngine, chromium, page_with_tap, shown, why_not
-from tests.serving import running, settings
 from tests.voices.making import audio, sound
 from wyoming_chatterbox.engine.base import CancelToken, Engine
 from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.hosting.base import EngineSpec, LoadPhase, StatusReport
 from wyoming_chatterbox.http import app
 from wyoming_chatterbox.models import create_catalog
+from wyoming_chatterbox.testing.engines import SlowEngine, ToneEngine, hosted_model, model_of
+from wyoming_chatterbox.testing.serving import running, settings
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),

@@ -9,14 +9,14 @@ from fastapi import FastAPI
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Scope
 
-from tests.engines import ToneEngine, model_of
 from tests.http.clients import TOKEN, asking, serving
-from tests.serving import Running
 from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.http.app import PAGE, routes_of
 from wyoming_chatterbox.http.connection_slots import OverloadGuard
 from wyoming_chatterbox.http.policy import Policy
 from wyoming_chatterbox.settings import Settings
+from wyoming_chatterbox.testing.engines import ToneEngine, model_of
+from wyoming_chatterbox.testing.serving import Running
 
 OPEN = {"/health", "/health/live", "/health/ready", "/openapi.json"}
 """Written down here once more: whoever opens a path has to think about it twice."""

@@ -12,11 +12,11 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from tests.serving import ROOT, environment, spawned
 from wyoming_chatterbox.addresses import http_address
 from wyoming_chatterbox.command_line import from_command_line
 from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.settings import Settings
+from wyoming_chatterbox.testing.serving import ROOT, environment, spawned
 
 
 @pytest.mark.parametrize(

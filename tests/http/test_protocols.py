@@ -9,8 +9,8 @@ import pytest
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from tests.engines import ToneEngine, model_of
 from tests.http.clients import raw, serving
+from wyoming_chatterbox.testing.engines import ToneEngine, model_of
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ import httpx2 as httpx
 import numpy as np
 import pytest
 
-from tests.engines import BreakingEngine, SlowEngine, ToneEngine, model_of
 from tests.http.clients import asking, decoded, samples, serving, until
 from wyoming_chatterbox.http.encoders import MEDIA_TYPES
+from wyoming_chatterbox.testing.engines import BreakingEngine, SlowEngine, ToneEngine, model_of
 
 HELLO = {"input": "Hello there.", "response_format": "pcm"}
 

@@ -11,10 +11,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.engines import BreakingEngine, SlowEngine, ToneEngine, model_of
 from tests.http.clients import decoded, hear, samples, say, serving, socket_uri, talking, until
 from wyoming_chatterbox.http.messages import SERVER
 from wyoming_chatterbox.limits import MAX_MESSAGE_FAULTS, MAX_PENDING
+from wyoming_chatterbox.testing.engines import BreakingEngine, SlowEngine, ToneEngine, model_of
 
 
 async def closed(socket) -> tuple[int, str]:  # type: ignore[no-untyped-def]

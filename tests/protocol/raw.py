@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
-from tests.serving import Running
+from wyoming_chatterbox.testing.serving import Running
 
 
 async def raw(server: Running) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from wyoming.event import Event, async_read_event
 
-from tests.engines import BreakingEngine, SlowEngine, ToneEngine, model_of
 from tests.protocol.raw import line, raw
-from tests.serving import Running, describe, read_answer, running, stream, synthesize
+from wyoming_chatterbox.testing.engines import BreakingEngine, SlowEngine, ToneEngine, model_of
+from wyoming_chatterbox.testing.serving import Running, describe, read_answer, running, stream, synthesize
 
 
 async def settle(server: Running, seconds: float = 2.0) -> None:

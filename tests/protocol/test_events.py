@@ -11,7 +11,6 @@ import wyoming.ping
 import wyoming.tts
 from wyoming.event import Event
 
-from tests.engines import ToneEngine
 from wyoming_chatterbox.audio import CHANNELS, SAMPLE_WIDTH
 from wyoming_chatterbox.protocol import events
 from wyoming_chatterbox.protocol.info import PROGRAM_NAME
@@ -23,6 +22,7 @@ from wyoming_chatterbox.speech.errors import (
     SpeechError,
     UnsupportedTextFormat,
 )
+from wyoming_chatterbox.testing.engines import ToneEngine
 
 VOICE = wyoming.tts.SynthesizeVoice(name="ada", speaker="low")
 CHOICE = events.VoiceChoice(name="ada", speaker="low")

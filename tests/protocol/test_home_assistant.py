@@ -11,10 +11,10 @@ import pytest
 from wyoming.event import Event
 from wyoming.info import Info
 
-from tests.engines import SlowEngine, ToneEngine, hosted_model, model_of, voice
-from tests.serving import describe, running, stream, synthesize
 from wyoming_chatterbox.engine.embedded import HEART, create_embedded_engine
 from wyoming_chatterbox.speech.model import Model
+from wyoming_chatterbox.testing.engines import SlowEngine, ToneEngine, hosted_model, model_of, voice
+from wyoming_chatterbox.testing.serving import describe, running, stream, synthesize
 
 PLAIN = ["audio-start", "audio-chunk", "audio-stop"]
 STREAMED = [*PLAIN, "synthesize-stopped"]

@@ -12,11 +12,11 @@ import weakref
 import pytest
 from wyoming.event import Event
 
-from tests.engines import BreakingEngine, ToneEngine, model_of
 from tests.protocol.raw import line, raw
-from tests.serving import describe, read_answer, running, stream, synthesize
 from wyoming_chatterbox import json_limits
 from wyoming_chatterbox.protocol import connection, reader, streaming
+from wyoming_chatterbox.testing.engines import BreakingEngine, ToneEngine, model_of
+from wyoming_chatterbox.testing.serving import describe, read_answer, running, stream, synthesize
 
 
 def nested(count: int) -> bytes:

@@ -9,11 +9,11 @@ import time
 import pytest
 from wyoming.event import Event, async_read_event
 
-from tests.engines import SlowEngine, ToneEngine, model_of
 from tests.protocol.raw import line, raw, raw_clients
-from tests.serving import describe, read_answer, running, stream, synthesize
 from wyoming_chatterbox.health import check
 from wyoming_chatterbox.protocol import pool
+from wyoming_chatterbox.testing.engines import SlowEngine, ToneEngine, model_of
+from wyoming_chatterbox.testing.serving import describe, read_answer, running, stream, synthesize
 
 
 async def test_more_clients_with_requests_than_allowed_are_told_so_and_may_still_ask_what_the_server_is() -> None:

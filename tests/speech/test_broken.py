@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.engines import SlowEngine, ToneEngine, hosted_model, model_of, voice
-from tests.serving import ROOT, describe, running, settings, synthesize
 from wyoming_chatterbox import server as server_module
 from wyoming_chatterbox.engine.base import Cancel, CancelToken, EngineBroken, EngineError
 from wyoming_chatterbox.hosting.base import EngineSpec, StatusReport
 from wyoming_chatterbox.server import EXIT_ENGINE_BROKEN, Server
 from wyoming_chatterbox.speech.catalog import ModelCatalog
 from wyoming_chatterbox.speech.model import Model, ModelState
+from wyoming_chatterbox.testing.engines import SlowEngine, ToneEngine, hosted_model, model_of, voice
+from wyoming_chatterbox.testing.serving import ROOT, describe, running, settings, synthesize
 
 LOST = "the GPU failed (CUDA error: device-side assert triggered)"
 

@@ -9,8 +9,8 @@ import logging
 import pytest
 from wyoming.event import Event
 
-from tests.engines import ToneEngine, model_of
-from tests.serving import Running, read_answer, running, synthesize
+from wyoming_chatterbox.testing.engines import ToneEngine, model_of
+from wyoming_chatterbox.testing.serving import Running, read_answer, running, synthesize
 
 
 def engine() -> ToneEngine:

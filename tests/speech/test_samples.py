@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.engines import RATE, ToneEngine, model_of
-from tests.serving import running, synthesize
 from wyoming_chatterbox.engine.base import Cancel, Samples, StreamMetrics
 from wyoming_chatterbox.speech_settings import GenerationSettings
+from wyoming_chatterbox.testing.engines import RATE, ToneEngine, model_of
+from wyoming_chatterbox.testing.serving import running, synthesize
 from wyoming_chatterbox.voices.voice import Voice
 
 

@@ -17,8 +17,6 @@ from wyoming.client import AsyncTcpClient
 from wyoming.event import Event
 from wyoming.info import Info
 
-from tests.engines import BreakingEngine, SlowEngine, ToneEngine, hosted_model, model_of, voice
-from tests.serving import describe, read_answer, running, settings, stream, synthesize
 from wyoming_chatterbox.engine.base import Cancel, CancelToken, Engine, EngineError, EngineUnavailable, NothingToSay
 from wyoming_chatterbox.hosting.base import EngineSpec, LoadPhase, StatusReport
 from wyoming_chatterbox.server import Server
@@ -27,6 +25,8 @@ from wyoming_chatterbox.speech.errors import InvalidSetting
 from wyoming_chatterbox.speech.model import Model, ModelState
 from wyoming_chatterbox.speech.request import SpeechRequest
 from wyoming_chatterbox.speech_settings import GenerationSettings
+from wyoming_chatterbox.testing.engines import BreakingEngine, SlowEngine, ToneEngine, hosted_model, model_of, voice
+from wyoming_chatterbox.testing.serving import describe, read_answer, running, settings, stream, synthesize
 
 PLAIN = ["audio-start", "audio-chunk", "audio-stop"]
 

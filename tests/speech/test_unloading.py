@@ -16,13 +16,13 @@ from wyoming.client import AsyncTcpClient
 from wyoming.info import Info
 from wyoming.tts import SynthesizeChunk, SynthesizeStart, SynthesizeStop
 
-from tests.engines import SlowEngine, ToneEngine, hosted_model, model_of, voice
-from tests.serving import Answer, describe, read_answer, running, settings, synthesize
 from wyoming_chatterbox.engine.base import Cancel, CancelToken, Engine, EngineError
 from wyoming_chatterbox.hosting.base import EngineSpec, StatusReport
 from wyoming_chatterbox.hosting.thread import ThreadHost
 from wyoming_chatterbox.models import create_catalog
 from wyoming_chatterbox.speech.model import Model, ModelState
+from wyoming_chatterbox.testing.engines import SlowEngine, ToneEngine, hosted_model, model_of, voice
+from wyoming_chatterbox.testing.serving import Answer, describe, read_answer, running, settings, synthesize
 
 PLAIN = ["audio-start", "audio-chunk", "audio-stop"]
 IDLE = 0.3

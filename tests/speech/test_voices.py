@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 from wyoming.info import Info
 
-from tests.engines import RATE, ToneEngine, hosted_model, model_of, voice
-from tests.serving import describe, running, settings, synthesize
 from tests.voices.making import write
 from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples, StreamMetrics, SupportsCloning
 from wyoming_chatterbox.engine.registry import create_library
@@ -24,6 +22,8 @@ from wyoming_chatterbox.speech.catalog import ModelCatalog
 from wyoming_chatterbox.speech.request import SpeechRequest
 from wyoming_chatterbox.speech.service import SpeechService
 from wyoming_chatterbox.speech_settings import GenerationSettings, utterance_knobs
+from wyoming_chatterbox.testing.engines import RATE, ToneEngine, hosted_model, model_of, voice
+from wyoming_chatterbox.testing.serving import describe, running, settings, synthesize
 from wyoming_chatterbox.voices.voice import Voice
 
 

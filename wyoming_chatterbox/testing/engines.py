@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from wyoming_chatterbox.engine.base import CancelToken, EngineError, Samples, StreamMetrics
-from wyoming_chatterbox.hosting.thread import EngineBuilder, ThreadHost
-from wyoming_chatterbox.speech.model import Model
-from wyoming_chatterbox.speech_settings import GenerationSettings
-from wyoming_chatterbox.voices.voice import Voice
+from ..engine.base import CancelToken, EngineError, Samples, StreamMetrics
+from ..hosting.thread import EngineBuilder, ThreadHost
+from ..speech.model import Model
+from ..speech_settings import GenerationSettings
+from ..voices.voice import Voice
 
 RATE = 24000
 

@@ -19,14 +19,14 @@ from wyoming.client import AsyncTcpClient
 from wyoming.event import Event
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeVoice
 
-from wyoming_chatterbox.server import Server
-from wyoming_chatterbox.settings import Settings
-from wyoming_chatterbox.speech.catalog import ModelCatalog
-from wyoming_chatterbox.speech.model import Model
-from wyoming_chatterbox.speech_settings import GenerationSettings
-from wyoming_chatterbox.voices.library import VoiceLibrary
+from ..server import Server
+from ..settings import Settings
+from ..speech.catalog import ModelCatalog
+from ..speech.model import Model
+from ..speech_settings import GenerationSettings
+from ..voices.library import VoiceLibrary
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LOOPBACK = "tcp://127.0.0.1:0"
 
 

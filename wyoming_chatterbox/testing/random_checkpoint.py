@@ -1,6 +1,7 @@
 """A checkpoint of random weights for the original model: the real code runs, what it says is noise.
 
-    python tests/random_checkpoint.py OUT [--tiny] [--eos-at N] [--seed S] [--format pt|safetensors] [--clip-seconds S]
+    python -m wyoming_chatterbox.testing.random_checkpoint OUT [--tiny] [--eos-at N] [--seed S]
+        [--format pt|safetensors] [--clip-seconds S]
 
 The full size (3.2 GB) loads anywhere. The tiny one loads only in a process that called `apply_tiny_sizes()`
 before: upstream keeps its sizes in its code.
@@ -17,17 +18,13 @@ A run then makes exactly N speech tokens, N / 25 seconds, whatever text, voice, 
 from __future__ import annotations
 
 import argparse
-import sys
 import wave
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-if __name__ == "__main__":  # run as a script, it finds the package beside it, and no tests/http in place of Python's
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
-from wyoming_chatterbox.engine import upstream
+from ..engine import upstream
 
 FORMATS = ("safetensors", "pt")
 
