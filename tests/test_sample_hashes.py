@@ -12,6 +12,7 @@ from wyoming_chatterbox.engine import upstream
 from wyoming_chatterbox.testing.serving import ROOT, environment
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(not upstream.is_installed(), reason=SKIP_REASON)
 def test_every_edge_sends_the_same_samples_and_a_cloned_voice_others() -> None:

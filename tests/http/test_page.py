@@ -26,6 +26,7 @@ from wyoming_chatterbox.testing.engines import SlowEngine, ToneEngine, hosted_mo
 from wyoming_chatterbox.testing.serving import running, settings
 
 pytestmark = [
+    pytest.mark.browser,
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
 ]

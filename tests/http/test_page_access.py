@@ -21,6 +21,7 @@ from wyoming_chatterbox.testing.engines import ToneEngine, hosted_model, model_o
 from wyoming_chatterbox.testing.serving import running
 
 pytestmark = [
+    pytest.mark.browser,
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
 ]
