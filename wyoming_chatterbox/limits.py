@@ -88,6 +88,10 @@ MAX_UNANSWERED = 16 * MAX_PENDING
 """Requests, the refused ones included (they keep no text), after which a client is disconnected: sixteen times what
 may wait."""
 
+MAX_UNANSWERED_UTTERANCES = 2 * MAX_PENDING
+"""Utterances of one WebSocket, the refused ones included (they keep no text), after which it is closed: twice what may
+wait, since a page sees at once that it is refused."""
+
 MAX_EVENT_FAULTS = 64
 """Events in a row that make no sense where they come, after which a client is disconnected. One that goes on with a
 stream which the server does not know of sends as many deltas in a few seconds."""

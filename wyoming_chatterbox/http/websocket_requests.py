@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..limits import MAX_NAME_CHARS, MAX_PENDING
+from ..limits import MAX_NAME_CHARS, MAX_UNANSWERED_UTTERANCES
 from ..speech.errors import EmptyText, InvalidEvent, ServerBusy, ShuttingDown
 from ..speech.request import SpeechRequest
 from ..speech.service import SpeechService
@@ -16,9 +16,6 @@ from ..speech.utterance import Utterance
 from .disconnects import CloseCode, PolicyViolation
 from .messages import CLIENT, Start
 from .validation import to_speech_error
-
-MAX_UNANSWERED = 2 * MAX_PENDING
-"""Utterances, the refused ones included, after which a client is disconnected."""
 
 
 class PendingUtterance(Turn):
@@ -70,7 +67,7 @@ class UtteranceInput:
             self._current = None
         utterance = self._new_utterance(message)
         count = len(self._utterances)
-        if count >= MAX_UNANSWERED:
+        if count >= MAX_UNANSWERED_UTTERANCES:
             raise PolicyViolation(
                 InvalidEvent(f"{count} utterances of this connection are not answered"), CloseCode.POLICY_VIOLATION
             )
