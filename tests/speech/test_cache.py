@@ -17,12 +17,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.engines import RATE, BreakingEngine, SlowEngine, ToneEngine, hosted_model, model_of, voice
-from tests.serving import Running, environment, running, stream, synthesize
 from wyoming_chatterbox.engine.base import Cancel, Samples, StreamMetrics
 from wyoming_chatterbox.speech.cache import SpeechCache
 from wyoming_chatterbox.speech.model import ModelState
 from wyoming_chatterbox.speech_settings import GenerationSettings
+from wyoming_chatterbox.testing.engines import (
+    RATE,
+    BreakingEngine,
+    SlowEngine,
+    ToneEngine,
+    hosted_model,
+    model_of,
+    voice,
+)
+from wyoming_chatterbox.testing.serving import Running, environment, running, stream, synthesize
 from wyoming_chatterbox.voices.voice import Voice
 
 SETTINGS = GenerationSettings()
