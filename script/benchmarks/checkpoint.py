@@ -168,16 +168,8 @@ def _cached(progress: Progress) -> Path:
 
 def _build(path: Path, *options: str) -> None:
     # More than 999 tokens: it never ends by itself.
-    words = [
-        sys.executable,
-        "-m",
-        random_checkpoint.__name__,
-        str(path),
-        "--eos-at",
-        "1000",
-        *options,
-    ]
-    env = {INDUCTOR_CACHE: str(path.parent), **os.environ}
+    words = [sys.executable, str(_BUILDER), str(path), "--eos-at", "1000", *options]
+    env = {INDUCTOR_CACHE: str(path.parent), **os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(words, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
