@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from wyoming_chatterbox.audio import PCMEncoder, amplify, louder, pcm16, silence, trim_silence
+from wyoming_chatterbox.audio import PCMEncoder, amplify, apply_gain_db, pcm16, silence, trim_silence
 
 RATE = 24000
 
@@ -77,12 +77,12 @@ def test_the_same_rate_is_passed_through_untouched() -> None:
 
 def test_louder_is_the_same_for_every_cut_and_rounds_what_would_be_cut() -> None:
     samples = (np.sin(np.arange(4800) / 7) * 0.6).astype(np.float32)
-    whole = louder(samples, 9.0)
-    assert np.array_equal(np.concatenate([louder(part, 9.0) for part in np.split(samples, 48)]), whole)
-    assert 0.9 < np.abs(whole).max() < 1.0 and np.abs(louder(samples, 40.0)).max() <= 1.0
+    whole = apply_gain_db(samples, 9.0)
+    assert np.array_equal(np.concatenate([apply_gain_db(part, 9.0) for part in np.split(samples, 48)]), whole)
+    assert 0.9 < np.abs(whole).max() < 1.0 and np.abs(apply_gain_db(samples, 40.0)).max() <= 1.0
     soft = np.abs(whole) < 0.7
     assert np.allclose(whole[soft], samples[soft] * 10 ** (9 / 20))
     order = np.argsort(samples)
     assert (np.diff(whole[order]) >= 0).all(), "nothing that was louder becomes softer"
-    assert louder(samples, 0.0) is samples
-    assert np.allclose(louder(samples, -6.0), samples * 0.501187, atol=1e-6)
+    assert apply_gain_db(samples, 0.0) is samples
+    assert np.allclose(apply_gain_db(samples, -6.0), samples * 0.501187, atol=1e-6)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.voices.making import audio, sound
+from tests.voices.audio_factory import audio, sound
 from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.private_files import write_file
 from wyoming_chatterbox.testing.serving import environment
@@ -98,7 +98,7 @@ def test_a_clip_on_a_share_that_hangs_is_given_up(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(clips, "READ_SECONDS", 0.05)
     monkeypatch.setattr(clips, "read_file", lambda *_: answers.wait(30))
     with pytest.raises(ClipError, match=r"anna\.wav: it cannot be read: no answer within"):
-        clips.prepare([tmp_path / "anna.wav"])
+        clips.load_reference([tmp_path / "anna.wav"])
     answers.set()
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.test_original_server import PROGRAM
-from tests.voices.making import sound, write
+from tests.voices.audio_factory import sound, write
 from wyoming_chatterbox.commands.arguments import COMMANDS, parse
 from wyoming_chatterbox.knobs import knobs_of
 from wyoming_chatterbox.settings import Settings

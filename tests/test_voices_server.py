@@ -14,10 +14,10 @@ from wyoming.info import Info, TtsVoice
 from wyoming.tts import SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeVoice
 
 from tests.test_original_server import PROGRAM
-from tests.voices.making import audio, sound, write
+from tests.voices.audio_factory import audio, sound, write
 from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.testing.serving import Process, describe, read_answer, spawned, synthesize
-from wyoming_chatterbox.voices.watching import keep_current
+from wyoming_chatterbox.voices.watcher import watch_folders
 
 LISTED_SECONDS = 2.0
 """From the last byte of a file to Info, as is promised."""
@@ -221,7 +221,7 @@ async def test_where_the_system_tells_nothing_the_folder_is_looked_at(
     monkeypatch.setattr(watchfiles, "watch", none_left)
     library = create_library((tmp_path,))
     library.open()
-    task = asyncio.create_task(keep_current(library))
+    task = asyncio.create_task(watch_folders(library))
     write(tmp_path / "anna.wav")
     deadline = time.monotonic() + 10
     while not library.voices:

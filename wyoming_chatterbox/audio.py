@@ -28,7 +28,7 @@ def trim_silence(
     Returns:
         A view of `samples`; empty when there is nothing in it.
     """
-    loud = _loud_part(samples, sample_rate, threshold_db)
+    loud = _non_silent_range(samples, sample_rate, threshold_db)
     if loud is None:
         return samples[:0]
     keep = int(margin * sample_rate)
@@ -42,23 +42,23 @@ def trim_end(
 
     Args:
         samples: shape (n,), in [-1, 1].
-        loudest: the power of the loudest 5 ms before these samples, see `loudest_power`.
+        loudest: the power of the loudest 5 ms before these samples, see `peak_frame_power`.
         threshold_db: 5 ms quieter than this, relative to the loudest, are silence.
     """
-    loud = _loud_part(samples, sample_rate, threshold_db, loudest)
+    loud = _non_silent_range(samples, sample_rate, threshold_db, loudest)
     return samples[: (loud[1] if loud is not None else 0) + round(keep * sample_rate)]
 
 
-def loudest_power(samples: NDArray[np.float32], sample_rate: int) -> float:
+def peak_frame_power(samples: NDArray[np.float32], sample_rate: int) -> float:
     """The mean square of the loudest 5 ms; 0 where there are none."""
-    return float(_powers(samples, sample_rate).max(initial=0.0))
+    return float(_frame_powers(samples, sample_rate).max(initial=0.0))
 
 
-def _loud_part(
+def _non_silent_range(
     samples: NDArray[np.float32], sample_rate: int, threshold_db: float, loudest: float = 0.0
 ) -> tuple[int, int] | None:
     """Where the first 5 ms that are no silence begin and the last ones end; None where all is silence."""
-    power = _powers(samples, sample_rate)
+    power = _frame_powers(samples, sample_rate)
     if len(power) == 0:
         return (0, len(samples)) if len(samples) else None
     loudest = max(loudest, float(power.max()))
@@ -71,7 +71,7 @@ def _loud_part(
     return int(loud[0]) * frame, (int(loud[-1]) + 1) * frame
 
 
-def _powers(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
+def _frame_powers(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
     """The mean square of every whole 5 ms."""
     frame = _frame_samples(sample_rate)
     whole = len(samples) // frame
@@ -98,7 +98,7 @@ _KNEE = 0.7
 """What is louder than this is pressed together when a voice is made louder."""
 
 
-def louder(samples: NDArray[np.float32], decibels: float) -> NDArray[np.float32]:
+def apply_gain_db(samples: NDArray[np.float32], decibels: float) -> NDArray[np.float32]:
     """Samples made louder, or softer where `decibels` are below 0. Peaks are rounded where they would be cut.
 
     Every sample by itself, so that it makes no difference how a stream is cut into chunks.

@@ -25,7 +25,7 @@ from .speech.catalog import ModelCatalog
 from .speech.model import Model
 from .speech.service import SpeechService
 from .voices.library import VoiceLibrary
-from .voices.watching import keep_current
+from .voices.watcher import watch_folders
 from .waiting import within
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class Server:
             else:
                 library.check_reference_clip()
             self._offer_voices()
-            self._background_tasks.append(asyncio.create_task(keep_current(library)))
+            self._background_tasks.append(asyncio.create_task(watch_folders(library)))
             self._background_tasks.append(
                 asyncio.create_task(self.models.primary.prepare_voices(self._settings.default_voice))
             )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON
-from tests.voices.making import sound, write
+from tests.voices.audio_factory import sound, write
 from wyoming_chatterbox.engine import conditionals as module
 from wyoming_chatterbox.engine import memory, upstream
 from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples, SupportsCloning

@@ -16,7 +16,7 @@ import soxr
 from playwright.async_api import Browser, expect
 
 from tests.http.browser import SECONDS, NoiseEngine, chromium, page_with_tap, shown, why_not
-from tests.voices.making import audio, sound
+from tests.voices.audio_factory import audio, sound
 from wyoming_chatterbox.engine.base import CancelToken, Engine
 from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.hosting.base import EngineSpec, LoadPhase, StatusReport

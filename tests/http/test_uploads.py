@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.http.clients import TOKEN, asking, raw, serving
-from tests.voices.making import audio
+from tests.voices.audio_factory import audio
 from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.limits import MAX_CLIP_BYTES
 from wyoming_chatterbox.testing.engines import ToneEngine, model_of

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from wyoming.info import Info
 
-from tests.voices.making import write
+from tests.voices.audio_factory import write
 from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples, StreamMetrics, SupportsCloning
 from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.errors import SettingsError

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.voices.making import RATE, audio, m4a, sound, write
-from wyoming_chatterbox.voices import clips, decoding
-from wyoming_chatterbox.voices.decoding import decode, is_whole
+from tests.voices.audio_factory import RATE, audio, m4a, sound, write
+from wyoming_chatterbox.voices import audio_files, clips
+from wyoming_chatterbox.voices.audio_files import decode, is_whole
 from wyoming_chatterbox.voices.errors import ClipError
 
 
@@ -25,7 +25,7 @@ def test_every_format_gives_the_same_sound(tmp_path: Path, name: str) -> None:
     if name == "a.m4a":
         pytest.importorskip("av")
     rate = 48_000 if name == "a.opus" else RATE
-    samples, _ = clips.prepare([write(tmp_path / name, sound(6, rate=rate), rate)])
+    samples, _ = clips.load_reference([write(tmp_path / name, sound(6, rate=rate), rate)])
     expected = sound(6)
     assert len(samples) == pytest.approx(len(expected), abs=0.1 * RATE)
     spectra = [np.abs(np.fft.rfft(one[:RATE])) for one in (samples, expected)]
@@ -40,23 +40,23 @@ def test_a_clip_that_needs_nothing_is_what_upstream_would_load(tmp_path: Path, r
     samples = np.stack([one, sound(5.5, 200, rate)], axis=1) if channels == 2 else one
     path = write(tmp_path / "a.wav", samples, rate)
     expected, _ = librosa.load(path, sr=24_000)
-    prepared, _ = clips.prepare([path])
+    prepared, _ = clips.load_reference([path])
     assert prepared.dtype == np.float32 and np.array_equal(prepared, expected)
 
 
 def test_silence_at_the_ends_goes_and_a_breath_of_it_stays(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", padded(sound(6), 2.0, 3.0))
-    samples, _ = clips.prepare([path])
+    samples, _ = clips.load_reference([path])
     assert len(samples) / RATE == pytest.approx(6.2, abs=0.02)
     assert clips.inspect(path.read_bytes(), ".wav").warnings == ("4.8 s of silence at its ends are left out",)
     short = write(tmp_path / "b.wav", padded(sound(6), 0.15, 0.13))
-    assert len(clips.prepare([short])[0]) == round(6.28 * RATE), "a little is nobody's harm"
+    assert len(clips.load_reference([short])[0]) == round(6.28 * RATE), "a little is nobody's harm"
 
 
 def test_several_clips_are_one_voice_each_as_loud_as_the_first(tmp_path: Path) -> None:
     first = write(tmp_path / "1.wav", sound(3, level=0.3), subtype="FLOAT")
     second = write(tmp_path / "2.wav", sound(2, pitch=200, level=0.1), subtype="FLOAT")
-    samples, fingerprint = clips.prepare([first, second])
+    samples, fingerprint = clips.load_reference([first, second])
     assert len(samples) / RATE == pytest.approx(5.2)
     assert np.array_equal(samples[: 3 * RATE], sound(3, level=0.3))
     assert not samples[3 * RATE : round(3.2 * RATE)].any()
@@ -68,7 +68,7 @@ def test_several_clips_are_one_voice_each_as_loud_as_the_first(tmp_path: Path) -
 
 def test_no_more_than_a_minute_is_used(tmp_path: Path) -> None:
     path = write(tmp_path / "a.flac", sound(100))
-    samples, _ = clips.prepare([path, path, write(tmp_path / "b.wav")])
+    samples, _ = clips.load_reference([path, path, write(tmp_path / "b.wav")])
     assert len(samples) == 60 * RATE
     assert "only its first 60 s are used" in clips.inspect(path.read_bytes(), ".flac").warnings[0]
 
@@ -89,8 +89,8 @@ def test_what_will_be_heard_is_said(samples: Any, rate: int, warning: str) -> No
 
 
 def test_few_seconds_are_said_of_all_clips_together() -> None:
-    assert clips.shortness(3.04) == ("there are only 3.0 s of sound in it; 5 to 15 s make a better voice",)
-    assert clips.shortness(5.0) == ()
+    assert clips.too_short_warning(3.04) == ("there are only 3.0 s of sound in it; 5 to 15 s make a better voice",)
+    assert clips.too_short_warning(5.0) == ()
 
 
 def test_a_good_clip_gets_no_warning() -> None:
@@ -136,7 +136,7 @@ def test_hours_in_a_small_file_are_not_decoded(monkeypatch: pytest.MonkeyPatch) 
     """An hour of silence takes 90 kB as FLAC, and 350 MB as samples."""
     bomb = audio(np.zeros(3600 * 8000, dtype=np.int16), 8000, "FLAC")
     assert len(bomb) < 200_000
-    monkeypatch.setattr(decoding, "_sndfile_blocks", lambda *_: pytest.fail("it was decoded"))
+    monkeypatch.setattr(audio_files, "_sndfile_blocks", lambda *_: pytest.fail("it was decoded"))
     with pytest.raises(ClipError, match="it says that it lasts 60 minutes; cut 5 to 15 s of clear speech out of it"):
         decode(bomb, ".flac")
 
@@ -152,7 +152,7 @@ def test_sound_without_end_is_decoded_for_a_minute(monkeypatch: pytest.MonkeyPat
             yield np.zeros((1, RATE), dtype=np.float32)
 
     content = m4a(sound(2))
-    monkeypatch.setattr(decoding, "_ffmpeg_blocks", endless)
+    monkeypatch.setattr(audio_files, "_ffmpeg_blocks", endless)
     decoded = decode(content, ".m4a")
     assert decoded.cut and decoded.channels.shape == (1, 60 * RATE) and len(taken) == 61
 

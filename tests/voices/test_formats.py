@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.voices.making import BY_AV, RATE, audio, m4a, sound, write
+from tests.voices.audio_factory import BY_AV, RATE, audio, m4a, sound, write
 from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.voices import clips
-from wyoming_chatterbox.voices.decoding import _CONTAINERS, decode, is_whole
+from wyoming_chatterbox.voices.audio_files import _CONTAINERS, decode, is_whole
 from wyoming_chatterbox.voices.errors import ClipError
 from wyoming_chatterbox.voices.files import SUFFIXES
 
@@ -28,7 +28,7 @@ def test_a_recording_in_any_usual_format_is_a_voice(tmp_path: Path, suffix: str)
     library = create_library((tmp_path,))
     library.scan(patient=False)
     assert [voice.name for voice in library.voices] == ["anna"] and not library.problems
-    samples, _ = clips.prepare([path])
+    samples, _ = clips.load_reference([path])
     assert len(samples) == pytest.approx(6 * RATE, abs=0.15 * RATE)
     spectra = [np.abs(np.fft.rfft(one[RATE : 2 * RATE])) for one in (samples, sound(6))]
     assert np.corrcoef(*spectra)[0, 1] > 0.9
@@ -128,7 +128,7 @@ def test_a_header_full_of_chunks_or_cut_off_ends_the_search() -> None:
 def test_a_long_film_is_not_decoded() -> None:
     """What WebM says of its length is said of the container, not of the stream."""
     pytest.importorskip("av")
-    from tests.voices.making import by_av
+    from tests.voices.audio_factory import by_av
 
     content = by_av(sound(1, rate=48_000), 48_000, "matroska", "aac")
     at = content.index(b"\x44\x89\x88") + 3  # EBML: Duration, a double of milliseconds

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.voices.making import audio, sound, write
+from tests.voices.audio_factory import audio, sound, write
 from wyoming_chatterbox.engine.registry import create_library
-from wyoming_chatterbox.voices import looking
-from wyoming_chatterbox.voices.clips import prepare
+from wyoming_chatterbox.voices import folder, inspection
+from wyoming_chatterbox.voices.clips import load_reference
 from wyoming_chatterbox.voices.errors import ClipError
 from wyoming_chatterbox.voices.library import VoiceLibrary
 
@@ -148,26 +148,24 @@ def test_it_is_refused_in_words_and_at_once(tmp_path: Path, what: str, monkeypat
 def test_a_file_that_turns_into_a_link_after_it_was_looked_at_is_not_followed(tmp_path: Path) -> None:
     library = try_one(tmp_path, "x.wav", write)
     (voice,) = [voice for voice in library.voices if voice.name == "x"]
-    prepare(voice.clips, voice.folder)
+    load_reference(voice.clips, voice.folder)
     voice.clips[0].unlink()
     voice.clips[0].symlink_to("../outside.wav")
     with pytest.raises(ClipError, match=r"x\.wav: it is a link out of the folder of voices"):
-        prepare(voice.clips, voice.folder)
+        load_reference(voice.clips, voice.folder)
 
 
 def test_a_link_inside_the_folder_is_a_voice(tmp_path: Path) -> None:
     library = try_one(tmp_path, "x.wav", linked("ok.wav"))
     assert [voice.name for voice in library.voices] == ["ok", "x"] and not library.problems
-    assert np.array_equal(*(prepare(voice.clips, voice.folder)[0] for voice in library.voices))
+    assert np.array_equal(*(load_reference(voice.clips, voice.folder)[0] for voice in library.voices))
 
 
 def test_no_more_voices_are_looked_at_than_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from wyoming_chatterbox.voices import entries
-
-    monkeypatch.setattr(entries, "MAX_VOICES", 3)
+    monkeypatch.setattr(folder, "MAX_VOICES", 3)
     opened = []
-    real = looking.read_file
-    monkeypatch.setattr(looking, "read_file", lambda path, *rest: opened.append(path.name) or real(path, *rest))
+    real = inspection.read_file
+    monkeypatch.setattr(inspection, "read_file", lambda path, *rest: opened.append(path.name) or real(path, *rest))
     for number in range(5):
         write(tmp_path / f"{number}.wav", sound(1.5, pitch=100 + number))
     library = create_library((tmp_path,))

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.voices.making import audio, sound, write
+from tests.voices.audio_factory import audio, sound, write
 from wyoming_chatterbox.engine.registry import create_library, create_voices
 from wyoming_chatterbox.errors import SettingsError
-from wyoming_chatterbox.voices import looking
+from wyoming_chatterbox.voices import inspection
 from wyoming_chatterbox.voices.errors import VoiceError
 from wyoming_chatterbox.voices.library import VoiceLibrary, built_in
 from wyoming_chatterbox.voices.voice import Voice
@@ -232,7 +232,7 @@ def test_a_cloned_voice_takes_the_place_of_the_built_in_one_of_its_name() -> Non
 
 def test_a_file_counts_when_it_has_been_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(looking.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(inspection.time, "monotonic", lambda: now[0])
     library = library_of(tmp_path)
     content = audio()
     path = tmp_path / "anna.wav"
@@ -242,7 +242,7 @@ def test_a_file_counts_when_it_has_been_left_alone(tmp_path: Path, monkeypatch: 
     assert library.scan().look_again is not None and not library.voices, "it is quiet, and not whole"
     path.write_bytes(content)
     assert library.scan().look_again is not None
-    now[0] += looking.SETTLE_SECONDS + 0.01
+    now[0] += inspection.SETTLE_SECONDS + 0.01
     scan = library.scan()
     assert scan.changed and scan.look_again is None and names(library) == ["anna"] and not library.problems
     assert not library.scan().changed
@@ -250,7 +250,7 @@ def test_a_file_counts_when_it_has_been_left_alone(tmp_path: Path, monkeypatch: 
 
 def test_a_voice_stays_what_it_was_while_its_file_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(looking.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(inspection.time, "monotonic", lambda: now[0])
     path = write(tmp_path / "anna.wav")
     library = library_of(tmp_path)
     (before,) = library.voices
@@ -259,7 +259,7 @@ def test_a_voice_stays_what_it_was_while_its_file_is_replaced(tmp_path: Path, mo
     for _ in range(3):
         now[0] += 1.0
         assert not library.scan().changed and library.voices == (before,)
-    now[0] += looking.PATIENCE_SECONDS
+    now[0] += inspection.PATIENCE_SECONDS
     library.scan()
     assert any("it ends before its end" in one for one in problems(library)), "nobody goes on writing it"
     path.write_bytes(new)
@@ -271,13 +271,13 @@ def test_a_voice_stays_what_it_was_while_its_file_is_replaced(tmp_path: Path, mo
 
 def test_a_file_that_stays_broken_is_said_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(looking.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(inspection.time, "monotonic", lambda: now[0])
     library = library_of(tmp_path)
     (tmp_path / "anna.wav").write_bytes(b"no audio")
     library.scan()
     now[0] += 2
     assert library.scan().look_again and not library.problems
-    now[0] += looking.PATIENCE_SECONDS
+    now[0] += inspection.PATIENCE_SECONDS
     assert library.scan().look_again is None
     assert problems(library) == ["anna.wav: it cannot be decoded (Format not recognised); give a WAV file"]
 
@@ -287,8 +287,8 @@ def test_only_what_changed_is_opened_again(tmp_path: Path, monkeypatch: pytest.M
         write(tmp_path / name)
     library = library_of(tmp_path)
     opened = []
-    real = looking.read_file
-    monkeypatch.setattr(looking, "read_file", lambda path, *rest: opened.append(path.name) or real(path, *rest))
+    real = inspection.read_file
+    monkeypatch.setattr(inspection, "read_file", lambda path, *rest: opened.append(path.name) or real(path, *rest))
     library.scan(patient=False)
     assert opened == []
     write(tmp_path / "b.wav", sound(pitch=99))

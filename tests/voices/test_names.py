@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.voices.making import audio, sound, write
+from tests.voices.audio_factory import audio, sound, write
 from wyoming_chatterbox.engine.registry import create_library
-from wyoming_chatterbox.voices.choosing import UnknownVoice, find_voice
 from wyoming_chatterbox.voices.errors import VoiceError
 from wyoming_chatterbox.voices.names import check_name, name_key
+from wyoming_chatterbox.voices.selection import UnknownVoice, find_voice
 
 COMPOSED, DECOMPOSED = "Zo\u00eb", "Zoe\u0308"
 

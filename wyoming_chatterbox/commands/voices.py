@@ -67,7 +67,7 @@ def _file_report(file: Path) -> dict[str, Any]:
     except VoiceError as error:
         report["errors"].append(str(error))
     else:
-        report.update(seconds=round(clip.seconds, 2), warnings=[*clip.warnings, *clips.shortness(clip.seconds)])
+        report.update(seconds=round(clip.seconds, 2), warnings=[*clip.warnings, *clips.too_short_warning(clip.seconds)])
     return report
 
 

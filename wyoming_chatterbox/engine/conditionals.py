@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..voices.clips import RATE, prepare
+from ..voices.clips import RATE, load_reference
 from ..voices.conditionals_cache import Arrays, ConditionalsCache
 from ..voices.errors import VoiceError
 from ..voices.voice import Voice
@@ -108,7 +108,7 @@ class VoiceConditionals:
         clip = io.BytesIO()
         clip_modules = [getattr(self._model.s3gen, name) for name in CLIP_MODULES]
         try:
-            samples, fingerprint = prepare(voice.clips, voice.folder)
+            samples, fingerprint = load_reference(voice.clips, voice.folder)
             # As a file of floats at its own rate upstream takes it as it is.
             soundfile.write(clip, samples, RATE, format="WAV", subtype="FLOAT")
             clip.seek(0)

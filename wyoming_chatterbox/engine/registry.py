@@ -168,7 +168,7 @@ def _build_original(options: BuildOptions, progress: BuildProgress, cancel: Canc
 
 def _voices_to_prepare(options: BuildOptions, directory: Path) -> tuple[Voice, ...]:
     """Returns the default voice, if it is a cloned one; any voice if the model has no built-in one; else none."""
-    from ..voices.choosing import UnknownVoice, find_voice
+    from ..voices.selection import UnknownVoice, find_voice
     from .weights import find_files
 
     if options.default_voice is not None:

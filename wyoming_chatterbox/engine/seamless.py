@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..audio import loudest_power, trim_end
+from ..audio import peak_frame_power, trim_end
 from ..speech_settings import GenerationSettings
 from . import upstream
 from .base import Cancel, Samples
@@ -306,7 +306,7 @@ class _Utterance:
         self._tidy()
         if final:
             samples = trim_end(samples, SAMPLE_RATE, keep=_TRAILING_SILENCE, loudest=self._loudest)
-        self._loudest = max(self._loudest, loudest_power(samples, SAMPLE_RATE))
+        self._loudest = max(self._loudest, peak_frame_power(samples, SAMPLE_RATE))
         marked = self._watermark.apply(samples, preview)
         timeline.add("watermark", started, len(marked))
         return np.clip(marked, -1.0, 1.0)

@@ -9,7 +9,7 @@ from ..errors import SettingsError
 from ..metrics import Observer
 from ..settings import Settings
 from ..speech_settings import UtteranceSettings
-from ..voices.choosing import MalformedName, UnknownVoice, find_voice, split_name
+from ..voices.selection import MalformedName, UnknownVoice, find_voice, split_name
 from ..voices.voice import Voice
 from .admission import Admission
 from .cache import SpeechCache

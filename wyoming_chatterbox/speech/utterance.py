@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..audio import PCMEncoder, louder, silence
+from ..audio import PCMEncoder, apply_gain_db, silence
 from ..engine.base import Cancelled, EngineError, NothingToSay
 from ..faults import log_fault, without_spoken
 from ..hosting.base import AudioChunk, SentenceJob
@@ -171,7 +171,7 @@ class Utterance:
             pcm = self._encoder.encode(silence(self._pause, rate), rate)
             self._pause = 0.0
         # The gain is for the requested voice, not for the one that speaks in its place.
-        samples = chunk.samples if chunk.fallback else louder(chunk.samples, self._settings.gain)
+        samples = chunk.samples if chunk.fallback else apply_gain_db(chunk.samples, self._settings.gain)
         return self._with_pcm(chunk, pcm + self._encoder.encode(samples, rate))
 
     def _with_pcm(self, chunk: AudioChunk, pcm: bytes) -> AudioChunk | None:

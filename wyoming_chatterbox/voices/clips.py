@@ -15,17 +15,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..audio import loudest_power, silence, trim_silence
+from ..audio import peak_frame_power, silence, trim_silence
 from ..blocking import call_within
 from ..limits import MAX_CLIP_BYTES, MAX_CLIP_SECONDS, MIN_CLIP_SECONDS
-from .decoding import Decoded, decode
+from .audio_files import Decoded, decode
 from .errors import ClipError
 from .files import read_file
 
 RATE = 24_000
 """Samples per second of what is prepared; Chatterbox's own."""
 
-PREPARATION = "1"
+PREPROCESSING_VERSION = "1"
 """Of the rules in this module; part of a voice's fingerprint, so that other rules make other conditionals."""
 
 GOOD_SECONDS = 5.0
@@ -63,7 +63,7 @@ class Clip:
 
 
 def inspect(content: bytes, suffix: str) -> Clip:
-    """Look at one file.
+    """Inspection at one file.
 
     Raises:
         ClipError: it cannot be used.
@@ -75,7 +75,7 @@ def inspect(content: bytes, suffix: str) -> Clip:
     return Clip(hashlib.sha256(content).hexdigest(), seconds, tuple(warnings))
 
 
-def shortness(seconds: float) -> tuple[str, ...]:
+def too_short_warning(seconds: float) -> tuple[str, ...]:
     """What a user should know about a voice with so much sound in all of its clips."""
     if seconds >= GOOD_SECONDS:
         return ()
@@ -84,10 +84,10 @@ def shortness(seconds: float) -> tuple[str, ...]:
 
 def fingerprint(clips: Sequence[str]) -> str:
     """Of a voice, from those of its clips, in their order."""
-    return hashlib.sha256("\n".join([PREPARATION, *clips]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([PREPROCESSING_VERSION, *clips]).encode()).hexdigest()
 
 
-def prepare(paths: Sequence[Path], root: Path | None = None) -> tuple[NDArray[np.float32], str]:
+def load_reference(paths: Sequence[Path], root: Path | None = None) -> tuple[NDArray[np.float32], str]:
     """What a model takes a voice from: its clips one after the other, as loud as the first, a minute at most.
 
     Args:
@@ -111,7 +111,7 @@ def prepare(paths: Sequence[Path], root: Path | None = None) -> tuple[NDArray[np
             if left >= MIN_CLIP_SECONDS:  # files that are not needed any more are in the fingerprint all the same
                 samples, _ = _sound(content, path.suffix.lower(), left)
                 left -= len(samples) / RATE + _PAUSE
-                kept += [samples if not kept else _as_loud_as(kept[0], samples), silence(_PAUSE, RATE)]
+                kept += [samples if not kept else _match_loudness(kept[0], samples), silence(_PAUSE, RATE)]
         except ClipError as error:
             raise ClipError(f"{path.name}: {error}", unfinished=error.unfinished) from error
     return np.concatenate(kept[:-1]), fingerprint(prints)
@@ -136,14 +136,14 @@ def _sound(content: bytes, suffix: str, seconds: float) -> tuple[NDArray[np.floa
     peak = float(np.abs(mono).max(initial=0.0))
     if not math.isfinite(peak):
         raise ClipError("it holds samples that are no numbers; export it again")
-    if loudest_power(mono, decoded.rate) < _SILENT:
+    if peak_frame_power(mono, decoded.rate) < _SILENT:
         raise ClipError("it is silent; give 5 to 15 s of clear speech", unfinished=True)
     if peak > 1.5:  # a float file may hold anything; a little over 1 is common, and upstream leaves it
         warnings.append(f"its samples reach {peak:.3g} times full scale; they are made smaller")
         mono = mono / np.float32(peak)
     elif float(np.mean(np.abs(mono) >= _FULL_SCALE)) > _CLIPPED_SHARE:
         warnings.append("it is clipped (too loud when it was recorded), which will be heard in the voice")
-    if loudest_power(mono, decoded.rate) < _QUIET:
+    if peak_frame_power(mono, decoded.rate) < _QUIET:
         warnings.append("it is very quiet; record it closer to the microphone")
     samples = _resampled(mono, decoded.rate)
     trimmed = trim_silence(samples, RATE, margin=_KEPT_EDGE)
@@ -186,7 +186,7 @@ def _resampled(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
     return padded
 
 
-def _as_loud_as(first: NDArray[np.float32], samples: NDArray[np.float32]) -> NDArray[np.float32]:
+def _match_loudness(first: NDArray[np.float32], samples: NDArray[np.float32]) -> NDArray[np.float32]:
     times = math.sqrt(float(np.mean(np.square(first))) / max(float(np.mean(np.square(samples))), 1e-12))
     times = min(max(times, 1 / _MOST_GAIN), _MOST_GAIN, 1.0 / max(float(np.abs(samples).max()), 1e-6))
     scaled: NDArray[np.float32] = samples * np.float32(times)

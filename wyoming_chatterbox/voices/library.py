@@ -13,13 +13,13 @@ from ..errors import SettingsError
 from ..limits import MAX_CLIP_BYTES
 from ..private_files import make_folder, remove_stale
 from . import clips
-from .decoding import is_whole
-from .entries import Entry, clip_entry, find_entries
+from .audio_files import is_whole
 from .errors import ClipError, Problem, VoiceError
 from .files import SUFFIXES, read_file
-from .looking import CUT_SHORT, SETTLE_SECONDS, Known, Looker
+from .folder import VoiceFiles, clip_entry, find_entries
+from .inspection import CUT_SHORT, SETTLE_SECONDS, TrackedVoice, VoiceInspector
 from .names import check_name, name_key
-from .placing import place, take_away
+from .storage import delete_voice, write_voice
 from .voice import Voice
 from .voice_config import parse_voice_config
 
@@ -66,8 +66,8 @@ class VoiceLibrary:
         self._is_open = False
         self._voices: tuple[Voice, ...] = ()
         self._problems: tuple[Problem, ...] = ()
-        self._looker = Looker(models)
-        self._entries: dict[str, Known] = {}  # by the file's or folder's path
+        self._looker = VoiceInspector(models)
+        self._entries: dict[str, TrackedVoice] = {}  # by the file's or folder's path
 
     @property
     def voices(self) -> tuple[Voice, ...]:
@@ -104,7 +104,7 @@ class VoiceLibrary:
                 raise SettingsError(f"reference_clip: {str(clip)!r} cannot be used: {problem.message}")
 
     def scan(self, *, patient: bool = True, progress: Callable[[int, int], None] | None = None) -> Scan:
-        """Look at the folders, open what is new or has changed, and take over what is right.
+        """Inspection at the folders, open what is new or has changed, and take over what is right.
 
         A voice whose files are being changed stays as it was until they are whole.
 
@@ -116,7 +116,7 @@ class VoiceLibrary:
             entries, problems = self._find_entries()
             known, waiting = {}, False
             for number, entry in enumerate(entries, 1):
-                one = self._entries.get(os.fspath(entry.path)) or Known()
+                one = self._entries.get(os.fspath(entry.path)) or TrackedVoice()
                 known[os.fspath(entry.path)] = one
                 waiting |= not one.look(entry, self._looker.look, patient)
                 if progress is not None:
@@ -164,11 +164,11 @@ class VoiceLibrary:
         if not is_whole(content):
             raise ClipError(CUT_SHORT)
         looked_at = clips.inspect(content, suffix)
-        warnings = (*looked_at.warnings, *clips.shortness(looked_at.seconds))
+        warnings = (*looked_at.warnings, *clips.too_short_warning(looked_at.seconds))
         parse_voice_config(config.encode(), tuple(self._models))
         with self._lock:
             self._check_free(name, replace)
-            place(self.folders[0], name, suffix, content, config, self._entry_of(name))
+            write_voice(self.folders[0], name, suffix, content, config, self._entry_of(name))
             self.scan(patient=False)
         for voice in self._voices:
             if voice.base == name:
@@ -191,7 +191,7 @@ class VoiceLibrary:
             if not any(entry.root == folder for folder in self.folders) or entry.path == self._reference_clip:
                 raise VoiceError(f"voice {name!r} is {entry.path}, given with --reference-clip; it is not deleted")
             try:
-                return take_away(entry)
+                return delete_voice(entry)
             finally:
                 self.scan(patient=False)
 
@@ -202,8 +202,8 @@ class VoiceLibrary:
 
     # Looking
 
-    def _find_entries(self) -> tuple[list[Entry], list[Problem]]:
-        entries: list[Entry] = []
+    def _find_entries(self) -> tuple[list[VoiceFiles], list[Problem]]:
+        entries: list[VoiceFiles] = []
         problems: list[Problem] = []
         if self._reference_clip is not None:
             try:
@@ -222,11 +222,11 @@ class VoiceLibrary:
             problems += wrong
         return entries, problems
 
-    def _offered(self, entries: Sequence[Entry]) -> tuple[tuple[Voice, ...], list[Problem]]:
+    def _offered(self, entries: Sequence[VoiceFiles]) -> tuple[tuple[Voice, ...], list[Problem]]:
         """All voices of all folders, names once; and what is wrong with them."""
         voices: list[Voice] = []
         problems: list[Problem] = []
-        owners: dict[str, Entry] = {}
+        owners: dict[str, VoiceFiles] = {}
         for entry in entries:
             known = self._entries[os.fspath(entry.path)]
             problems += [dataclasses.replace(problem, voice=entry.name) for problem in known.problems]
@@ -272,7 +272,7 @@ class VoiceLibrary:
 
     # Adding and removing
 
-    def _entry_of(self, name: str) -> Entry | None:
+    def _entry_of(self, name: str) -> VoiceFiles | None:
         for known in self._entries.values():
             if known.entry is not None and name_key(known.entry.name) == name_key(name):
                 return known.entry

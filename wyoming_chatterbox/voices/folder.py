@@ -13,13 +13,13 @@ from .errors import Problem, VoiceError
 from .files import CONFIG_SUFFIXES, FORMATS, PICKLES, QUIET_SUFFIXES, SUFFIXES
 from .names import check_name, name_key
 
-Facts = tuple[tuple[str, int, int, int, int, int], ...]
+StatKey = tuple[tuple[str, int, int, int, int, int], ...]
 """(path, device, inode, size in bytes, times in ns at which content and status changed) of every file of a voice: as
 long as they stay, the files count as unchanged."""
 
 
 @dataclass(frozen=True)
-class Entry:
+class VoiceFiles:
     """The files of one voice; they have not been opened."""
 
     name: str
@@ -35,7 +35,7 @@ class Entry:
     configs: tuple[Path, ...]
     """Settings files; more than one is an error."""
 
-    facts: Facts
+    facts: StatKey
 
     @property
     def clips(self) -> tuple[Path, ...]:
@@ -52,7 +52,7 @@ def shown(path: Path) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in path.name)
 
 
-def find_entries(root: Path) -> tuple[list[Entry], list[Problem]]:
+def find_entries(root: Path) -> tuple[list[VoiceFiles], list[Problem]]:
     """The voices of a folder, by name, and what is wrong with the rest. No file is opened.
 
     Raises:
@@ -62,7 +62,7 @@ def find_entries(root: Path) -> tuple[list[Entry], list[Problem]]:
     return _entries(root, [root / name for name in names if not name.startswith(".")])
 
 
-def clip_entry(clip: Path) -> Entry:
+def clip_entry(clip: Path) -> VoiceFiles:
     """A clip that is named by itself, wherever it lies.
 
     Raises:
@@ -73,8 +73,8 @@ def clip_entry(clip: Path) -> Entry:
     return _entry(check_name(clip.stem), clip.resolve().parent, clip, ((None, (clip,)),), configs)
 
 
-def _entries(root: Path, paths: list[Path]) -> tuple[list[Entry], list[Problem]]:
-    entries: list[Entry] = []
+def _entries(root: Path, paths: list[Path]) -> tuple[list[VoiceFiles], list[Problem]]:
+    entries: list[VoiceFiles] = []
     problems: list[Problem] = []
     taken: dict[str, Path] = {}
     configs = [path for path in paths if path.suffix.lower() in CONFIG_SUFFIXES]
@@ -106,13 +106,13 @@ def _entries(root: Path, paths: list[Path]) -> tuple[list[Entry], list[Problem]]
 
 def _entry(
     name: str, root: Path, path: Path, speakers: tuple[tuple[str | None, tuple[Path, ...]], ...], configs: list[Path]
-) -> Entry:
+) -> VoiceFiles:
     facts = []
     for file in (*(clip for _, clips in speakers for clip in clips), *configs):
         status = file.stat()
         times = (status.st_mtime_ns, status.st_ctime_ns)
         facts.append((os.fspath(file), status.st_dev, status.st_ino, status.st_size, *times))
-    return Entry(name, root, path, speakers, tuple(configs), tuple(facts))
+    return VoiceFiles(name, root, path, speakers, tuple(configs), tuple(facts))
 
 
 def _clips_of(

@@ -27,7 +27,7 @@ _STOP_MS = 1000
 """How often watchfiles looks whether it is to stop."""
 
 
-async def keep_current(library: VoiceLibrary) -> None:
+async def watch_folders(library: VoiceLibrary) -> None:
     """Scan whenever something happens in the library's folders. Ends only by being cancelled."""
     happened = asyncio.Event()
     threads = DaemonThreads("voices")  # a share that hangs holds up nothing else

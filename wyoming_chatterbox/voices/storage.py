@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 
 from ..private_files import make_folder, write_file
-from .entries import Entry
 from .errors import VoiceError
+from .folder import VoiceFiles
 
 
-def place(folder: Path, name: str, suffix: str, content: bytes, config: str, old: Entry | None) -> None:
+def write_voice(folder: Path, name: str, suffix: str, content: bytes, config: str, old: VoiceFiles | None) -> None:
     """Write a clip, and a settings file where there is something in it.
 
     Args:
@@ -42,7 +42,7 @@ def place(folder: Path, name: str, suffix: str, content: bytes, config: str, old
         raise VoiceError(f"{target.name} cannot be written into {folder}: {error.strerror}") from error
 
 
-def take_away(entry: Entry) -> tuple[Path, ...]:
+def delete_voice(entry: VoiceFiles) -> tuple[Path, ...]:
     """Delete a voice's files, and its folder if nothing else is in it; links are deleted, not what they lead to.
 
     Raises:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from ..limits import MAX_CLIP_BYTES, MAX_VOICE_CONFIG_BYTES
 from . import clips
-from .choosing import same_language
+from .audio_files import is_whole
 from .clips import Clip
-from .decoding import is_whole
-from .entries import Entry, Facts
 from .errors import ClipError, Problem, VoiceError
 from .files import read_file
+from .folder import StatKey, VoiceFiles
+from .selection import same_language
 from .voice import Voice
 from .voice_config import VoiceConfig, parse_voice_config
 
@@ -35,7 +35,7 @@ CUT_SHORT = "it ends before its end: it is damaged, or was not copied to its end
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class Inspection:
     """What an entry's files hold."""
 
     voices: tuple[Voice, ...]
@@ -47,19 +47,19 @@ class Look:
     """No file seems to be still written."""
 
 
-class Known:
+class TrackedVoice:
     """An entry over time: what it was when it was last whole, and since when it has been changing."""
 
     def __init__(self) -> None:
-        self.entry: Entry | None = None
+        self.entry: VoiceFiles | None = None
         self.voices: tuple[Voice, ...] = ()
         self.problems: tuple[Problem, ...] = ()
         self.seconds: Mapping[Path, float] = {}
-        self._facts: Facts | None = None  # of what was taken over
-        self._seen: Facts = ()
+        self._facts: StatKey | None = None  # of what was taken over
+        self._seen: StatKey = ()
         self._since = 0.0
 
-    def look(self, entry: Entry, open_files: Callable[[Entry], Look], patient: bool) -> bool:
+    def look(self, entry: VoiceFiles, open_files: Callable[[VoiceFiles], Inspection], patient: bool) -> bool:
         """Take over what the files hold, if they are whole; False when they are to be looked at again soon."""
         self.entry = entry
         if entry.facts == self._facts:
@@ -79,15 +79,15 @@ class Known:
         return True
 
 
-class Looker:
+class VoiceInspector:
     """Opens what has not been opened yet."""
 
     def __init__(self, models: Mapping[str, tuple[str, ...]]) -> None:
         """`models`: those that clone: name → languages."""
         self._models = models
-        self._clips: dict[tuple[Facts, str], Clip | ClipError] = {}
+        self._clips: dict[tuple[StatKey, str], Clip | ClipError] = {}
 
-    def look(self, entry: Entry) -> Look:
+    def look(self, entry: VoiceFiles) -> Inspection:
         """Open an entry's files. Raises nothing of theirs."""
         problems: list[Problem] = []
         whole = True
@@ -111,15 +111,15 @@ class Looker:
             Problem(_relative(path, entry), one, False) for path, clip in found.items() for one in clip.warnings
         ]
         for speaker, paths in () if problems else entry.speakers:
-            short = clips.shortness(sum(found[path].seconds for path in paths))
+            short = clips.too_short_warning(sum(found[path].seconds for path in paths))
             where = _relative(paths[0], entry) if len(paths) == 1 else f"{entry.shown}/{speaker or ''}".rstrip("/")
             warnings += [Problem(where, one, fatal=False) for one in short]
         voices = () if problems else self._voices_of(entry, config, found)
         if not problems:
             problems += self._languages_unknown(entry, config)
-        return Look(voices, (*problems, *warnings), {path: clip.seconds for path, clip in found.items()}, whole)
+        return Inspection(voices, (*problems, *warnings), {path: clip.seconds for path, clip in found.items()}, whole)
 
-    def _clip(self, path: Path, entry: Entry) -> tuple[Clip, bool]:
+    def _clip(self, path: Path, entry: VoiceFiles) -> tuple[Clip, bool]:
         facts = tuple(one for one in entry.facts if one[0] == os.fspath(path))
         key = (facts, os.fspath(path))
         known = self._clips.get(key)
@@ -139,12 +139,12 @@ class Looker:
             raise known
         return known, True
 
-    def forget_all_but(self, entries: Iterable[Entry]) -> None:
+    def forget_all_but(self, entries: Iterable[VoiceFiles]) -> None:
         """Forget files that are gone, or have changed."""
         facts = {(fact,) for entry in entries for fact in entry.facts}
         self._clips = {key: clip for key, clip in self._clips.items() if key[0] in facts}
 
-    def _voices_of(self, entry: Entry, config: VoiceConfig, found: Mapping[Path, Clip]) -> tuple[Voice, ...]:
+    def _voices_of(self, entry: VoiceFiles, config: VoiceConfig, found: Mapping[Path, Clip]) -> tuple[Voice, ...]:
         model = config.model or next(iter(self._models))
         spoken = self._models[model]
         languages = config.languages or spoken[:1]
@@ -173,7 +173,7 @@ class Looker:
             for speaker, paths in entry.speakers
         )
 
-    def _languages_unknown(self, entry: Entry, config: VoiceConfig) -> list[Problem]:
+    def _languages_unknown(self, entry: VoiceFiles, config: VoiceConfig) -> list[Problem]:
         model = config.model or next(iter(self._models))
         foreign = [
             code for code in config.languages if not any(same_language(code, one) for one in self._models[model])
@@ -187,7 +187,7 @@ class Looker:
         return [Problem(entry.configs[0].name, text, fatal=False)]
 
 
-def _relative(path: Path, entry: Entry) -> str:
+def _relative(path: Path, entry: VoiceFiles) -> str:
     try:
         return str(path.relative_to(entry.path.parent))
     except ValueError:

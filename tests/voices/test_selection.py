@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from wyoming_chatterbox.voices.choosing import MalformedName, UnknownVoice, find_voice, same_language, split_name
+from wyoming_chatterbox.voices.selection import MalformedName, UnknownVoice, find_voice, same_language, split_name
 from wyoming_chatterbox.voices.voice import Voice
 
 
