@@ -177,7 +177,7 @@ def test_a_port_in_use_is_one_clear_line_and_status_2(tmp_path: Path) -> None:
         (["--uri", "http://127.0.0.1:80"], "--uri: 'http://127.0.0.1:80' is not valid"),
         (["--model-dir", "/nowhere"], "--model-dir: '/nowhere' is not a directory"),
         (["--reference-clip", "/nowhere.wav"], "--reference-clip: '/nowhere.wav' is not a file"),
-        (["--model", "embedded", "--voice", "embeded"], "voice: There is no voice 'embeded'; near names: embedded"),
+        (["--model", "embedded", "--voice", "embeded"], "voice: There is no voice 'embeded'; similar names: embedded"),
         (["--uri", "unix:///dev/null", "--model", "embedded"], "/dev/null exists and is not a socket"),
         (["--uri", "tcp://192.0.2.1:5000", "--model", "embedded"], "this machine does not have that address"),
         (["--uri", "tcp://a..b:1", "--model", "embedded"], "'a..b' is no host name"),

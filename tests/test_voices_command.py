@@ -41,16 +41,16 @@ def test_a_voice_is_added_listed_checked_and_removed(tmp_path: Path) -> None:
     (tmp_path / "manner.yaml").write_text("title: Anna (warm)\nexaggeration: 0.7\naliases: [mum]\n")
     assert "There are no voices in" in voices(tmp_path, "list").stdout
     added = voices(tmp_path, "add", "Anna K.wav", "--name", "anna", "--settings", "manner.yaml")
-    assert added.returncode == 0 and "Voice anna is in" in added.stdout and "only 3.0 s of sound" in added.stdout
+    assert added.returncode == 0 and "Voice anna is in" in added.stdout and "only 3.0 s of audio" in added.stdout
     assert sorted(path.name for path in (tmp_path / "data/voices").iterdir()) == ["anna.wav", "anna.yaml"]
     listed = voices(tmp_path, "list").stdout
     for word in ("anna", "Anna (warm)", "exaggeration 0.7", "mum", "3.0 s"):
         assert word in listed
     again = voices(tmp_path, "add", "Anna K.wav", "--name", "anna")
-    assert again.returncode == 1 and "there is a voice 'anna' already" in again.stderr and not again.stdout
+    assert again.returncode == 1 and "a voice 'anna' already exists" in again.stderr and not again.stdout
     assert voices(tmp_path, "add", "Anna K.wav", "--name", "anna", "--replace").returncode == 0
     checked = voices(tmp_path, "check")
-    assert checked.returncode == 0 and "warning: anna.wav: there are only 3.0 s" in checked.stdout
+    assert checked.returncode == 0 and "warning: anna.wav: it has only 3.0 s" in checked.stdout
     removed = voices(tmp_path, "remove", "anna")
     assert removed.returncode == 0 and "Deleted" in removed.stdout
     assert not list((tmp_path / "data/voices").iterdir())
@@ -67,7 +67,7 @@ def test_check_looks_at_files_from_anywhere_and_its_status_says_whether_all_are_
     assert both.returncode == 1
     report = {one["voice"]: one for one in json.loads(both.stdout)["voices"]}
     assert report["good.flac"] == {"voice": "good.flac", "seconds": 6.0, "errors": [], "warnings": []}
-    assert report["bad.wav"]["errors"] == ["it cannot be decoded (Format not recognised); give a WAV file"]
+    assert report["bad.wav"]["errors"] == ["it cannot be decoded (Format not recognised); use a WAV file"]
     nobody = voices(tmp_path, "check", "nobody")
     assert nobody.returncode == 1 and "there is no voice 'nobody' in" in nobody.stderr
 
@@ -84,7 +84,7 @@ def test_json_is_all_there_is_on_standard_output(tmp_path: Path) -> None:
         ("fam", "dad", 6.0),
     ]
     assert found["problems"] == [
-        {"file": "ben.wav", "message": "it is silent; give 5 to 15 s of clear speech", "fatal": True, "voice": "ben"}
+        {"file": "ben.wav", "message": "it is silent; use 5 to 15 s of clear speech", "fatal": True, "voice": "ben"}
     ]
     failed = voices(tmp_path, "add", "nothing.wav", "--json", "--voices-dir", str(folder))
     assert failed.returncode == 1 and "cannot be read: No such file" in json.loads(failed.stdout)["error"]
@@ -197,7 +197,7 @@ def test_preview_speaks_with_the_model_itself(tiny_checkpoint: Path, tmp_path: P
             heard.append(np.frombuffer(saved.readframes(saved.getnframes()), dtype="<i2"))
     assert len(heard[0]) / 24_000 == pytest.approx(1.2, abs=0.05) and not np.array_equal(*heard)
     refused = voices(tmp_path, "preview", "ana", "-o", "c.wav", *model, program=PROGRAM)
-    assert refused.returncode == 1 and "There is no voice 'ana'; near names: anna" in refused.stderr
+    assert refused.returncode == 1 and "There is no voice 'ana'; similar names: anna" in refused.stderr
     nowhere = voices(tmp_path, "preview", "anna", "-o", "no/c.wav", *model)
     assert nowhere.returncode == 1 and "there is no directory no" in nowhere.stderr
     broken = voices(tmp_path, "preview", "anna", "-o", "c.wav", "--model-dir", str(tmp_path), program=PROGRAM)

@@ -130,9 +130,9 @@ async def test_settings_in_a_name_are_refused_by_name(client: AsyncTcpClient) ->
     for name, message in {
         "first?exaggeration=9": "exaggeration: 9.0 is out of range (allowed: 0 to 2)",
         "first?shout=1": "shout: unknown setting",
-        "first?seed=1&seed=2": "seed: is given twice",
+        "first?seed=1&seed=2": "seed: appears twice",
         "first?decoder=upstream": "decoder: unknown setting",
-        "first?x": "cannot be read; write name?setting=value",
+        "first?x": "cannot be parsed; write name?setting=value",
     }.items():
         error = (await synthesize(client, "Hello there.", voice=name)).error
         assert error["code"] == "invalid-setting" and message in error["text"]
@@ -227,5 +227,5 @@ async def test_where_the_system_tells_nothing_the_folder_is_looked_at(
     while not library.voices:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
-    assert "does not tell what changes among the voices (no inotify watch is left)" in caplog.text
+    assert "cannot report changes to voices (no inotify watch is left)" in caplog.text
     task.cancel()

@@ -97,8 +97,8 @@ async def test_openais_client_raises_what_is_wrong_and_how_to_mend_it(tmp_path: 
     tokens.write_text(TOKEN)
     right: dict[str, Any] = {"model": "tts-1", "voice": "alloy", "input": "Hello."}
     cases: list[tuple[type[openai.APIStatusError], dict[str, Any], str, str | None, tuple[str, ...]]] = [
-        (openai.NotFoundError, {"voice": "tony"}, "voice-not-found", None, ("'tony'", "near names: tone")),
-        (openai.NotFoundError, {"voice": "xyz"}, "voice-not-found", None, ("'xyz'", "there are: tone")),
+        (openai.NotFoundError, {"voice": "tony"}, "voice-not-found", None, ("'tony'", "similar names: tone")),
+        (openai.NotFoundError, {"voice": "xyz"}, "voice-not-found", None, ("'xyz'", "available: tone")),
         (
             openai.BadRequestError,
             {"speed": 9.0},
@@ -127,7 +127,7 @@ async def test_openais_client_raises_what_is_wrong_and_how_to_mend_it(tmp_path: 
                 assert all(part in str(refused.value) for part in said), refused.value
             with pytest.raises(openai.NotFoundError) as missing:
                 await client.models.retrieve("whisper")
-            assert missing.value.code == "model-not-found" and "there are: tone" in str(missing.value)
+            assert missing.value.code == "model-not-found" and "available: tone" in str(missing.value)
         for key in ("none", f"{TOKEN}x"):
             async with openai.AsyncOpenAI(api_key=key, base_url=f"{server.http}/v1/", max_retries=0) as client:
                 with pytest.raises(openai.AuthenticationError) as unknown:

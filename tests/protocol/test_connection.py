@@ -139,7 +139,7 @@ async def test_a_request_that_cannot_be_answered_gets_its_code_and_the_connectio
 async def test_an_unknown_voice_is_answered_with_the_near_names() -> None:
     async with running(model_of(ToneEngine())) as server, server.client() as client:
         answer = await stream(client, ["Hello."], voice="tonne")
-    assert answer.error["text"] == "There is no voice 'tonne'; near names: tone"
+    assert answer.error["text"] == "There is no voice 'tonne'; similar names: tone"
     assert answer.types == ["error", "audio-stop", "synthesize-stopped"]
 
 

@@ -170,7 +170,7 @@ async def test_the_reference_clip_is_the_default_and_so_is_the_voice_that_is_nam
         async with running(model_of(CloningEngine()), library=library, **changes) as server, server.client() as client:
             assert (await synthesize(client, "Hello.")).start["voice"] == default
             assert server.server.service.default_voice.name == default  # type: ignore[union-attr]
-    with pytest.raises(SettingsError, match="voice: There is no voice 'bn'; near names: ben"):
+    with pytest.raises(SettingsError, match="voice: There is no voice 'bn'; similar names: ben"):
         async with running(model_of(CloningEngine()), library=create_library((folder,)), voice="bn"):
             pass
 

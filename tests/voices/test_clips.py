@@ -12,7 +12,7 @@ import pytest
 
 from tests.voices.audio_factory import RATE, audio, m4a, sound, write
 from wyoming_chatterbox.voices import audio_files, clips
-from wyoming_chatterbox.voices.audio_files import decode, is_whole
+from wyoming_chatterbox.voices.audio_files import decode, is_complete
 from wyoming_chatterbox.voices.errors import ClipError
 
 
@@ -28,7 +28,7 @@ def test_every_format_gives_the_same_sound(tmp_path: Path, name: str) -> None:
     samples, _ = clips.load_reference([write(tmp_path / name, sound(6, rate=rate), rate)])
     expected = sound(6)
     assert len(samples) == pytest.approx(len(expected), abs=0.1 * RATE)
-    spectra = [np.abs(np.fft.rfft(one[:RATE])) for one in (samples, expected)]
+    spectra = [np.abs(np.fft.rfft(signal[:RATE])) for signal in (samples, expected)]
     assert np.corrcoef(*spectra)[0, 1] > 0.95
 
 
@@ -36,8 +36,8 @@ def test_every_format_gives_the_same_sound(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("channels", [1, 2])
 def test_a_clip_that_needs_nothing_is_what_upstream_would_load(tmp_path: Path, rate: int, channels: int) -> None:
     librosa = pytest.importorskip("librosa")
-    one = sound(5.5, rate=rate)
-    samples = np.stack([one, sound(5.5, 200, rate)], axis=1) if channels == 2 else one
+    mono = sound(5.5, rate=rate)
+    samples = np.stack([mono, sound(5.5, 200, rate)], axis=1) if channels == 2 else mono
     path = write(tmp_path / "a.wav", samples, rate)
     expected, _ = librosa.load(path, sr=24_000)
     prepared, _ = clips.load_reference([path])
@@ -48,7 +48,7 @@ def test_silence_at_the_ends_goes_and_a_breath_of_it_stays(tmp_path: Path) -> No
     path = write(tmp_path / "a.wav", padded(sound(6), 2.0, 3.0))
     samples, _ = clips.load_reference([path])
     assert len(samples) / RATE == pytest.approx(6.2, abs=0.02)
-    assert clips.inspect(path.read_bytes(), ".wav").warnings == ("4.8 s of silence at its ends are left out",)
+    assert clips.inspect(path.read_bytes(), ".wav").warnings == ("4.8 s of silence at its ends were trimmed",)
     short = write(tmp_path / "b.wav", padded(sound(6), 0.15, 0.13))
     assert len(clips.load_reference([short])[0]) == round(6.28 * RATE), "a little is nobody's harm"
 
@@ -70,7 +70,7 @@ def test_no_more_than_a_minute_is_used(tmp_path: Path) -> None:
     path = write(tmp_path / "a.flac", sound(100))
     samples, _ = clips.load_reference([path, path, write(tmp_path / "b.wav")])
     assert len(samples) == 60 * RATE
-    assert "only its first 60 s are used" in clips.inspect(path.read_bytes(), ".flac").warnings[0]
+    assert "only the first 60 s are used" in clips.inspect(path.read_bytes(), ".flac").warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_no_more_than_a_minute_is_used(tmp_path: Path) -> None:
     [
         (np.clip(sound(6, level=3.0), -1, 1), RATE, "it is clipped"),
         (sound(6, level=0.01), RATE, "it is very quiet"),
-        (sound(6, rate=11_025), 11_025, "its sample rate is 11025 Hz, the voice will sound as on the telephone"),
-        (np.stack([sound(6), 0 * sound(6)], axis=1), RATE, "of its 2 channels only number 1 has sound"),
+        (sound(6, rate=11_025), 11_025, "its sample rate is only 11025 Hz; the voice will sound like a phone call"),
+        (np.stack([sound(6), 0 * sound(6)], axis=1), RATE, "only channel 1 of 2 has audio"),
         (np.stack([sound(6), -sound(6)], axis=1), RATE, "its channels cancel each other out"),
     ],
 )
@@ -89,7 +89,7 @@ def test_what_will_be_heard_is_said(samples: Any, rate: int, warning: str) -> No
 
 
 def test_few_seconds_are_said_of_all_clips_together() -> None:
-    assert clips.too_short_warning(3.04) == ("there are only 3.0 s of sound in it; 5 to 15 s make a better voice",)
+    assert clips.too_short_warning(3.04) == ("it has only 3.0 s of audio; 5 to 15 s give a better voice",)
     assert clips.too_short_warning(5.0) == ()
 
 
@@ -100,24 +100,24 @@ def test_a_good_clip_gets_no_warning() -> None:
 def test_a_channel_that_is_alone_or_inverted_is_as_loud_as_it_was() -> None:
     for other in (0 * sound(6), -sound(6)):
         stereo = audio(np.stack([sound(6), other], axis=1), subtype="FLOAT")
-        samples, _ = clips._sound(stereo, ".wav", 60)
+        samples, _ = clips._decode_mono(stereo, ".wav", 60)
         assert np.array_equal(samples, sound(6))
 
 
 def test_samples_far_beyond_full_scale_are_made_smaller() -> None:
     content = audio(sound(6) * 30_000, subtype="FLOAT")
-    assert "times full scale; they are made smaller" in clips.inspect(content, ".wav").warnings[0]
-    assert np.abs(clips._sound(content, ".wav", 60)[0]).max() == pytest.approx(1.0)
+    assert "times full scale; they are scaled down" in clips.inspect(content, ".wav").warnings[0]
+    assert np.abs(clips._decode_mono(content, ".wav", 60)[0]).max() == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        (sound(0.5), "there is 0.5 s of sound in it; give 5 to 15 s of clear speech"),
+        (sound(0.5), "it has only 0.5 s of audio; use 5 to 15 s of clear speech"),
         (0 * sound(6), "it is silent"),
-        (padded(sound(0.4), 3, 3), "there is 0.6 s of sound in it"),
-        (sound(6) * np.nan, "it holds samples that are no numbers"),
-        (sound(6) * np.inf, "it holds samples that are no numbers"),
+        (padded(sound(0.4), 3, 3), "it has only 0.6 s of audio"),
+        (sound(6) * np.nan, "it contains samples that are not numbers"),
+        (sound(6) * np.inf, "it contains samples that are not numbers"),
     ],
 )
 def test_what_holds_no_voice_is_refused(samples: Any, message: str) -> None:
@@ -137,24 +137,26 @@ def test_hours_in_a_small_file_are_not_decoded(monkeypatch: pytest.MonkeyPatch) 
     bomb = audio(np.zeros(3600 * 8000, dtype=np.int16), 8000, "FLAC")
     assert len(bomb) < 200_000
     monkeypatch.setattr(audio_files, "_sndfile_blocks", lambda *_: pytest.fail("it was decoded"))
-    with pytest.raises(ClipError, match="it says that it lasts 60 minutes; cut 5 to 15 s of clear speech out of it"):
+    with pytest.raises(
+        ClipError, match="it lasts 60 minutes according to its header; use an excerpt of 5 to 15 s of clear speech"
+    ):
         decode(bomb, ".flac")
 
 
 def test_sound_without_end_is_decoded_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("av")
-    taken = []
+    yielded = []
 
     def endless(*_: object) -> Any:
         while True:
-            taken.append(1)
-            assert len(taken) < 100
+            yielded.append(1)
+            assert len(yielded) < 100
             yield np.zeros((1, RATE), dtype=np.float32)
 
     content = m4a(sound(2))
     monkeypatch.setattr(audio_files, "_ffmpeg_blocks", endless)
     decoded = decode(content, ".m4a")
-    assert decoded.cut and decoded.channels.shape == (1, 60 * RATE) and len(taken) == 61
+    assert decoded.truncated and decoded.channels.shape == (1, 60 * RATE) and len(yielded) == 61
 
 
 def test_a_header_that_lies_about_its_length_makes_no_memory() -> None:
@@ -190,9 +192,9 @@ def test_a_file_that_is_cut_is_not_whole(tmp_path: Path, name: str) -> None:
     if name == "a.m4a":
         pytest.importorskip("av")
     content = write(tmp_path / name).read_bytes()
-    assert is_whole(content)
+    assert is_complete(content)
     for share in (0.1, 0.5, 0.9, 0.99):
-        assert not is_whole(content[: int(len(content) * share)])
+        assert not is_complete(content[: int(len(content) * share)])
 
 
 def test_a_flac_that_is_cut_is_told_by_its_samples() -> None:

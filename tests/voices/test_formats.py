@@ -14,7 +14,7 @@ import pytest
 from tests.voices.audio_factory import BY_AV, RATE, audio, m4a, sound, write
 from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.voices import clips
-from wyoming_chatterbox.voices.audio_files import _CONTAINERS, decode, is_whole
+from wyoming_chatterbox.voices.audio_files import _CONTAINERS, decode, is_complete
 from wyoming_chatterbox.voices.errors import ClipError
 from wyoming_chatterbox.voices.files import SUFFIXES
 
@@ -30,7 +30,7 @@ def test_a_recording_in_any_usual_format_is_a_voice(tmp_path: Path, suffix: str)
     assert [voice.name for voice in library.voices] == ["anna"] and not library.problems
     samples, _ = clips.load_reference([path])
     assert len(samples) == pytest.approx(6 * RATE, abs=0.15 * RATE)
-    spectra = [np.abs(np.fft.rfft(one[RATE : 2 * RATE])) for one in (samples, sound(6))]
+    spectra = [np.abs(np.fft.rfft(signal[RATE : 2 * RATE])) for signal in (samples, sound(6))]
     assert np.corrcoef(*spectra)[0, 1] > 0.9
 
 
@@ -74,8 +74,8 @@ def test_a_file_that_is_not_read_is_named_once_and_notes_are_left_in_peace(
     assert [voice.name for voice in library.voices] == ["eve"]
     assert [problem.file for problem in library.problems] == ["anna.ape", "ben", "cleo/1.mid", "dora/x/2.dsf"]
     lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == 4 and "anna.ape: .ape files are not read as a voice; give WAV, FLAC, MP3" in lines[0]
-    assert "ben: a file without a suffix is not read as a voice" in lines[1]
+    assert len(lines) == 4 and "anna.ape: .ape files are not supported as a voice; use WAV, FLAC, MP3" in lines[0]
+    assert "ben: a file without a suffix is not supported as a voice" in lines[1]
 
 
 def streamed(data_size: int, riff_size: int, *, behind: bytes = b"", before: bytes = b"") -> bytes:
@@ -101,7 +101,7 @@ def test_a_wav_that_does_not_say_how_long_it_is_is_read_to_its_end(
     tmp_path: Path, data_size: int, riff_size: int, before: bytes
 ) -> None:
     content = streamed(data_size, riff_size, before=before)
-    assert is_whole(content)
+    assert is_complete(content)
     decoded = decode(content, ".wav")
     assert np.array_equal(decoded.channels, decode(audio(sound(6)), ".wav").channels)
     library = create_library((tmp_path / "voices",))
@@ -114,7 +114,7 @@ def test_a_wav_that_really_is_empty_stays_empty() -> None:
     with wave.open(file, "wb") as empty:
         empty.setparams((1, 2, RATE, 0, "NONE", ""))
     for behind in (b"", b"LIST\x04\x00\x00\x00INFO"):
-        with pytest.raises(ClipError, match="there is no sound in it"):
+        with pytest.raises(ClipError, match="it contains no audio"):
             decode(file.getvalue() + behind, ".wav")
 
 
@@ -133,6 +133,6 @@ def test_a_long_film_is_not_decoded() -> None:
     content = by_av(sound(1, rate=48_000), 48_000, "matroska", "aac")
     at = content.index(b"\x44\x89\x88") + 3  # EBML: Duration, a double of milliseconds
     long = content[:at] + np.array(3_600_000.0, ">f8").tobytes() + content[at + 8 :]
-    with pytest.raises(ClipError, match="it says that it lasts 60 minutes"):
+    with pytest.raises(ClipError, match="it lasts 60 minutes according to its header"):
         decode(long, ".mka")
     assert decode(m4a(sound(2)), ".mp4").rate == RATE

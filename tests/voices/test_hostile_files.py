@@ -38,8 +38,8 @@ def sparse(path: Path, size: int, begin: bytes = b"") -> None:
 
 
 def listening(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as own:
-        own.bind(os.path.relpath(path))  # a socket's address has 107 characters at most
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(path))  # a socket's address has 107 characters at most
 
 
 def looped(path: Path) -> None:
@@ -63,24 +63,24 @@ def many_files(path: Path) -> None:
 
 
 HOSTILE: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "a link to a file elsewhere": ("x.wav", linked("../outside.wav"), "a link out of the folder of voices"),
-    "a link with an absolute path": ("x.wav", linked("/etc/passwd"), "a link out of the folder of voices"),
-    "a link to a device": ("x.wav", linked("/dev/zero"), "it is no regular file"),
+    "a link to a file elsewhere": ("x.wav", linked("../outside.wav"), "a link to a file outside the folder of voices"),
+    "a link with an absolute path": ("x.wav", linked("/etc/passwd"), "a link to a file outside the folder of voices"),
+    "a link to a device": ("x.wav", linked("/dev/zero"), "it is not a regular file"),
     "a link to itself": ("x.wav", looped, "it cannot be read: "),
     "a link to a folder": ("x", linked("../secret"), "it is a link to a folder, which is not followed"),
-    "a link in a folder": ("x/1.wav", linked("../../outside.wav"), "a link out of the folder of voices"),
-    "a yaml that is a link": ("ok.yaml", linked("/etc/passwd"), "a link out of the folder of voices"),
-    "a pipe": ("x.wav", os.mkfifo, "it is no regular file"),
-    "a pipe in a folder": ("x/1.wav", os.mkfifo, "it is no regular file"),
-    "a device": ("x.wav", device, "it is no regular file"),
-    "a socket": ("x.wav", listening, "it is no regular file"),
-    "10 GB, all holes": ("x.wav", lambda p: sparse(p, 10 * 10**9, audio()), "it has 9537 MB, more than 64 MB"),
-    "10 GB in a folder": ("x/1.flac", lambda p: sparse(p, 10 * 10**9), "it has 9537 MB, more than 64 MB"),
-    "a yaml of 1 GB": ("ok.yaml", lambda p: sparse(p, 10**9), "it has 954 MB, more than 64 kB"),
+    "a link in a folder": ("x/1.wav", linked("../../outside.wav"), "a link to a file outside the folder of voices"),
+    "a yaml that is a link": ("ok.yaml", linked("/etc/passwd"), "a link to a file outside the folder of voices"),
+    "a pipe": ("x.wav", os.mkfifo, "it is not a regular file"),
+    "a pipe in a folder": ("x/1.wav", os.mkfifo, "it is not a regular file"),
+    "a device": ("x.wav", device, "it is not a regular file"),
+    "a socket": ("x.wav", listening, "it is not a regular file"),
+    "10 GB, all holes": ("x.wav", lambda p: sparse(p, 10 * 10**9, audio()), "its size is 9537 MB (allowed: 64 MB)"),
+    "10 GB in a folder": ("x/1.flac", lambda p: sparse(p, 10 * 10**9), "its size is 9537 MB (allowed: 64 MB)"),
+    "a yaml of 1 GB": ("ok.yaml", lambda p: sparse(p, 10**9), "its size is 954 MB (allowed: 64 kB)"),
     "an hour of silence in 90 kB": (
         "x.flac",
         lambda p: p.write_bytes(audio(np.zeros(3600 * 8000, dtype=np.int16), 8000, "FLAC")),
-        "it says that it lasts 60 minutes",
+        "it lasts 60 minutes according to its header",
     ),
     "a pickle called .pt": ("x.pt", lambda p: p.write_bytes(pickle.dumps(Bomb())), ".pt files are never loaded"),
     "a pickle called .wav": ("x.wav", lambda p: p.write_bytes(pickle.dumps(Bomb())), "it cannot be decoded"),
@@ -92,10 +92,10 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a name with an escape sequence": ("a\x1b[2Jb.wav", write, "a voice's name cannot contain U+001B"),
     "a name that is no UTF-8": (os.fsdecode(b"\xff\xfe.wav"), write, "contain the byte 0xFF, which is not UTF-8"),
     "a name of 200 characters": ("x" * 200 + ".wav", write, "a voice's name has at most 100 characters"),
-    "a name that begins with a space": (" x.wav", write, "begins with a dot or a space; rename it"),
+    "a name that begins with a space": (" x.wav", write, "begins or ends with a space; rename it"),
     "nothing": ("x.wav", lambda p: p.touch(), "it is empty"),
     "text": ("x.wav", lambda p: p.write_text("hello"), "it cannot be decoded (Format not recognised)"),
-    "a header without sound": ("x.wav", lambda p: p.write_bytes(audio()[:44]), "there is no sound in it"),
+    "a header without sound": ("x.wav", lambda p: p.write_bytes(audio()[:44]), "it contains no audio"),
     "a playlist called .m4a": ("x.m4a", lambda p: p.write_text("#EXTM3U\n/etc/passwd\n"), "it cannot be decoded"),
     "a film score in 16 channels": (
         "x.wav",
@@ -103,8 +103,8 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "it has 16 channels (allowed: 1 to 8)",
     ),
     "silence": ("x.wav", lambda p: write(p, 0 * sound()), "it is silent"),
-    "half a second": ("x.wav", lambda p: write(p, sound(0.5)), "there is 0.5 s of sound in it"),
-    "25 clips of one voice": ("x", many_files, "only its first 20 clips are used"),
+    "half a second": ("x.wav", lambda p: write(p, sound(0.5)), "it has only 0.5 s of audio"),
+    "25 clips of one voice": ("x", many_files, "only the first 20 clips are used"),
     "clips nobody may read": (
         "x.wav",
         lambda p: (write(p), p.chmod(0), None if os.geteuid() else pytest.skip("root may read all")),
@@ -113,8 +113,8 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], object], str]] = {
 }
 
 
-def try_one(folder: Path, name: str, make: Callable[[Path], object]) -> VoiceLibrary:
-    """Put something into a folder of voices beside a good one, and look."""
+def scan_beside_good_voice(folder: Path, name: str, make: Callable[[Path], object]) -> VoiceLibrary:
+    """Puts a file into a folder of voices beside a good voice, and returns the scanned library."""
     voices = folder / "voices"
     write(voices / "ok.wav")
     write(folder / "outside.wav")
@@ -134,29 +134,29 @@ def test_it_is_refused_in_words_and_at_once(tmp_path: Path, what: str, monkeypat
     if name.endswith(".m4a"):
         pytest.importorskip("av")
     started = time.perf_counter()
-    library = try_one(tmp_path, name, make)
+    library = scan_beside_good_voice(tmp_path, name, make)
     assert time.perf_counter() - started < 10
     lines = [str(problem) for problem in library.problems]
     assert any(message in line for line in lines), lines
     assert all(len(line) < 400 and line.isprintable() for line in lines)
-    others = [voice.name for voice in library.voices if voice.name != "ok"]
-    assert others == (["x"] if "first 20 clips" in message else [])
+    extra = [voice.name for voice in library.voices if voice.name != "ok"]
+    assert extra == (["x"] if "first 20 clips" in message else [])
     assert ("ok" in [voice.name for voice in library.voices]) is (name != "ok.yaml")
     assert not Path(WENT_OFF).exists()
 
 
 def test_a_file_that_turns_into_a_link_after_it_was_looked_at_is_not_followed(tmp_path: Path) -> None:
-    library = try_one(tmp_path, "x.wav", write)
+    library = scan_beside_good_voice(tmp_path, "x.wav", write)
     (voice,) = [voice for voice in library.voices if voice.name == "x"]
     load_reference(voice.clips, voice.folder)
     voice.clips[0].unlink()
     voice.clips[0].symlink_to("../outside.wav")
-    with pytest.raises(ClipError, match=r"x\.wav: it is a link out of the folder of voices"):
+    with pytest.raises(ClipError, match=r"x\.wav: it is a link to a file outside the folder of voices"):
         load_reference(voice.clips, voice.folder)
 
 
 def test_a_link_inside_the_folder_is_a_voice(tmp_path: Path) -> None:
-    library = try_one(tmp_path, "x.wav", linked("ok.wav"))
+    library = scan_beside_good_voice(tmp_path, "x.wav", linked("ok.wav"))
     assert [voice.name for voice in library.voices] == ["ok", "x"] and not library.problems
     assert np.array_equal(*(load_reference(voice.clips, voice.folder)[0] for voice in library.voices))
 
@@ -171,18 +171,15 @@ def test_no_more_voices_are_looked_at_than_are_listed(tmp_path: Path, monkeypatc
     library = create_library((tmp_path,))
     library.scan(patient=False)
     assert [voice.name for voice in library.voices] == ["0", "1", "2"] == [name[0] for name in opened]
-    assert "3.wav: there are 3 voices before it, no more are looked at; use another folder" in map(
-        str, library.problems
-    )
+    assert "3.wav: the folder already has 3 voices; put this one into another folder" in map(str, library.problems)
 
 
 if __name__ == "__main__":
     for what, (name, make, _) in HOSTILE.items():
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as scratch:
             try:
-                found = [
-                    str(one) for one in try_one(Path(folder), name, make).problems if "only 1.5 s" not in one.message
-                ]
+                problems = scan_beside_good_voice(Path(scratch), name, make).problems
+                lines = [str(problem) for problem in problems if "only 1.5 s" not in problem.message]
             except BaseException as skipped:
-                found = [f"({skipped})"]
-            print(f"| {what} | {'<br>'.join(found)} |")
+                lines = [f"({skipped})"]
+            print(f"| {what} | {'<br>'.join(lines)} |")

@@ -42,7 +42,7 @@ def test_speakers_and_aliases_are_found_in_either_form(tmp_path: Path) -> None:
     library.scan(patient=False)
     assert find_voice(library.voices, name="family", speaker=COMPOSED).base == "family"
     assert find_voice(library.voices, name=COMPOSED).name == "ben"
-    with pytest.raises(UnknownVoice, match=f"near names: {COMPOSED}"):
+    with pytest.raises(UnknownVoice, match=f"similar names: {COMPOSED}"):
         find_voice(library.voices, name="Zoee\u0308")
 
 
@@ -54,7 +54,7 @@ def test_two_files_whose_names_are_one_are_one_voice_and_the_other_is_named(tmp_
     library = create_library((tmp_path,))
     library.scan(patient=False)
     assert [voice.name for voice in library.voices] == [COMPOSED]
-    assert "there is a voice of this name already" in str(library.problems[0])
+    assert "a voice with this name already exists" in str(library.problems[0])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which voice a request means."""
+"""A request selects a voice by name, alias, speaker or language."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_by_language_in_any_spelling(language: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("first", "second", "same"),
     [
         ("no", "nb", True),
         ("nb_NO", "no", True),
@@ -52,8 +52,8 @@ def test_by_language_in_any_spelling(language: str) -> None:
         ("en", "eng", False),
     ],
 )
-def test_what_is_one_language(one: str, other: str, same: bool) -> None:
-    assert same_language(one, other) is same_language(other, one) is same
+def test_what_is_one_language(first: str, second: str, same: bool) -> None:
+    assert same_language(first, second) is same_language(second, first) is same
 
 
 def test_the_region_that_is_asked_for_wins() -> None:
@@ -89,20 +89,20 @@ def test_a_voice_of_several_languages_is_spoken_in_the_one_that_is_asked_for() -
 def test_a_hidden_voice_answers_to_its_name_only() -> None:
     voices = (voice("a", "en"), voice("secret", "de", hidden=True))
     assert find_voice(voices, name="secret").name == "secret"
-    with pytest.raises(UnknownVoice, match="No voice speaks 'de'; there are voices for: en"):
+    with pytest.raises(UnknownVoice, match="No voice speaks 'de'; available languages: en"):
         find_voice(voices, language="de")
-    with pytest.raises(UnknownVoice, match=r"There is no voice 'secrt'; there are: a$"):
+    with pytest.raises(UnknownVoice, match=r"There is no voice 'secrt'; available: a$"):
         find_voice(voices, name="secrt")
 
 
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"name": "ana"}, "There is no voice 'ana'; near names: Anna"),
-        ({"name": "zzz"}, "There is no voice 'zzz'; there are: Anna, bernd, chloé"),
-        ({"name": "mummy"}, "There is no voice 'mummy'; near names: Mum"),
-        ({"name": "anna", "speaker": "x"}, "Voice 'Anna' has no speaker 'x'; leave the speaker out"),
-        ({"language": "ja"}, "No voice speaks 'ja'; there are voices for: de-DE, en, fr"),
+        ({"name": "ana"}, "There is no voice 'ana'; similar names: Anna"),
+        ({"name": "zzz"}, "There is no voice 'zzz'; available: Anna, bernd, chloé"),
+        ({"name": "mummy"}, "There is no voice 'mummy'; similar names: Mum"),
+        ({"name": "anna", "speaker": "x"}, "Voice 'Anna' has no speaker 'x'; omit the speaker"),
+        ({"language": "ja"}, "No voice speaks 'ja'; available languages: de-DE, en, fr"),
     ],
 )
 def test_what_is_not_there_is_said_with_what_is(asked: dict[str, str], message: str) -> None:
@@ -112,11 +112,11 @@ def test_what_is_not_there_is_said_with_what_is(asked: dict[str, str], message: 
 
 
 def test_other_speakers_are_named_and_many_voices_are_not_all_listed() -> None:
-    with pytest.raises(UnknownVoice, match="Voice 'fam' has no speaker 'x'; there are: Dad, mum"):
+    with pytest.raises(UnknownVoice, match="Voice 'fam' has no speaker 'x'; available: Dad, mum"):
         find_voice(FAMILY, name="fam", speaker="x")
     with pytest.raises(UnknownVoice, match=r"v18, v19 and 5 more$"):
         find_voice([voice(f"v{number}", "en") for number in range(25)], name="qqq")
-    with pytest.raises(UnknownVoice, match="There is no voice yet"):
+    with pytest.raises(UnknownVoice, match="There are no voices yet"):
         find_voice((), name="anna")
 
 

@@ -61,7 +61,7 @@ async def model(model: Annotated[str, Path(max_length=MAX_NAME_CHARS)], state: S
     """One of them."""
     names = _model_names(state.service)
     if model.casefold() not in names:
-        raise ModelNotFound(f"There is no model {model!r}; there are: {', '.join(names)}")
+        raise ModelNotFound(f"There is no model {model!r}; available: {', '.join(names)}")
     return _model(state.service, model)
 
 

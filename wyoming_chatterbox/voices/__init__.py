@@ -1,1 +1,1 @@
-"""Voices: what can be chosen by name, and what an engine needs to speak with it."""
+"""Voices: reference clips and their settings, as values that an engine can speak with."""

@@ -1,4 +1,4 @@
-"""What can be wrong with a voice. Every message names the thing, the value and the remedy."""
+"""Errors and warnings about voices. Every message names the cause, the value and the remedy."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ class VoiceError(WyomingChatterboxError, ValueError):
 
 
 class ClipError(VoiceError):
-    """A file is no reference clip; the message does not name it, who raises it does not know."""
+    """A file cannot be used as a reference clip. The message does not include the file name; the caller adds it."""
 
     def __init__(self, message: str, *, unfinished: bool = False) -> None:
         super().__init__(message)
         self.unfinished = unfinished
-        """Whether it may be a file that is still being written."""
+        """True if the file may be still being written."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that a user should know about a file among the voices."""
+    """An error or warning about a file in a folder of voices."""
 
     file: str
-    """Its name, relative to the folder of voices."""
+    """Its path, relative to the folder of voices."""
 
     message: str
     fatal: bool
-    """Whether there is no voice because of it; else it is a warning."""
+    """True if the voice cannot be used because of it; False for a warning."""
 
     voice: str = ""
-    """Name of the voice that the file belongs to, where that is known."""
+    """Name of the voice that the file belongs to, if known."""
 
     def __str__(self) -> str:
         return f"{self.file}: {self.message}"

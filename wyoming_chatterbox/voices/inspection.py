@@ -1,4 +1,4 @@
-"""Opening the files of a voice: what they hold, and whether they are whole."""
+"""Opens the files of a voice: checks what they contain, and whether they have been written completely."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..limits import MAX_CLIP_BYTES, MAX_VOICE_CONFIG_BYTES
 from . import clips
-from .audio_files import is_whole
+from .audio_files import TRUNCATED, is_complete
 from .clips import Clip
 from .errors import ClipError, Problem, VoiceError
 from .files import read_file
@@ -20,116 +20,130 @@ from .voice import Voice
 from .voice_config import VoiceConfig, parse_voice_config
 
 SETTLE_SECONDS = 0.3
-"""A file counts as written when it did not change for so long."""
+"""A file counts as written once it has not changed for this long."""
 
-_SETTLE_SECONDS_OPEN = 0.8
-"""The same for a file in which nothing says where it ends."""
+_SETTLE_SECONDS_UNBOUNDED = 0.8
+"""The same for formats whose files do not state their length."""
 
-_SAY_THEIR_END = (".wav", ".flac", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".m4a", ".m4b", ".mp4", ".mov", ".3gp")
-"""Suffixes of formats whose files say how long they are."""
+_LENGTH_IN_HEADER = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".aiff", ".aif"),
+    *(".m4a", ".m4b", ".mp4", ".mov", ".3gp"),
+)
+"""Suffixes of formats whose files state their length."""
 
-PATIENCE_SECONDS = 5.0
-"""For so long a file that is not whole may be one that is still copied, slowly."""
-
-CUT_SHORT = "it ends before its end: it is damaged, or was not copied to its end"
+INCOMPLETE_TIMEOUT = 5.0
+"""Seconds for which an incomplete file may be one that is still being copied, over a slow link."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """What an entry's files hold."""
+    """The result of opening one voice's files."""
 
     voices: tuple[Voice, ...]
     problems: tuple[Problem, ...]
     seconds: Mapping[Path, float]
-    """Of sound, by clip."""
+    """Audio duration of each clip."""
 
-    whole: bool
-    """No file seems to be still written."""
+    complete: bool
+    """False if a file seems to be still being written."""
 
 
 class TrackedVoice:
-    """An entry over time: what it was when it was last whole, and since when it has been changing."""
+    """A voice's files over time: their last complete state, and how long ago they last changed."""
 
-    def __init__(self) -> None:
-        self.entry: VoiceFiles | None = None
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock`: returns seconds; only differences count."""
+        self.files: VoiceFiles | None = None
         self.voices: tuple[Voice, ...] = ()
         self.problems: tuple[Problem, ...] = ()
         self.seconds: Mapping[Path, float] = {}
-        self._facts: StatKey | None = None  # of what was taken over
-        self._seen: StatKey = ()
-        self._since = 0.0
+        self._clock = clock
+        self._accepted_key: StatKey | None = None  # of the state in `voices`
+        self._seen_key: StatKey = ()
+        self._changed_at = 0.0
 
-    def look(self, entry: VoiceFiles, open_files: Callable[[VoiceFiles], Inspection], patient: bool) -> bool:
-        """Take over what the files hold, if they are whole; False when they are to be looked at again soon."""
-        self.entry = entry
-        if entry.facts == self._facts:
-            self._seen = entry.facts
+    def update(self, files: VoiceFiles, inspect: Callable[[VoiceFiles], Inspection], patient: bool) -> bool:
+        """Accepts the files' new state if it is complete. Returns False if they must be checked again soon."""
+        self.files = files
+        if files.stat_key == self._accepted_key:
+            self._seen_key = files.stat_key
             return True
-        now = time.monotonic()
-        if entry.facts != self._seen:
-            self._seen, self._since = entry.facts, now
-        quiet = now - self._since
-        is_open = any(clip.suffix.lower() not in _SAY_THEIR_END for clip in entry.clips)
-        if patient and quiet < (_SETTLE_SECONDS_OPEN if is_open else SETTLE_SECONDS):
+        now = self._clock()
+        if files.stat_key != self._seen_key:
+            self._seen_key, self._changed_at = files.stat_key, now
+        unchanged_seconds = now - self._changed_at
+        states_length = all(clip.suffix.lower() in _LENGTH_IN_HEADER for clip in files.clips)
+        if patient and unchanged_seconds < (SETTLE_SECONDS if states_length else _SETTLE_SECONDS_UNBOUNDED):
             return False
-        look = open_files(entry)
-        if patient and not look.whole and quiet < PATIENCE_SECONDS:
+        result = inspect(files)
+        if patient and not result.complete and unchanged_seconds < INCOMPLETE_TIMEOUT:
             return False
-        self.voices, self.problems, self.seconds, self._facts = look.voices, look.problems, look.seconds, entry.facts
+        self.voices, self.problems, self.seconds = result.voices, result.problems, result.seconds
+        self._accepted_key = files.stat_key
         return True
 
 
 class VoiceInspector:
-    """Opens what has not been opened yet."""
+    """Opens the files of voices. Remembers the result for each clip until the clip changes."""
 
     def __init__(self, models: Mapping[str, tuple[str, ...]]) -> None:
-        """`models`: those that clone: name → languages."""
+        """`models`: the models that can clone voices: name → languages."""
         self._models = models
         self._clips: dict[tuple[StatKey, str], Clip | ClipError] = {}
 
-    def look(self, entry: VoiceFiles) -> Inspection:
-        """Open an entry's files. Raises nothing of theirs."""
+    def inspect(self, files: VoiceFiles) -> Inspection:
+        """Returns the contents of a voice's files. Invalid files become problems in the result, not exceptions."""
         problems: list[Problem] = []
-        whole = True
+        complete = True
         config = VoiceConfig()
         try:
-            if len(entry.configs) > 1:
-                raise VoiceError(f"there are {len(entry.configs)} settings files for {entry.shown}; leave one")
-            for path in entry.configs:
-                config = parse_voice_config(read_file(path, entry.root, MAX_VOICE_CONFIG_BYTES), tuple(self._models))
+            if len(files.configs) > 1:
+                raise VoiceError(f"there are {len(files.configs)} settings files for {files.display_name}; keep one")
+            for path in files.configs:
+                config = parse_voice_config(read_file(path, files.root, MAX_VOICE_CONFIG_BYTES), tuple(self._models))
         except VoiceError as error:
-            problems.append(Problem(entry.configs[0].name, str(error), fatal=True))
-        found: dict[Path, Clip] = {}
-        for path in entry.clips:
+            problems.append(Problem(files.configs[0].name, str(error), fatal=True))
+        by_path: dict[Path, Clip] = {}
+        for path in files.clips:
             try:
-                found[path], complete = self._clip(path, entry)
-                whole &= complete
+                by_path[path], clip_complete = self._clip(path, files)
+                complete &= clip_complete
             except ClipError as error:
-                whole &= not error.unfinished
-                problems.append(Problem(_relative(path, entry), str(error), fatal=True))
+                complete &= not error.unfinished
+                problems.append(Problem(_relative(path, files), str(error), fatal=True))
         warnings = [
-            Problem(_relative(path, entry), one, False) for path, clip in found.items() for one in clip.warnings
+            Problem(_relative(path, files), warning, fatal=False)
+            for path, clip in by_path.items()
+            for warning in clip.warnings
         ]
-        for speaker, paths in () if problems else entry.speakers:
-            short = clips.too_short_warning(sum(found[path].seconds for path in paths))
-            where = _relative(paths[0], entry) if len(paths) == 1 else f"{entry.shown}/{speaker or ''}".rstrip("/")
-            warnings += [Problem(where, one, fatal=False) for one in short]
-        voices = () if problems else self._voices_of(entry, config, found)
+        for speaker, paths in () if problems else files.speakers:
+            too_short = clips.too_short_warning(sum(by_path[path].seconds for path in paths))
+            name = f"{files.display_name}/{speaker or ''}".rstrip("/")
+            where = _relative(paths[0], files) if len(paths) == 1 else name
+            warnings += [Problem(where, warning, fatal=False) for warning in too_short]
+        voices = () if problems else self._voices_of(files, config, by_path)
         if not problems:
-            problems += self._languages_unknown(entry, config)
-        return Inspection(voices, (*problems, *warnings), {path: clip.seconds for path, clip in found.items()}, whole)
+            problems += self._unsupported_languages(files, config)
+        seconds = {path: clip.seconds for path, clip in by_path.items()}
+        return Inspection(voices, (*problems, *warnings), seconds, complete)
 
-    def _clip(self, path: Path, entry: VoiceFiles) -> tuple[Clip, bool]:
-        facts = tuple(one for one in entry.facts if one[0] == os.fspath(path))
-        key = (facts, os.fspath(path))
+    def forget_all_but(self, voice_files: Iterable[VoiceFiles]) -> None:
+        """Drops the results for clips that are gone or have changed."""
+        current = {(key,) for files in voice_files for key in files.stat_key}
+        self._clips = {key: clip for key, clip in self._clips.items() if key[0] in current}
+
+    def _clip(self, path: Path, files: VoiceFiles) -> tuple[Clip, bool]:
+        """Returns (the clip, True if its file is complete). Raises ClipError if it cannot be used."""
+        stat_key = tuple(stat for stat in files.stat_key if stat[0] == os.fspath(path))
+        key = (stat_key, os.fspath(path))
         known = self._clips.get(key)
         if known is None:
             try:
-                content = read_file(path, entry.root, MAX_CLIP_BYTES)
+                content = read_file(path, files.root, MAX_CLIP_BYTES)
                 known = clips.inspect(content, path.suffix.lower())
-                if not is_whole(content):
-                    # Not kept: it is opened again while it may be growing.
-                    return dataclasses.replace(known, warnings=(*known.warnings, CUT_SHORT)), False
+                if not is_complete(content):
+                    # Not cached: it is opened again while it may be growing.
+                    return dataclasses.replace(known, warnings=(*known.warnings, TRUNCATED)), False
             except ClipError as error:
                 if error.unfinished:
                     raise
@@ -139,56 +153,51 @@ class VoiceInspector:
             raise known
         return known, True
 
-    def forget_all_but(self, entries: Iterable[VoiceFiles]) -> None:
-        """Forget files that are gone, or have changed."""
-        facts = {(fact,) for entry in entries for fact in entry.facts}
-        self._clips = {key: clip for key, clip in self._clips.items() if key[0] in facts}
-
-    def _voices_of(self, entry: VoiceFiles, config: VoiceConfig, found: Mapping[Path, Clip]) -> tuple[Voice, ...]:
+    def _voices_of(self, files: VoiceFiles, config: VoiceConfig, by_path: Mapping[Path, Clip]) -> tuple[Voice, ...]:
         model = config.model or next(iter(self._models))
         spoken = self._models[model]
         languages = config.languages or spoken[:1]
-        title = config.title or entry.name
-        # Home Assistant never says a language: a model of several must be told by the voice's name.
-        variants = [languages] if len(spoken) == 1 or len(languages) == 1 else [(one,) for one in languages]
+        title = config.title or files.name
+        # Home Assistant never sends a language: with a multilingual model, the voice's name must select it.
+        variants = [languages] if len(spoken) == 1 or len(languages) == 1 else [(code,) for code in languages]
         return tuple(
             Voice(
-                name=entry.name if number == 0 else f"{entry.name}-{variant[0]}",
+                name=files.name if number == 0 else f"{files.name}-{variant[0]}",
                 model=model,
                 description=title if len(variants) == 1 else f"{title} ({variant[0]})",
                 languages=variant,
                 attribution=config.attribution or "Resemble AI",
                 attribution_url=config.url or "https://github.com/resemble-ai/chatterbox",
                 clips=paths,
-                folder=entry.root,
+                folder=files.root,
                 settings=config.settings,
-                fingerprint=clips.fingerprint([found[path].fingerprint for path in paths]),
+                fingerprint=clips.fingerprint([by_path[path].fingerprint for path in paths]),
                 speaker=speaker,
-                base=entry.name,
+                base=files.name,
                 aliases=config.aliases if number == 0 else (),
                 hidden=config.hidden,
                 licence=config.licence,
             )
             for number, variant in enumerate(variants)
-            for speaker, paths in entry.speakers
+            for speaker, paths in files.speakers
         )
 
-    def _languages_unknown(self, entry: VoiceFiles, config: VoiceConfig) -> list[Problem]:
+    def _unsupported_languages(self, files: VoiceFiles, config: VoiceConfig) -> list[Problem]:
         model = config.model or next(iter(self._models))
-        foreign = [
-            code for code in config.languages if not any(same_language(code, one) for one in self._models[model])
+        unsupported = [
+            code for code in config.languages if not any(same_language(code, known) for known in self._models[model])
         ]
-        if not foreign:
+        if not unsupported:
             return []
-        speaks = ", ".join(self._models[model])
+        supported = ", ".join(self._models[model])
         text = (
-            f"language: model {model} speaks {speaks} only; the voice is listed for {', '.join(foreign)} all the same"
+            f"language: model {model} only speaks {supported}; the voice is listed for {', '.join(unsupported)} anyway"
         )
-        return [Problem(entry.configs[0].name, text, fatal=False)]
+        return [Problem(files.configs[0].name, text, fatal=False)]
 
 
-def _relative(path: Path, entry: VoiceFiles) -> str:
+def _relative(path: Path, files: VoiceFiles) -> str:
     try:
-        return str(path.relative_to(entry.path.parent))
+        return str(path.relative_to(files.path.parent))
     except ValueError:
         return path.name

@@ -1,4 +1,4 @@
-"""The voices that there are: a scan of the folders, kept up to date, and the one way to add and remove some."""
+"""The library of cloned voices: scans the folders, keeps the list current, adds and removes voices."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,11 +14,11 @@ from ..errors import SettingsError
 from ..limits import MAX_CLIP_BYTES
 from ..private_files import make_folder, remove_stale
 from . import clips
-from .audio_files import is_whole
+from .audio_files import TRUNCATED, is_complete
 from .errors import ClipError, Problem, VoiceError
 from .files import SUFFIXES, read_file
-from .folder import VoiceFiles, clip_entry, find_entries
-from .inspection import CUT_SHORT, SETTLE_SECONDS, TrackedVoice, VoiceInspector
+from .folder import VoiceFiles, list_voices, single_clip
+from .inspection import SETTLE_SECONDS, TrackedVoice, VoiceInspector
 from .names import check_name, name_key
 from .storage import delete_voice, write_voice
 from .voice import Voice
@@ -28,13 +29,13 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """What a scan found."""
+    """The result of a scan."""
 
     changed: bool
-    """The voices are not those of the scan before."""
+    """True if the voices differ from those of the previous scan."""
 
-    look_again: float | None
-    """Seconds after which to scan again, for files that are still being written; None: there are none."""
+    rescan_after: float | None
+    """Seconds after which to scan again, for files that are still being written; None if there are none."""
 
 
 class VoiceLibrary:
@@ -47,13 +48,15 @@ class VoiceLibrary:
         *,
         models: Mapping[str, tuple[str, ...]],
         reserved_names: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         Args:
-            folders: those that win first. What is added goes into the first.
-            reference_clip: one more clip, from wherever it lies; its name wins over those in the folders.
-            models: those that clone: name → languages. The first one speaks the voices that name none.
-            reserved_names: names that no voice of a folder may have.
+            folders: in order of precedence. New voices are added to the first.
+            reference_clip: an additional clip from anywhere; its name takes precedence over those in the folders.
+            models: the models that can clone voices: name → languages. The first speaks the voices that name no model.
+            reserved_names: names that no cloned voice may have.
+            clock: returns seconds; only differences count.
         """
         self.folders = tuple(folders)
         self.on_change: list[Callable[[], None]] = []
@@ -62,40 +65,41 @@ class VoiceLibrary:
         self._reference_clip = reference_clip
         self._models = models
         self._reserved = frozenset(map(name_key, reserved_names))
+        self._clock = clock
         self._lock = threading.RLock()
         self._is_open = False
         self._voices: tuple[Voice, ...] = ()
         self._problems: tuple[Problem, ...] = ()
-        self._looker = VoiceInspector(models)
-        self._entries: dict[str, TrackedVoice] = {}  # by the file's or folder's path
+        self._inspector = VoiceInspector(models)
+        self._tracked: dict[str, TrackedVoice] = {}  # by the path of the clip or folder
 
     @property
     def voices(self) -> tuple[Voice, ...]:
-        """As of the last scan, hidden ones too."""
+        """All voices as of the last scan, including hidden ones."""
         return self._voices
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What is wrong with files in the folders, as of the last scan."""
+        """Problems with files in the folders as of the last scan."""
         return self._problems
 
     @property
     def is_open(self) -> bool:
-        """Whether the folders have been looked through."""
+        """True once the folders have been scanned."""
         return self._is_open
 
     def open(self) -> None:
-        """Make the folders that are missing, and take what is in them as it is."""
+        """Creates missing folders and scans them, without waiting for files that are still being written."""
         for folder in self.folders:
             try:
                 make_folder(folder)
                 remove_stale(folder)
             except OSError as error:
-                _LOGGER.warning("The folder of voices %s cannot be made or read: %s", folder, error.strerror)
+                _LOGGER.warning("The folder of voices %s cannot be created or read: %s", folder, error.strerror)
         self.scan(patient=False)
 
     def check_reference_clip(self) -> None:
-        """Raise SettingsError where the clip that was named by itself is no voice; to be called after a scan."""
+        """Raises SettingsError if the reference clip of the settings is not usable as a voice. Call it after a scan."""
         clip = self._reference_clip
         if clip is None or any(clip in voice.clips for voice in self._voices):
             return
@@ -104,178 +108,177 @@ class VoiceLibrary:
                 raise SettingsError(f"reference_clip: {str(clip)!r} cannot be used: {problem.message}")
 
     def scan(self, *, patient: bool = True, progress: Callable[[int, int], None] | None = None) -> Scan:
-        """Inspection at the folders, open what is new or has changed, and take over what is right.
+        """Lists the folders, opens new and changed files, and updates `voices`.
 
-        A voice whose files are being changed stays as it was until they are whole.
+        A voice whose files are being changed stays as it was until they are complete.
 
         Args:
-            patient: wait for files that seem to be still written; else take them as they are.
-            progress: told (how many voices were looked at, how many there are).
+            patient: wait for files that seem to be still being written; otherwise accept them as they are.
+            progress: called with (number of voices inspected, number of voices).
         """
         with self._lock:
-            entries, problems = self._find_entries()
-            known, waiting = {}, False
-            for number, entry in enumerate(entries, 1):
-                one = self._entries.get(os.fspath(entry.path)) or TrackedVoice()
-                known[os.fspath(entry.path)] = one
-                waiting |= not one.look(entry, self._looker.look, patient)
+            voice_files, problems = self._list_voices()
+            tracked, waiting = {}, False
+            for number, files in enumerate(voice_files, 1):
+                voice = self._tracked.get(os.fspath(files.path)) or TrackedVoice(self._clock)
+                tracked[os.fspath(files.path)] = voice
+                waiting |= not voice.update(files, self._inspector.inspect, patient)
                 if progress is not None:
-                    progress(number, len(entries))
-            self._entries = known
-            self._looker.forget_all_but(entries)
-            voices, more = self._offered(entries)
-            self._report(tuple(dict.fromkeys([*problems, *more])))
+                    progress(number, len(voice_files))
+            self._tracked = tracked
+            self._inspector.forget_all_but(voice_files)
+            voices, conflicts = self._merge(voice_files)
+            self._report(tuple(dict.fromkeys([*problems, *conflicts])))
             self._is_open = True
             changed = voices != self._voices
             if changed:
-                self._say_changes(voices)
+                self._log_changes(voices)
                 self._voices = voices
         if changed:
-            for tell in self.on_change:
-                tell()
+            for notify in self.on_change:
+                notify()
         return Scan(changed, SETTLE_SECONDS / 2 if waiting else None)
 
     def add(
         self, name: str, clip: Path | bytes, suffix: str = ".wav", *, config: str = "", replace: bool = False
     ) -> tuple[Voice, tuple[str, ...]]:
-        """Put a clip into the first folder, as a voice.
+        """Writes a clip into the first folder, as a new voice.
 
         Args:
-            name: of the voice; its file is named so, and nothing else that is given here becomes part of a path.
+            name: name of the voice, which also names its file; no other argument becomes part of a path.
             clip: an audio file, or its content.
-            suffix: of the file's name, where it is content.
-            config: the text of a settings file.
-            replace: whether a voice of this name may be there and give way.
+            suffix: suffix of the file's name, if `clip` is content.
+            config: text of a settings file.
+            replace: allow an existing voice with this name to be replaced.
 
         Returns:
-            (the voice, warnings about its clip). It is in `voices` by now.
+            (the voice, warnings about its clip). The voice is in `voices`.
 
         Raises:
-            VoiceError: the message says what is wrong with the name, the clip or the config, and what to do.
+            VoiceError: the name, the clip or the config is invalid; the message says why, and what to do.
         """
         name = check_name(name)
-        self._check_free(name, replace)
+        self._check_available(name, replace)
         content = read_file(clip, clip.parent, MAX_CLIP_BYTES) if isinstance(clip, Path) else clip
         suffix = (clip.suffix if isinstance(clip, Path) else suffix).lower()
         if suffix not in SUFFIXES:
-            raise VoiceError(f"{suffix or 'a file without a suffix'} is no audio file (allowed: {', '.join(SUFFIXES)})")
+            kind = suffix or "a file without a suffix"
+            raise VoiceError(f"{kind} is not a supported audio format (allowed: {', '.join(SUFFIXES)})")
         if len(content) > MAX_CLIP_BYTES:
-            raise VoiceError(f"the clip has {len(content)} bytes, more than {MAX_CLIP_BYTES}; give a shorter one")
-        if not is_whole(content):
-            raise ClipError(CUT_SHORT)
-        looked_at = clips.inspect(content, suffix)
-        warnings = (*looked_at.warnings, *clips.too_short_warning(looked_at.seconds))
+            raise VoiceError(f"the clip has {len(content)} bytes (allowed: {MAX_CLIP_BYTES}); use a shorter clip")
+        if not is_complete(content):
+            raise ClipError(TRUNCATED)
+        inspected = clips.inspect(content, suffix)
+        warnings = (*inspected.warnings, *clips.too_short_warning(inspected.seconds))
         parse_voice_config(config.encode(), tuple(self._models))
         with self._lock:
-            self._check_free(name, replace)
-            write_voice(self.folders[0], name, suffix, content, config, self._entry_of(name))
+            self._check_available(name, replace)
+            write_voice(self.folders[0], name, suffix, content, config, self._files_of(name))
             self.scan(patient=False)
         for voice in self._voices:
             if voice.base == name:
                 return voice, warnings
-        raise VoiceError(f"voice {name!r} was written, but is not usable: {self._problem_of(name)}")
+        raise VoiceError(f"voice {name!r} was written but is not usable: {self._problem_of(name)}")
 
     def remove(self, name: str) -> tuple[Path, ...]:
-        """Delete a voice's files, its settings too; only those that lie in the folders.
+        """Deletes a voice's files, including its settings. Only files in the folders are deleted.
 
         Returns:
-            What was deleted.
+            The deleted files.
 
         Raises:
             VoiceError: there is no such voice, or it cannot be deleted.
         """
         with self._lock:
-            entry = self._entry_of(name)
-            if entry is None:
+            files = self._files_of(name)
+            if files is None:
                 raise VoiceError(f"there is no voice {name!r} in {', '.join(map(str, self.folders))}")
-            if not any(entry.root == folder for folder in self.folders) or entry.path == self._reference_clip:
-                raise VoiceError(f"voice {name!r} is {entry.path}, given with --reference-clip; it is not deleted")
+            if not any(files.root == folder for folder in self.folders) or files.path == self._reference_clip:
+                raise VoiceError(f"voice {name!r} is the --reference-clip {files.path}, which is never deleted")
             try:
-                return delete_voice(entry)
+                return delete_voice(files)
             finally:
                 self.scan(patient=False)
 
     def seconds_of(self, voice: Voice) -> float:
-        """How much sound there is in a voice's clips."""
+        """Returns the total duration of a voice's clips in seconds."""
         with self._lock:
-            return sum(known.seconds.get(clip, 0.0) for known in self._entries.values() for clip in voice.clips)
+            return sum(tracked.seconds.get(clip, 0.0) for tracked in self._tracked.values() for clip in voice.clips)
 
-    # Looking
+    # Scanning
 
-    def _find_entries(self) -> tuple[list[VoiceFiles], list[Problem]]:
-        entries: list[VoiceFiles] = []
+    def _list_voices(self) -> tuple[list[VoiceFiles], list[Problem]]:
+        voice_files: list[VoiceFiles] = []
         problems: list[Problem] = []
         if self._reference_clip is not None:
             try:
-                entries.append(clip_entry(self._reference_clip))
+                voice_files.append(single_clip(self._reference_clip))
             except (VoiceError, OSError) as error:
                 problems.append(Problem(self._reference_clip.name, str(error), fatal=True))
         for folder in self.folders:
             try:
-                found, wrong = find_entries(folder)
+                listed, folder_problems = list_voices(folder)
             except FileNotFoundError:
                 continue
             except OSError as error:
                 problems.append(Problem(str(folder), f"it cannot be read: {error.strerror}", fatal=True))
                 continue
-            entries += [entry for entry in found if entry.path != self._reference_clip]
-            problems += wrong
-        return entries, problems
+            voice_files += [files for files in listed if files.path != self._reference_clip]
+            problems += folder_problems
+        return voice_files, problems
 
-    def _offered(self, entries: Sequence[VoiceFiles]) -> tuple[tuple[Voice, ...], list[Problem]]:
-        """All voices of all folders, names once; and what is wrong with them."""
+    def _merge(self, voice_files: Sequence[VoiceFiles]) -> tuple[tuple[Voice, ...], list[Problem]]:
+        """Returns the voices of all folders, without duplicate names, and the problems with them."""
         voices: list[Voice] = []
         problems: list[Problem] = []
         owners: dict[str, VoiceFiles] = {}
-        for entry in entries:
-            known = self._entries[os.fspath(entry.path)]
-            problems += [dataclasses.replace(problem, voice=entry.name) for problem in known.problems]
-            for voice in known.voices:
+        for files in voice_files:
+            tracked = self._tracked[os.fspath(files.path)]
+            problems += [dataclasses.replace(problem, voice=files.name) for problem in tracked.problems]
+            for voice in tracked.voices:
                 name = name_key(voice.name)
-                owner = owners.setdefault(name, entry)
+                owner = owners.setdefault(name, files)
                 if name in self._reserved:
-                    problems.append(
-                        Problem(entry.shown, f"the name {voice.name!r} is that of the built-in voice; rename it", True)
-                    )
-                elif owner is not entry:
-                    problems.append(
-                        Problem(entry.shown, f"the name {voice.name!r} is taken by {owner.path}; rename one", True)
-                    )
+                    text = f"the name {voice.name!r} is reserved for the built-in voice; rename it"
+                    problems.append(Problem(files.display_name, text, fatal=True))
+                elif owner is not files:
+                    text = f"the name {voice.name!r} is already used by {owner.path}; rename one of them"
+                    problems.append(Problem(files.display_name, text, fatal=True))
                 else:
                     voices.append(voice)
-        return tuple(_without_taken_aliases(voices, problems, self._reserved)), problems
+        return tuple(_resolve_aliases(voices, problems, self._reserved)), problems
 
     def _report(self, problems: tuple[Problem, ...]) -> None:
-        """Log what is new."""
-        before = set(self._problems)
+        """Logs the problems that are new, and those that are resolved."""
+        previous = set(self._problems)
         for problem in problems:
-            if problem not in before:
+            if problem not in previous:
                 if problem.fatal:
                     _LOGGER.error("Voice not usable: %s", problem)
                 else:
                     _LOGGER.warning("Voice: %s", problem)
-        for problem in before - set(problems):
-            _LOGGER.info("Voice: no longer so: %s", problem)
+        for problem in previous - set(problems):
+            _LOGGER.info("Voice problem resolved: %s", problem)
         self._problems = problems
 
-    def _say_changes(self, voices: Sequence[Voice]) -> None:
+    def _log_changes(self, voices: Sequence[Voice]) -> None:
         before = {(voice.name, voice.speaker): voice for voice in self._voices}
         after = {(voice.name, voice.speaker): voice for voice in voices}
-        for what, names in (
-            ("new", [key for key in after if key not in before]),
+        for action, names in (
+            ("added", [key for key in after if key not in before]),
             ("changed", [key for key, voice in after.items() if key in before and before[key] != voice]),
-            ("gone", [key for key in before if key not in after]),
+            ("removed", [key for key in before if key not in after]),
         ):
             if names:
-                shown = [f"{name} ({speaker})" if speaker else name for name, speaker in names]
-                _LOGGER.info("Voices %s: %s", what, ", ".join(shown))
+                labels = [f"{name} ({speaker})" if speaker else name for name, speaker in names]
+                _LOGGER.info("Voices %s: %s", action, ", ".join(labels))
 
     # Adding and removing
 
-    def _entry_of(self, name: str) -> VoiceFiles | None:
-        for known in self._entries.values():
-            if known.entry is not None and name_key(known.entry.name) == name_key(name):
-                return known.entry
+    def _files_of(self, name: str) -> VoiceFiles | None:
+        for tracked in self._tracked.values():
+            if tracked.files is not None and name_key(tracked.files.name) == name_key(name):
+                return tracked.files
         return None
 
     def _problem_of(self, name: str) -> str:
@@ -284,32 +287,34 @@ class VoiceLibrary:
                 return str(problem)
         return "see the log"
 
-    def _check_free(self, name: str, replace: bool) -> None:
+    def _check_available(self, name: str, replace: bool) -> None:
+        """Raises VoiceError unless a voice with this name can be written."""
         if name_key(name) in self._reserved:
-            raise VoiceError(f"the name {name!r} is that of the built-in voice; choose another one")
-        entry = self._entry_of(name)
-        if entry is not None and not replace:
-            raise VoiceError(f"there is a voice {entry.name!r} already; remove it first, or choose another name")
-        if entry is not None and (not self.folders or entry.root != self.folders[0]):
-            raise VoiceError(f"voice {entry.name!r} is {entry.path}, which is not replaced; choose another name")
+            raise VoiceError(f"the name {name!r} is reserved for the built-in voice; choose another name")
+        files = self._files_of(name)
+        if files is not None and not replace:
+            raise VoiceError(f"a voice {files.name!r} already exists; remove it first or choose another name")
+        if files is not None and (not self.folders or files.root != self.folders[0]):
+            raise VoiceError(f"voice {files.name!r} is {files.path}, which is never replaced; choose another name")
         if not self.folders:
             raise VoiceError("there is no folder of voices; start with --voices-dir")
 
 
-def built_in(own: Sequence[Voice], cloned: Sequence[Voice]) -> tuple[Voice, ...]:
-    """Of a model's own voices those whose names no cloned voice has taken."""
-    taken = {name_key(voice.name) for voice in cloned}
-    return tuple(voice for voice in own if name_key(voice.name) not in taken)
+def built_in(model_voices: Sequence[Voice], cloned: Sequence[Voice]) -> tuple[Voice, ...]:
+    """Returns a model's built-in voices, without those whose names a cloned voice has."""
+    cloned_names = {name_key(voice.name) for voice in cloned}
+    return tuple(voice for voice in model_voices if name_key(voice.name) not in cloned_names)
 
 
-def _without_taken_aliases(voices: list[Voice], problems: list[Problem], reserved: Iterable[str]) -> list[Voice]:
-    taken = {name_key(voice.name): voice.name for voice in reversed(voices)} | {name: name for name in reserved}
-    kept = []
+def _resolve_aliases(voices: list[Voice], problems: list[Problem], reserved: Iterable[str]) -> list[Voice]:
+    """Returns the voices without the aliases that another voice already has; adds a problem for each of those."""
+    owners = {name_key(voice.name): voice.name for voice in reversed(voices)} | {name: name for name in reserved}
+    resolved = []
     for voice in voices:
-        own = [one for one in voice.aliases if taken.setdefault(name_key(one), voice.name) == voice.name]
+        unique = [alias for alias in voice.aliases if owners.setdefault(name_key(alias), voice.name) == voice.name]
         for alias in voice.aliases:
-            if alias not in own:
-                text = f"aliases: {alias!r} is the name of another voice, {taken[name_key(alias)]}; it is left out"
+            if alias not in unique:
+                text = f"aliases: {alias!r} already belongs to another voice, {owners[name_key(alias)]}; it is ignored"
                 problems.append(Problem(f"{voice.base}.yaml", text, fatal=False))
-        kept.append(dataclasses.replace(voice, aliases=tuple(own)) if len(own) < len(voice.aliases) else voice)
-    return kept
+        resolved.append(dataclasses.replace(voice, aliases=tuple(unique)))
+    return resolved

@@ -1,4 +1,4 @@
-"""The names of voices: what may be one, and when two spellings are the same name."""
+"""Checks the names of voices, and compares them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ def check_name(name: str) -> str:
     """
     name = unicodedata.normalize("NFC", name)
     if not name or name != name.strip() or name.startswith("."):
-        raise VoiceError(f"{name!r} cannot be a voice's name: it is empty, or begins with a dot or a space; rename it")
+        raise VoiceError(
+            f"{name!r} cannot be a voice's name: it is empty, begins with a dot, or begins or ends with a space; "
+            "rename it"
+        )
     if len(name) > MAX_VOICE_NAME_CHARS:
         raise VoiceError(
             f"a voice's name has at most {MAX_VOICE_NAME_CHARS} characters, {name[:20]!r}… has {len(name)}; rename it"

@@ -1,4 +1,4 @@
-"""Which voice a request means."""
+"""Selects the voice that a request asks for, by name, alias, speaker or language."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from ..limits import MAX_NAME_SETTINGS
 from .names import name_key
 from .voice import Voice
 
-_MAX_OFFERED = 20
-"""Names in a message; who has more voices than that looks into the list."""
+_MAX_LISTED = 20
+"""Names in an error message; the complete list is available from the server."""
 
 _SAME_LANGUAGE = {"nb": "no", "nn": "no", "iw": "he", "in": "id", "ji": "yi", "fil": "tl", "cmn": "zh"}
-"""Codes that mean a language which models know by another one: Bokmål is what is meant by Norwegian, the others are
-former or narrower codes."""
+"""Language codes → the codes that models use for the same language: Bokmål is what Norwegian usually means, the others
+are former or narrower codes."""
 
 
 class UnknownVoice(WyomingChatterboxError, LookupError):
-    """No such voice; the message lists what is near."""
+    """There is no such voice; the message lists similar names."""
 
 
 class MalformedName(WyomingChatterboxError, ValueError):
-    """What follows the `?` in a voice's name cannot be read as settings."""
+    """The part after the `?` in a voice's name is not a valid list of settings."""
 
 
 def split_name(name: str | None) -> tuple[str | None, dict[str, str]]:
-    """A voice's name as a client sends it: `anna?exaggeration=0.8&seed=3` → ("anna", {…}).
+    """Splits a voice's name as a client sends it: `anna?exaggeration=0.8&seed=3` → ("anna", {…}).
 
-    `?exaggeration=0.8` alone is the default voice, None. What the settings are is not looked at.
+    `?exaggeration=0.8` alone means the default voice, None. The settings themselves are not checked.
 
     Raises:
-        MalformedName: the message says what is wrong.
+        MalformedName: the settings cannot be parsed; the message says why.
     """
     if name is None or "?" not in name:
         return name, {}
@@ -48,14 +48,14 @@ def split_name(name: str | None) -> tuple[str | None, dict[str, str]]:
         )
     except ValueError:
         raise MalformedName(
-            f"voice: {name!r} cannot be read; write name?setting=value&setting=value, {MAX_NAME_SETTINGS} settings "
-            "at most"
+            f"voice: {name!r} cannot be parsed; write name?setting=value&setting=value, with at most "
+            f"{MAX_NAME_SETTINGS} settings"
         ) from None
     settings = dict(pairs)
     if len(settings) < len(pairs):
         keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise MalformedName(f"{twice}: is given twice in {name!r}; leave one out")
+        duplicate = next(key for key in keys if keys.count(key) > 1)
+        raise MalformedName(f"{duplicate}: appears twice in {name!r}; remove one of them")
     return voice.strip() or None, settings
 
 
@@ -67,94 +67,96 @@ def find_voice(
     speaker: str | None = None,
     default: str | None = None,
 ) -> Voice:
-    """The voice a request means.
+    """Returns the voice that a request asks for.
 
     Args:
-        voices: what is offered, hidden ones too; the first one is the default where `default` is None.
-        name: or an alias; wins over the language. Neither capitals nor how Unicode composes its letters matter.
-        language: "en", "en_US" and "en-US" all find a voice for "en", "no" one for "nb". Of a named voice with several
-            languages it chooses the one that it speaks.
-        speaker: of the named voice, or of the default one.
-        default: name of the voice for requests that choose none.
+        voices: all voices, including hidden ones; the first is the default if `default` is None.
+        name: name or alias; takes precedence over the language. Case and Unicode composition are ignored.
+        language: "en", "en_US" and "en-US" all find a voice for "en", and "no" finds one for "nb". For a named voice
+            with several languages, selects the variant that speaks this language.
+        speaker: speaker of the named voice, or of the default voice.
+        default: name of the voice for requests that name none.
 
     Raises:
-        UnknownVoice: nothing fits; the message names what was asked for and what there is.
+        UnknownVoice: no voice matches; the message names the request and the available voices.
     """
     if not voices:
-        raise UnknownVoice("There is no voice yet; put a clip into the folder of voices (--voices-dir)")
+        raise UnknownVoice("There are no voices yet; put a clip into the folder of voices (--voices-dir)")
     if name is not None:
-        found = _named(voices, name)
-        if not found:
-            raise UnknownVoice(_no_such_name(voices, name))
-        same_base = [voice for voice in voices if found[0].base and voice.base == found[0].base]
-        if language is not None and not _speaks(found[0], language) and name_key(name) == name_key(found[0].base):
-            found = _best(same_base, language) or found
-        return _spoken_by(found, speaker)
-    preferred = (_named(voices, default) if default is not None else []) or [voices[0], *_others_of(voices, voices[0])]
+        matches = _named(voices, name)
+        if not matches:
+            raise UnknownVoice(_unknown_name(voices, name))
+        same_base = [voice for voice in voices if matches[0].base and voice.base == matches[0].base]
+        if language is not None and not _speaks(matches[0], language) and name_key(name) == name_key(matches[0].base):
+            matches = _best_match(same_base, language) or matches
+        return _select_speaker(matches, speaker)
+    preferred = (_named(voices, default) if default is not None else []) or _speakers_of(voices, voices[0])
     if language is None or _speaks(preferred[0], language):
-        return _spoken_by(preferred, speaker)
+        return _select_speaker(preferred, speaker)
     same_base = [voice for voice in voices if preferred[0].base and voice.base == preferred[0].base]
-    offered = [voice for voice in voices if not voice.hidden]
-    best = _best(same_base, language) or _best(offered, language)
+    listed = [voice for voice in voices if not voice.hidden]
+    best = _best_match(same_base, language) or _best_match(listed, language)
     if best:
-        return _spoken_by(best, speaker)
-    codes = ", ".join(sorted({code for voice in offered for code in voice.languages}))
-    raise UnknownVoice(f"No voice speaks {language!r}; there are voices for: {codes}")
+        return _select_speaker(best, speaker)
+    codes = ", ".join(sorted({code for voice in listed for code in voice.languages}))
+    raise UnknownVoice(f"No voice speaks {language!r}; available languages: {codes}")
 
 
-def same_language(one: str, other: str) -> bool:
-    """Whether two codes mean one language, whatever script or region they name."""
-    return _primary(one) == _primary(other)
+def same_language(first: str, second: str) -> bool:
+    """Returns True if two codes mean the same language, whatever script or region they name."""
+    return _primary(first) == _primary(second)
 
 
 def _named(voices: Sequence[Voice], name: str) -> list[Voice]:
-    """The speakers of the voice of a name; names win over aliases."""
-    wanted = name_key(name)
-    named = [voice for voice in voices if name_key(voice.name) == wanted]
-    return named or [voice for voice in voices if wanted in (name_key(alias) for alias in voice.aliases)]
+    """Returns the speakers of the voice with a name, or an alias; names take precedence over aliases."""
+    key = name_key(name)
+    named = [voice for voice in voices if name_key(voice.name) == key]
+    return named or [voice for voice in voices if key in (name_key(alias) for alias in voice.aliases)]
 
 
-def _others_of(voices: Sequence[Voice], first: Voice) -> list[Voice]:
-    return [voice for voice in voices if voice is not first and voice.name == first.name]
+def _speakers_of(voices: Sequence[Voice], first: Voice) -> list[Voice]:
+    """Returns a voice and the other speakers that share its name."""
+    return [first, *(voice for voice in voices if voice is not first and voice.name == first.name)]
 
 
-def _spoken_by(found: Sequence[Voice], speaker: str | None) -> Voice:
-    """Of one voice's speakers the one that is asked for, or the first."""
+def _select_speaker(speakers: Sequence[Voice], speaker: str | None) -> Voice:
+    """Returns the requested speaker of a voice, or its first. Raises UnknownVoice if it has no such speaker."""
     if speaker is None:
-        return found[0]
-    name = found[0].name
-    by_speaker = {name_key(voice.speaker): voice for voice in found if voice.speaker is not None}
+        return speakers[0]
+    name = speakers[0].name
+    by_speaker = {name_key(voice.speaker): voice for voice in speakers if voice.speaker is not None}
     if not by_speaker:
         if name_key(speaker) == name_key(name):
-            return found[0]
-        raise UnknownVoice(f"Voice {name!r} has no speaker {speaker!r}; leave the speaker out")
-    chosen = by_speaker.get(name_key(speaker))
-    if chosen is None:
-        there_are = ", ".join(voice.speaker or "" for voice in by_speaker.values())
-        raise UnknownVoice(f"Voice {name!r} has no speaker {speaker!r}; there are: {there_are}")
-    return chosen
+            return speakers[0]
+        raise UnknownVoice(f"Voice {name!r} has no speaker {speaker!r}; omit the speaker")
+    selected = by_speaker.get(name_key(speaker))
+    if selected is None:
+        available = ", ".join(voice.speaker or "" for voice in by_speaker.values())
+        raise UnknownVoice(f"Voice {name!r} has no speaker {speaker!r}; available: {available}")
+    return selected
 
 
-def _no_such_name(voices: Sequence[Voice], name: str) -> str:
-    shown: dict[str, str] = {}
+def _unknown_name(voices: Sequence[Voice], name: str) -> str:
+    """Returns the error message for a name that no voice has."""
+    known: dict[str, str] = {}
     for voice in voices:
         if not voice.hidden:
-            for one in (voice.name, *voice.aliases):
-                shown.setdefault(name_key(one), one)
-    near = difflib.get_close_matches(name_key(name), shown, n=3)
-    if near:
-        return f"There is no voice {name!r}; near names: {', '.join(shown[one] for one in near)}"
+            for known_name in (voice.name, *voice.aliases):
+                known.setdefault(name_key(known_name), known_name)
+    similar = difflib.get_close_matches(name_key(name), known, n=3)
+    if similar:
+        return f"There is no voice {name!r}; similar names: {', '.join(known[key] for key in similar)}"
     names = list(dict.fromkeys(voice.name for voice in voices if not voice.hidden))
-    more = f" and {len(names) - _MAX_OFFERED} more" if len(names) > _MAX_OFFERED else ""
-    return f"There is no voice {name!r}; there are: {', '.join(names[:_MAX_OFFERED])}{more}"
+    rest = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return f"There is no voice {name!r}; available: {', '.join(names[:_MAX_LISTED])}{rest}"
 
 
-def _best(voices: Iterable[Voice], language: str) -> list[Voice]:
-    """The speakers of the first voice that speaks exactly this language, or at least the same one elsewhere."""
+def _best_match(voices: Iterable[Voice], language: str) -> list[Voice]:
+    """Returns the speakers of the first voice for exactly this language tag, else for the same language."""
     voices = list(voices)
     exact = [voice for voice in voices if any(_tag(code) == _tag(language) for code in voice.languages)]
-    found = exact or [voice for voice in voices if _speaks(voice, language)]
-    return [voice for voice in found if voice.name == found[0].name]
+    matches = exact or [voice for voice in voices if _speaks(voice, language)]
+    return [voice for voice in matches if voice.name == matches[0].name]
 
 
 def _speaks(voice: Voice, language: str) -> bool:

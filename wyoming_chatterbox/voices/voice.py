@@ -1,4 +1,4 @@
-"""The value that names a voice everywhere in the program."""
+"""The value that represents a voice everywhere in the program."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Voice:
-    """One voice of one model. It is a value: an engine derives the conditionals from it for every call."""
+    """A voice of a model. It is a value: an engine derives the conditionals from it for every call."""
 
     name: str
-    """What clients send to choose it."""
+    """The name by which clients select it."""
 
     model: str
-    """Name of the model that speaks it."""
+    """Name of the model that speaks with it."""
 
     description: str
-    """What Home Assistant's voice picker shows."""
+    """The title in Home Assistant's voice picker."""
 
     languages: tuple[str, ...]
-    """Language codes as Wyoming advertises them, e.g. "en" or "en-US". The first is the one it is spoken in."""
+    """Language codes as Wyoming advertises them, e.g. "en" or "en-US". The first is the one it speaks."""
 
     attribution: str
     """Who made the voice."""
@@ -29,29 +29,29 @@ class Voice:
     attribution_url: str
 
     clips: tuple[Path, ...] = ()
-    """Audio files the voice is cloned from, in their order; none: it is built into the model."""
+    """Audio files from which the voice is cloned, in order; empty for a voice that is built into the model."""
 
     folder: Path | None = None
-    """Where its clips lie; they lead nowhere else."""
+    """The folder that its clips must be in, links resolved."""
 
     settings: Mapping[str, object] = field(default_factory=dict, hash=False)
-    """The manner in which it speaks: what it changes of the server's UtteranceSettings."""
+    """Voice style: settings that override the server's UtteranceSettings."""
 
     fingerprint: str = ""
-    """Of all that makes its sound, apart from `settings`: the content of its clips. Voices of one fingerprint
-    sound alike, whatever they and their files are called. Empty without clips."""
+    """Hash of everything that determines its sound, apart from `settings`: the content of its clips. Voices with the
+    same fingerprint sound alike, whatever they and their files are called. Empty without clips."""
 
     speaker: str | None = None
-    """Which of several speakers this is; they have the voice's name in common."""
+    """Name of the speaker, if several share the voice's name."""
 
     base: str = ""
-    """The name that the files of the library give it, where `name` also says in which of its languages it speaks."""
+    """The name of its files in the library; `name` may have a language code appended."""
 
     aliases: tuple[str, ...] = ()
-    """Other names that it can be chosen by."""
+    """Other names by which clients can select it."""
 
     hidden: bool = False
-    """It is not advertised, and can be chosen all the same."""
+    """True if it is not listed. Clients can still select it by name."""
 
     licence: str = ""
-    """Under which its clips may be used; for people."""
+    """Licence of its clips, for display only."""

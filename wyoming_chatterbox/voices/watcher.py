@@ -1,4 +1,4 @@
-"""Noticing that files among the voices change."""
+"""Notices changes to files in the folders of voices, and rescans them."""
 
 from __future__ import annotations
 
@@ -15,62 +15,62 @@ from .library import VoiceLibrary
 _LOGGER = logging.getLogger(__name__)
 
 RESCAN_SECONDS = 30.0
-"""Between two looks without a reason: a network share says nothing of what another machine does to it."""
+"""Between two scans without a notification: a network share does not report what other machines change."""
 
-_BLIND_SECONDS = 1.0
-"""The same where the system tells nothing at all; a look at 500 files takes some milliseconds."""
+_POLL_SECONDS = 1.0
+"""The same where the system cannot report changes at all; scanning 500 files takes some milliseconds."""
 
 _DEBOUNCE_MS, _STEP_MS = 100, 50
-"""How long watchfiles gathers what happens before it tells; its own 1.6 s are for programs that restart."""
+"""How long watchfiles collects changes before it reports them; its default of 1.6 s suits programs that restart."""
 
 _STOP_MS = 1000
-"""How often watchfiles looks whether it is to stop."""
+"""How often watchfiles checks whether it should stop."""
 
 
 async def watch_folders(library: VoiceLibrary) -> None:
-    """Scan whenever something happens in the library's folders. Ends only by being cancelled."""
-    happened = asyncio.Event()
-    threads = DaemonThreads("voices")  # a share that hangs holds up nothing else
-    watching = asyncio.create_task(_watch(library, happened))
-    watching.add_done_callback(lambda _: happened.set())  # from then on the pauses are short
-    look_again: float | None = None
+    """Scans the library whenever something changes in its folders. Ends only by being cancelled."""
+    changed = asyncio.Event()
+    threads = DaemonThreads("voices")  # separate, so that a share that hangs blocks nothing else
+    watching = asyncio.create_task(_watch(library, changed))
+    watching.add_done_callback(lambda _: changed.set())  # from then on the folders are polled
+    rescan_after: float | None = None
     try:
         while True:
-            quiet = _BLIND_SECONDS if watching.done() else RESCAN_SECONDS
+            interval = _POLL_SECONDS if watching.done() else RESCAN_SECONDS
             with contextlib.suppress(asyncio.TimeoutError):
-                await within(quiet if look_again is None else look_again, happened.wait())
-            happened.clear()
+                await within(interval if rescan_after is None else rescan_after, changed.wait())
+            changed.clear()
             try:
-                look_again = (await threads.run(library.scan, timeout=None)).look_again
-            except Exception:  # whatever it is, the voices that are there stay
-                _LOGGER.exception("The voices could not be looked through")
-                look_again = RESCAN_SECONDS
+                rescan_after = (await threads.run(library.scan, timeout=None)).rescan_after
+            except Exception:  # whatever went wrong, the voices known so far stay
+                _LOGGER.exception("Scanning the folders of voices failed")
+                rescan_after = RESCAN_SECONDS
     finally:
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watching
 
 
-async def _watch(library: VoiceLibrary, happened: asyncio.Event) -> None:
-    """Set the event whenever the system says that something happened; ends where it cannot say."""
+async def _watch(library: VoiceLibrary, changed: asyncio.Event) -> None:
+    """Sets the event whenever the system reports a change. Returns if the system cannot report changes."""
     loop = asyncio.get_running_loop()
     stop = threading.Event()
 
-    def tell() -> None:
+    def notify() -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(happened.set)
+            loop.call_soon_threadsafe(changed.set)
 
     try:
-        # On a thread, since to begin to watch means to walk the folders, and a share may hang in that.
-        await DaemonThreads("watch").run(_watch_blocking, library, tell, stop, timeout=None)
+        # On a thread: starting to watch walks the folders, and a share may hang in that.
+        await DaemonThreads("watch").run(_watch_blocking, library, notify, stop, timeout=None)
     finally:
         stop.set()
 
 
-def _watch_blocking(library: VoiceLibrary, tell: Callable[[], None], stop: threading.Event) -> None:
+def _watch_blocking(library: VoiceLibrary, notify: Callable[[], None], stop: threading.Event) -> None:
     folders = [folder for folder in library.folders if folder.is_dir()]
     if not folders:
-        _LOGGER.warning("There is no folder of voices to watch; looking for one every second")
+        _LOGGER.warning("No folder of voices exists yet; checking for one every second")
         return
     try:
         from watchfiles import watch
@@ -85,6 +85,6 @@ def _watch_blocking(library: VoiceLibrary, tell: Callable[[], None], stop: threa
             raise_interrupt=False,
             ignore_permission_denied=True,
         ):
-            tell()
+            notify()
     except (OSError, RuntimeError, ImportError) as error:  # no inotify watch is left, the folder is gone, …
-        _LOGGER.warning("The system does not tell what changes among the voices (%s): looking every second", error)
+        _LOGGER.warning("The system cannot report changes to voices (%s); checking every second", error)
