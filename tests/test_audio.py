@@ -53,8 +53,8 @@ def test_pcm_clips_and_survives_what_is_no_number() -> None:
 @pytest.mark.parametrize("rate", [16000, 22050, 48000])
 def test_resampling_in_chunks_is_resampling_at_once(rate: int) -> None:
     samples = tone(1.0)
-    whole, chunked = PCMEncoder(rate), PCMEncoder(rate)
-    once = whole.encode(samples, RATE) + whole.flush()
+    unsplit, chunked = PCMEncoder(rate), PCMEncoder(rate)
+    once = unsplit.encode(samples, RATE) + unsplit.flush()
     pieces = b"".join(chunked.encode(part, RATE) for part in np.array_split(samples, 17)) + chunked.flush()
     assert pieces == once
     assert len(once) / 2 == pytest.approx(rate, abs=2)
@@ -77,12 +77,12 @@ def test_the_same_rate_is_passed_through_untouched() -> None:
 
 def test_louder_is_the_same_for_every_cut_and_rounds_what_would_be_cut() -> None:
     samples = (np.sin(np.arange(4800) / 7) * 0.6).astype(np.float32)
-    whole = apply_gain_db(samples, 9.0)
-    assert np.array_equal(np.concatenate([apply_gain_db(part, 9.0) for part in np.split(samples, 48)]), whole)
-    assert 0.9 < np.abs(whole).max() < 1.0 and np.abs(apply_gain_db(samples, 40.0)).max() <= 1.0
-    soft = np.abs(whole) < 0.7
-    assert np.allclose(whole[soft], samples[soft] * 10 ** (9 / 20))
+    amplified = apply_gain_db(samples, 9.0)
+    assert np.array_equal(np.concatenate([apply_gain_db(part, 9.0) for part in np.split(samples, 48)]), amplified)
+    assert 0.9 < np.abs(amplified).max() < 1.0 and np.abs(apply_gain_db(samples, 40.0)).max() <= 1.0
+    soft = np.abs(amplified) < 0.7
+    assert np.allclose(amplified[soft], samples[soft] * 10 ** (9 / 20))
     order = np.argsort(samples)
-    assert (np.diff(whole[order]) >= 0).all(), "nothing that was louder becomes softer"
+    assert (np.diff(amplified[order]) >= 0).all(), "nothing that was louder becomes softer"
     assert apply_gain_db(samples, 0.0) is samples
     assert np.allclose(apply_gain_db(samples, -6.0), samples * 0.501187, atol=1e-6)

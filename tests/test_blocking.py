@@ -85,15 +85,15 @@ async def test_further_calls_wait_for_their_turn_and_one_that_was_given_up_is_ne
 
 async def test_no_more_threads_than_allowed_and_none_that_stays() -> None:
     threads = DaemonThreads("counted", 2)
-    most = 0
+    peak = 0
 
-    def look() -> None:
-        nonlocal most
-        most = max(most, sum(one.name == "counted" for one in threading.enumerate()))
+    def count_threads() -> None:
+        nonlocal peak
+        peak = max(peak, sum(thread.name == "counted" for thread in threading.enumerate()))
         time.sleep(0.01)
 
-    await asyncio.gather(*(threads.run(look, timeout=5) for _ in range(10)))
-    assert most == 2
+    await asyncio.gather(*(threads.run(count_threads, timeout=5) for _ in range(10)))
+    assert peak == 2
     for _ in range(100):
         if not threads.unfinished:
             break

@@ -180,7 +180,7 @@ def test_a_port_in_use_is_one_clear_line_and_status_2(tmp_path: Path) -> None:
         (["--model", "embedded", "--voice", "embeded"], "voice: There is no voice 'embeded'; similar names: embedded"),
         (["--uri", "unix:///dev/null", "--model", "embedded"], "/dev/null exists and is not a socket"),
         (["--uri", "tcp://192.0.2.1:5000", "--model", "embedded"], "this machine does not have that address"),
-        (["--uri", "tcp://a..b:1", "--model", "embedded"], "'a..b' is no host name"),
+        (["--uri", "tcp://a..b:1", "--model", "embedded"], "'a..b' is not a host name"),
         (["speak"], "'speak': unexpected argument"),
     ],
 )

@@ -141,7 +141,7 @@ def test_making_settings_touches_no_file(tmp_path: Path) -> None:
     """Settings are a value: they can be copied, changed and sent elsewhere, whatever has become of the files."""
     settings = Settings(model_dir=tmp_path / "a", reference_clip=tmp_path / "b.wav", voices_dir=(tmp_path / "c" / "d",))
     assert dataclasses.replace(settings, model="embedded").model_dir == tmp_path / "a"
-    with pytest.raises(SettingsError, match=r"model_dir: .* is not a directory; give the one with the weights"):
+    with pytest.raises(SettingsError, match=r"model_dir: .* is not a directory; name the directory with the weights"):
         check_paths(settings)
 
 

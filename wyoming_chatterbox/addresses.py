@@ -1,4 +1,4 @@
-"""Checks of the addresses and names in the settings: where to listen, and which hosts and origins may ask."""
+"""Checks the addresses and names in the settings: where to listen, and which hosts and origins are allowed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def http_address(uri: str) -> tuple[str, int]:
     except ValueError as error:
         raise SettingsError(f"http_uri: {uri!r} is not valid: {error} (allowed: http://HOST:PORT)") from None
     if parts.scheme != "http" or parts.path.strip("/") or parts.query or parts.username is not None:
-        hint = "; TLS is a reverse proxy's work" if parts.scheme == "https" else ""
+        hint = "; use a reverse proxy for TLS" if parts.scheme == "https" else ""
         raise SettingsError(f"http_uri: {uri!r} is not valid (allowed: http://HOST:PORT{hint})")
     return parts.hostname or DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT if port is None else port
 
@@ -46,11 +46,15 @@ def http_address(uri: str) -> tuple[str, int]:
 def check_host_name(name: str) -> None:
     """Raises SettingsError unless it is a host name, or `*.` before one."""
     if not _HOST_NAME.fullmatch(name):
-        raise SettingsError(f"http_host: {name!r} is no host name (allowed: tts.example.org, *.example.org; no port)")
+        raise SettingsError(
+            f"http_host: {name!r} is not a host name (allowed: tts.example.org, *.example.org; no port)"
+        )
 
 
 def check_origin(origin: str) -> None:
     """Raises SettingsError unless it is what a browser sends as an Origin."""
     parts = urlsplit(origin)
     if origin != "null" and (parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}"):
-        raise SettingsError(f"http_cors_origin: {origin!r} is no origin (allowed: http://HOST:PORT, https://…, null)")
+        raise SettingsError(
+            f"http_cors_origin: {origin!r} is not an origin (allowed: http://HOST:PORT, https://…, null)"
+        )

@@ -1,4 +1,4 @@
-"""Samples on their way out: trimming, gain, resampling, PCM16."""
+"""Processes output samples: trimming, gain, resampling, PCM16."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAMPLE_WIDTH = 2
-"""Bytes per sample of everything that is sent."""
+"""Bytes per sample of all audio that is sent."""
 
 CHANNELS = 1
 
@@ -18,15 +18,15 @@ _FRAME_SECONDS = 0.005
 def trim_silence(
     samples: NDArray[np.float32], sample_rate: int, *, threshold_db: float = -45.0, margin: float = 0.02
 ) -> NDArray[np.float32]:
-    """Cut silence off both ends.
+    """Trims silence from both ends.
 
     Args:
         samples: shape (n,), in [-1, 1].
         threshold_db: a 5 ms frame quieter than this, relative to the loudest frame, is silence.
-        margin: seconds kept on each side, so that soft onsets survive.
+        margin: seconds to keep on each side, so that soft onsets survive.
 
     Returns:
-        A view of `samples`; empty when there is nothing in it.
+        A view of `samples`; empty if all of it is silent.
     """
     loud = _non_silent_range(samples, sample_rate, threshold_db)
     if loud is None:
@@ -38,26 +38,26 @@ def trim_silence(
 def trim_end(
     samples: NDArray[np.float32], sample_rate: int, *, keep: float, loudest: float = 0.0, threshold_db: float = -50.0
 ) -> NDArray[np.float32]:
-    """Cut silence off the end, all but `keep` seconds.
+    """Trims silence from the end, except for `keep` seconds.
 
     Args:
         samples: shape (n,), in [-1, 1].
-        loudest: the power of the loudest 5 ms before these samples, see `peak_frame_power`.
-        threshold_db: 5 ms quieter than this, relative to the loudest, are silence.
+        loudest: power of the loudest 5 ms frame before these samples, see `peak_frame_power`.
+        threshold_db: a 5 ms frame quieter than this, relative to the loudest frame, is silence.
     """
     loud = _non_silent_range(samples, sample_rate, threshold_db, loudest)
     return samples[: (loud[1] if loud is not None else 0) + round(keep * sample_rate)]
 
 
 def peak_frame_power(samples: NDArray[np.float32], sample_rate: int) -> float:
-    """The mean square of the loudest 5 ms; 0 where there are none."""
+    """Returns the mean square of the loudest 5 ms frame; 0 if there is no whole frame."""
     return float(_frame_powers(samples, sample_rate).max(initial=0.0))
 
 
 def _non_silent_range(
     samples: NDArray[np.float32], sample_rate: int, threshold_db: float, loudest: float = 0.0
 ) -> tuple[int, int] | None:
-    """Where the first 5 ms that are no silence begin and the last ones end; None where all is silence."""
+    """Returns (start, end) of the samples between the first and the last non-silent frame; None if all are silent."""
     power = _frame_powers(samples, sample_rate)
     if len(power) == 0:
         return (0, len(samples)) if len(samples) else None
@@ -72,11 +72,11 @@ def _non_silent_range(
 
 
 def _frame_powers(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
-    """The mean square of every whole 5 ms."""
+    """Returns the mean square of every whole 5 ms frame."""
     frame = _frame_samples(sample_rate)
-    whole = len(samples) // frame
+    count = len(samples) // frame
     powers: NDArray[np.float64] = (
-        np.square(samples[: whole * frame], dtype=np.float64).reshape(whole, frame).mean(axis=1)
+        np.square(samples[: count * frame], dtype=np.float64).reshape(count, frame).mean(axis=1)
     )
     return powers
 
@@ -86,22 +86,22 @@ def _frame_samples(sample_rate: int) -> int:
 
 
 def amplify(samples: NDArray[np.float32], gain: float, *, ceiling: float = 0.97) -> NDArray[np.float32]:
-    """Samples times `gain`, or times less where the loudest of them would exceed `ceiling`."""
+    """Multiplies samples by `gain`, or by less if the peak would exceed `ceiling`."""
     peak = float(np.abs(samples).max(initial=0.0))
     if peak == 0.0:
         return samples
-    louder: NDArray[np.float32] = samples * np.float32(min(gain, ceiling / peak))
-    return louder
+    amplified: NDArray[np.float32] = samples * np.float32(min(gain, ceiling / peak))
+    return amplified
 
 
 _KNEE = 0.7
-"""What is louder than this is pressed together when a voice is made louder."""
+"""Amplified samples above this are soft-clipped."""
 
 
 def apply_gain_db(samples: NDArray[np.float32], decibels: float) -> NDArray[np.float32]:
-    """Samples made louder, or softer where `decibels` are below 0. Peaks are rounded where they would be cut.
+    """Applies a gain in decibels. Peaks that would exceed full scale are soft-clipped.
 
-    Every sample by itself, so that it makes no difference how a stream is cut into chunks.
+    Each sample is processed independently, so how a stream is divided into chunks makes no difference.
     """
     if decibels == 0.0:
         return samples
@@ -110,25 +110,25 @@ def apply_gain_db(samples: NDArray[np.float32], decibels: float) -> NDArray[np.f
     if decibels < 0.0 or float(size.max(initial=0.0)) <= _KNEE:
         return scaled
     room = 1.0 - _KNEE
-    rounded = _KNEE + room * np.tanh((size - _KNEE) / room)  # goes on with the same slope, ends at 1
+    rounded = _KNEE + room * np.tanh((size - _KNEE) / room)  # continues with the same slope, approaches 1
     return np.where(size > _KNEE, np.sign(scaled) * rounded, scaled).astype(np.float32)
 
 
 def silence(seconds: float, sample_rate: int) -> NDArray[np.float32]:
-    """Silence of shape (n,)."""
+    """Returns silent samples of shape (n,)."""
     return np.zeros(round(seconds * sample_rate), dtype=np.float32)
 
 
 def pcm16(samples: NDArray[np.float32]) -> bytes:
-    """Little-endian signed 16-bit PCM; what exceeds [-1, 1] is clipped, what is not a number is silent."""
+    """Converts to little-endian signed 16-bit PCM. Values outside [-1, 1] are clipped, NaN becomes 0."""
     finite = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
     return bytes(np.rint(np.clip(finite, -1.0, 1.0) * 32767.0).astype("<i2").tobytes())
 
 
 class PCMEncoder:
-    """Turns one utterance's samples into PCM16 at one rate, whatever the rates of the engines that made them.
+    """Converts an utterance's samples to PCM16 at a fixed rate, whatever the rates of the engines that produced them.
 
-    Resampling is stateful across calls (soxr's stream), so chunk borders leave no trace.
+    Resampling is stateful across calls (soxr's stream), so chunk boundaries are inaudible.
     """
 
     def __init__(self, sample_rate: int) -> None:
@@ -137,7 +137,7 @@ class PCMEncoder:
         self._resampler: Any = None
 
     def encode(self, samples: NDArray[np.float32], source_rate: int) -> bytes:
-        """PCM16 for samples of shape (n,) at `source_rate`; may be empty while the resampler fills."""
+        """Returns PCM16 for samples of shape (n,) at `source_rate`; may be empty while the resampler fills."""
         before = b""
         if source_rate != self._source_rate:
             before = self.flush()
@@ -151,7 +151,7 @@ class PCMEncoder:
         return before + pcm16(samples)
 
     def flush(self) -> bytes:
-        """What the resampler still holds; the encoder can be used again afterwards."""
+        """Returns the samples that the resampler still buffers. The encoder can be reused afterwards."""
         if self._resampler is None:
             return b""
         rest = self._resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)

@@ -1,9 +1,8 @@
-"""Blocking calls that nobody has to wait for: on daemon threads, with a time limit.
+"""Runs blocking calls on daemon threads, with a time limit.
 
-A call into a disk, a network share or the name service can hang for ever, and nothing in Python interrupts it. The
-event loop's own executor is no place for such a call: `asyncio.run` joins its threads before it returns, and the
-interpreter joins them before it exits, so one dead share keeps the process alive. The threads here are daemons that
-neither of the two waits for.
+A call to a disk, a network share or the name service can hang forever, and Python cannot interrupt it. The event loop's
+default executor is unsuitable for such calls: `asyncio.run` joins its threads before it returns, and the interpreter
+joins them before it exits, so a single dead share keeps the process alive. Neither waits for the daemon threads here.
 """
 
 from __future__ import annotations
@@ -24,16 +23,17 @@ from .waiting import within
 _LOGGER = logging.getLogger(__name__)
 
 OUTPUT_THREAD = "stdout"
-"""Name of the one thread that the end of the process waits for: the last audio of stdio:// is on its way in it."""
+"""Name of the only thread that the process waits for at exit: it writes the last audio of stdio://."""
+
 _T = TypeVar("_T")
 
 
 class DaemonThreads:
     """Runs blocking calls in order of arrival, on at most `limit` daemon threads at a time.
 
-    A call that hangs occupies its thread until it returns, also when nobody waits for it any more; use one instance
-    per purpose, so that a dead share does not hold up what has nothing to do with it. Threads exist only while there
-    is something to run, so there is nothing to close. May be used from any thread.
+    A call that hangs occupies its thread until it returns, even after its caller has given up; use a separate instance
+    for each purpose, so that a dead share does not delay unrelated work. Threads exist only while there is something to
+    run, so nothing needs closing. May be used from any thread.
 
     disk = DaemonThreads("cache")
     content = await disk.run(path.read_bytes, timeout=2.0)
@@ -42,8 +42,8 @@ class DaemonThreads:
     def __init__(self, name: str, limit: int = 1) -> None:
         """
         Args:
-            name: of the threads, for whoever looks at a stack trace.
-            limit: calls that run at once, at least 1; further ones wait for their turn.
+            name: name of the threads, for stack traces.
+            limit: maximum number of concurrent calls, at least 1; further calls are queued.
         """
         self._name = name
         self._limit = limit
@@ -53,22 +53,22 @@ class DaemonThreads:
 
     @property
     def unfinished(self) -> int:
-        """Calls that run, hang, or wait for their turn."""
+        """Number of calls that are running, hanging or queued."""
         with self._lock:
             return self._running + len(self._queue)
 
     async def run(self, function: Callable[..., _T], *arguments: object, timeout: float | None) -> _T:
-        """Call a function on a thread and return what it returns or raise what it raises.
+        """Calls a function on a thread. Returns its result, or raises its exception.
 
-        Cancelling this leaves the call behind; one whose turn has not come is never made.
+        Cancelling this abandons the call; a call that is still queued is never made.
 
         Args:
-            timeout: seconds to wait for a thread and for the call together; None: as long as it takes, for a caller
-                that is itself cancelled in the end.
+            timeout: seconds to wait for a thread and for the call together; None: no limit, for a caller that is
+                eventually cancelled itself.
 
         Raises:
-            asyncio.TimeoutError: it took longer. The call goes on, its result is dropped.
-            RuntimeError: the system has no further thread.
+            asyncio.TimeoutError: it took longer. The call continues, and its result is discarded.
+            RuntimeError: the system cannot start another thread.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
@@ -85,7 +85,7 @@ class DaemonThreads:
             if future.cancelled():
                 return
             result, error = _outcome(function, arguments)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the process is on its way out
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the process is exiting
                 loop.call_soon_threadsafe(finish, result, error)
 
         self._start(work)
@@ -96,24 +96,24 @@ class DaemonThreads:
                 self._queue.remove(work)
 
     def call(self, function: Callable[..., _T], *arguments: object, timeout: float) -> _T:
-        """Call a function on a thread where there is no event loop to go on meanwhile.
+        """Calls a function on a thread and waits for it, for callers outside an event loop.
 
         Raises:
-            TimeoutError: it took longer than `timeout` seconds. The call goes on, its result is dropped.
-            RuntimeError: the system has no further thread.
+            TimeoutError: it took longer than `timeout` seconds. The call continues, and its result is discarded.
+            RuntimeError: the system cannot start another thread.
         """
         results: queue.SimpleQueue[tuple[_T | None, BaseException | None]] = queue.SimpleQueue()
-        given_up = False
+        abandoned = False
 
         def work() -> None:
-            if not given_up:
+            if not abandoned:
                 results.put(_outcome(function, arguments))
 
         self._start(work)
         try:
             result, error = results.get(timeout=timeout)
         except queue.Empty:
-            given_up = True
+            abandoned = True
             with self._lock, contextlib.suppress(ValueError):
                 self._queue.remove(work)
             raise TimeoutError(f"no answer within {timeout:g} s") from None
@@ -122,10 +122,10 @@ class DaemonThreads:
         return result  # type: ignore[return-value]
 
     def submit(self, function: Callable[..., object], *arguments: object) -> None:
-        """Call a function on a thread, for nobody: an exception is logged.
+        """Calls a function on a thread without waiting for it; logs an exception.
 
         Raises:
-            RuntimeError: the system has no further thread.
+            RuntimeError: the system cannot start another thread.
         """
 
         def work() -> None:
@@ -151,7 +151,7 @@ class DaemonThreads:
     def _work(self, work: Callable[[], None]) -> None:
         while True:
             work()
-            del work  # what a finished call holds must not stay until the next one comes
+            del work  # releases what the finished call references before the next one arrives
             with self._lock:
                 if not self._queue:
                     self._running -= 1
@@ -162,30 +162,30 @@ class DaemonThreads:
 async def run_blocking(
     function: Callable[..., _T], *arguments: object, timeout: float | None, name: str = "blocking"
 ) -> _T:
-    """Call a blocking function on a daemon thread of its own; see `DaemonThreads.run`."""
+    """Calls a blocking function on a separate daemon thread; see `DaemonThreads.run`."""
     return await DaemonThreads(name).run(function, *arguments, timeout=timeout)
 
 
 class UnjoinedExecutor(ThreadPoolExecutor):
-    """An event loop's default executor whose threads nobody waits for: what libraries run there may hang too."""
+    """A default executor for an event loop that never joins its threads: calls by libraries may hang as well."""
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no further calls; `wait` is ignored."""
+        """Accepts no further calls. Ignores `wait`."""
         super().shutdown(wait=False, cancel_futures=True)
 
 
 def call_within(seconds: float, function: Callable[..., _T], *arguments: object) -> _T:
-    """Call a blocking function on a daemon thread of its own; see `DaemonThreads.call`."""
+    """Calls a blocking function on a separate daemon thread; see `DaemonThreads.call`."""
     return DaemonThreads("blocking").call(function, *arguments, timeout=seconds)
 
 
 def _outcome(function: Callable[..., _T], arguments: tuple[object, ...]) -> tuple[_T | None, BaseException | None]:
-    """(what a function returns, what it raises), in a form that a future can hold."""
+    """Returns (result, exception) of a call, in a form that a future can hold."""
     try:
         return functools.partial(function, *arguments)(), None
-    except StopIteration as error:  # which no future takes
+    except StopIteration as error:  # a future cannot hold it
         return None, RuntimeError(f"the call raised {error!r}")
     except Exception as error:
         return None, error
-    except BaseException as error:  # SystemExit would end the event loop where it is raised again
+    except BaseException as error:  # re-raising SystemExit would end the event loop
         return None, RuntimeError(f"the call raised {error!r}")

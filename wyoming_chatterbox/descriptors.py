@@ -1,4 +1,4 @@
-"""What is logged when the process has no file descriptor left for a new client."""
+"""Limits how often the log says that the process has no file descriptors left for new clients."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 _LOGGER = logging.getLogger(__name__)
 
 REPEAT_SECONDS = 60.0
-"""Between two log lines about it. asyncio reports up to 128 failed accepts a second for every listener, each with a
-traceback: 50 MB in 15 s."""
+"""Minimum time between two such log lines. asyncio reports up to 128 failed accepts a second for every listener, each
+with a traceback: 50 MB in 15 s."""
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 def report_exhaustion_briefly(loop: asyncio.AbstractEventLoop) -> None:
-    """Make the event loop log accepts that fail for want of descriptors or memory in one line a minute.
+    """Makes the event loop log at most one line a minute about accepts that fail for lack of descriptors or memory.
 
-    asyncio itself pauses the listener for a second and tries again, so clients are served as soon as there are
-    descriptors; they wait in the listener's backlog until then.
+    asyncio itself pauses the listener for a second and retries, so clients are served as soon as descriptors are
+    available; until then they wait in the listener's backlog.
     """
     before = loop.get_exception_handler()
     reported: float | None = None

@@ -1,4 +1,4 @@
-"""Parsing JSON from the network at a bounded cost: what it would become is counted before any of it is made."""
+"""Parses JSON from the network at a bounded cost: counts the values before any of them is created."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _BRACKETS = re.compile(r"[^\[\]{}]+")
 
 
 class TooMuchJSON(WyomingChatterboxError, ValueError):
-    """The document would become more than MAX_JSON_VALUES values, or more than MAX_JSON_DEPTH deep."""
+    """The document has more than MAX_JSON_VALUES values, or is nested deeper than MAX_JSON_DEPTH."""
 
 
 def parse(document: bytes) -> Any:
-    """Returns what a JSON document (in UTF-8) says.
+    """Returns the value of a JSON document in UTF-8.
 
     Raises:
-        ValueError: it is not JSON, or too much of it.
+        ValueError: it is not JSON, or exceeds a limit.
     """
     text = document.decode("utf-8", "surrogatepass")
     _check(text)
@@ -28,11 +28,11 @@ def parse(document: bytes) -> Any:
 
 
 def _check(text: str) -> None:
-    """Raise TooMuchJSON where a document has too many values or is too deep; 1 MiB takes some milliseconds."""
+    """Raises TooMuchJSON if a document has too many values or is nested too deeply. 1 MiB takes some milliseconds."""
     outside = text
     if _values(text) > MAX_JSON_VALUES or text.count("[") + text.count("{") > MAX_JSON_DEPTH:
-        # Only now, as it costs more: what stands inside strings does not count. Without its escapes, a text's quotes
-        # are those that begin and end a string.
+        # Only now, as it is slower: ignore the contents of strings. Without escapes, every quote begins or ends a
+        # string.
         plain = text.replace("\\\\", "").replace('\\"', "")
         if plain.count('"') > 2 * MAX_JSON_VALUES:
             raise TooMuchJSON(f"more than {MAX_JSON_VALUES} values")
@@ -43,11 +43,11 @@ def _check(text: str) -> None:
     for bracket in _BRACKETS.sub("", outside):
         depth += 1 if bracket in "[{" else -1
         if depth > MAX_JSON_DEPTH:
-            raise TooMuchJSON(f"nested more than {MAX_JSON_DEPTH} deep")
+            raise TooMuchJSON(f"nested deeper than {MAX_JSON_DEPTH}")
 
 
 def _values(text: str) -> int:
-    """At least as many values as a document has: each is followed by one of these or is the last of its container."""
+    """Returns at least the number of values minus one: all but the first follow one of these characters."""
     return sum(map(text.count, ",:[{"))
 
 

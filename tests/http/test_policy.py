@@ -159,7 +159,7 @@ async def test_names_of_the_local_network_are_answered() -> None:
     "name", ["*", "*.", "", "tts.example.org:10201", "http://tts.example.org", "a..b", "*tts", "a b"]
 )
 def test_what_is_no_host_name_ends_the_start(name: str) -> None:
-    with pytest.raises(SettingsError, match="is no host name"):
+    with pytest.raises(SettingsError, match="is not a host name"):
         Settings(http_host=(name,))
 
 

@@ -42,7 +42,7 @@ def test_what_is_no_address_is_refused(uri: str) -> None:
 
 @pytest.mark.parametrize("origin", ["ha.example", "https://ha.example/", "https://ha.example/x", "*", "ftp://a"])
 def test_what_is_no_origin_is_refused(origin: str) -> None:
-    with pytest.raises(SettingsError, match=r"http_cors_origin: .* is no origin"):
+    with pytest.raises(SettingsError, match=r"http_cors_origin: .* is not an origin"):
         Settings(http_cors_origin=(origin,))
 
 

@@ -31,7 +31,7 @@ from ..audio import CHANNELS, SAMPLE_WIDTH, pcm16
 from ..blocking import DaemonThreads
 from ..errors import WyomingChatterboxError
 from ..hosting.base import AudioChunk
-from ..private_files import make_own_folder, remove_stale, write_file
+from ..private_files import make_private_folder, remove_stale, write_file
 from ..speech_settings import GenerationSettings
 from ..voices.voice import Voice
 
@@ -295,7 +295,7 @@ class SpeechCache:
 
     def _scan(self) -> list[tuple[str, int]]:
         """(key, size) of what is there, what was used last at the end. Raises OSError."""
-        make_own_folder(self._directory)
+        make_private_folder(self._directory)
         remove_stale(self._directory)
         found = []
         with os.scandir(self._directory) as entries:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..blocking import DaemonThreads
-from ..private_files import make_own_folder, remove_stale, write_file
+from ..private_files import make_private_folder, remove_stale, write_file
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class ConditionalsCache:
             self._works = False
 
     def _write(self, path: Path, content: bytes) -> None:
-        make_own_folder(self._folder)
+        make_private_folder(self._folder)
         remove_stale(self._folder)
         write_file(path, content)
         self._prune()
