@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wyoming_chatterbox.engine import upstream
+from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.testing.random_checkpoint import build
 
 SKIP_REASON = "needs chatterbox-streaming and torch: run script/setup --chatterbox"

@@ -44,10 +44,10 @@ from script.benchmarks.playback import played, underruns
 from script.benchmarks.probes import SeamlessSource, SeamlessTokens
 from script.benchmarks.progress import Progress
 from tests.checkpoint_fixture import SKIP_REASON
-from wyoming_chatterbox.engine import upstream
 from wyoming_chatterbox.engine.base import Cancel
-from wyoming_chatterbox.engine.source import SAMPLES_PER_FRAME
-from wyoming_chatterbox.engine.weights import find_files
+from wyoming_chatterbox.engine.chatterbox import upstream
+from wyoming_chatterbox.engine.chatterbox.s3gen.source import SAMPLES_PER_FRAME
+from wyoming_chatterbox.engine.weights.download import find_files
 from wyoming_chatterbox.hosting.worker_thread import WorkerThread
 from wyoming_chatterbox.testing.serving import ROOT, environment
 

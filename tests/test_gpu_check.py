@@ -22,15 +22,16 @@ from script.gpu_check.checks import CHECKS, Checked
 from script.gpu_check.record import FAILED, PASSED, SKIPPED, Outcome, Record
 from tests.checkpoint_fixture import SKIP_REASON, tiny_checkpoint
 from wyoming_chatterbox.compute_settings import ComputeSettings
-from wyoming_chatterbox.engine import flow_graphs, upstream
-from wyoming_chatterbox.engine.flow_graphs import FlowGraphs
-from wyoming_chatterbox.engine.graph_check import GraphMismatch
-from wyoming_chatterbox.engine.original import OriginalEngine
-from wyoming_chatterbox.engine.seamless import SeamlessDecoder
-from wyoming_chatterbox.engine.t3 import captured_steps
-from wyoming_chatterbox.engine.t3.decode import Decoder
-from wyoming_chatterbox.engine.t3.sequence import Sequence
-from wyoming_chatterbox.engine.t3.tokens import TokenGenerator
+from wyoming_chatterbox.engine.chatterbox import upstream
+from wyoming_chatterbox.engine.chatterbox.compute.graph_check import GraphMismatch
+from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.s3gen import graphs
+from wyoming_chatterbox.engine.chatterbox.s3gen.graphs import FlowGraphs
+from wyoming_chatterbox.engine.chatterbox.streaming import SeamlessDecoder
+from wyoming_chatterbox.engine.chatterbox.t3 import captured_steps
+from wyoming_chatterbox.engine.chatterbox.t3.decode import Decoder
+from wyoming_chatterbox.engine.chatterbox.t3.sequence import Sequence
+from wyoming_chatterbox.engine.chatterbox.t3.tokens import TokenGenerator
 from wyoming_chatterbox.testing.serving import ROOT, environment
 
 if not upstream.is_installed():
@@ -38,7 +39,7 @@ if not upstream.is_installed():
 
 import torch
 
-from tests.engine.fake_cuda import FakeCuda, FakeDevice, FakeTorch
+from tests.engine.chatterbox.fake_cuda import FakeCuda, FakeDevice, FakeTorch
 
 __all__ = ["tiny_checkpoint"]
 
@@ -104,7 +105,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     monkeypatch.setattr(Decoder, "captured_step", token_step)
     monkeypatch.setattr(FlowGraphs, "step", frame_step)
     monkeypatch.setattr(captured_steps, "USUAL_POSITIONS", 512)
-    monkeypatch.setattr(flow_graphs, "USUAL_FRAMES", 384)
+    monkeypatch.setattr(graphs, "USUAL_FRAMES", 384)
     monkeypatch.setattr(checks, "REPLAYS_TOGETHER", 5)
     monkeypatch.setattr(checks, "_TIMED_REPLAYS", 1)
     return cuda

@@ -107,6 +107,7 @@ ROOMS: dict[str, set[str]] = {
         "descriptors",
     },
     "edge": set(),
+    "api": {"engine", "speech_settings", "compute_settings"},
     "app_options": {"engine", "settings"},
     "command_line": {"app_options", "path_checks", "settings"},
     "health": {"command_line", "settings"},

@@ -15,8 +15,8 @@ import pytest
 
 from tests.http.clients import HTTP, asking, say, talking
 from wyoming_chatterbox.engine.base import Cancel, EngineError, NothingToSay
+from wyoming_chatterbox.engine.chatterbox.upstream_stream import explained_errors
 from wyoming_chatterbox.engine.embedded import HibariEngine
-from wyoming_chatterbox.engine.steps import explained_errors
 from wyoming_chatterbox.engine.system_speech import SystemSpeechEngine
 from wyoming_chatterbox.faults import log_fault, without_spoken
 from wyoming_chatterbox.speech.model import Model

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from tests.voices.audio_factory import audio, sound
+from wyoming_chatterbox.engine.chatterbox import conditionals_store
+from wyoming_chatterbox.engine.chatterbox.conditionals_store import ConditionalsCache
 from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.private_files import write_file
 from wyoming_chatterbox.testing.serving import environment
-from wyoming_chatterbox.voices import clips, conditionals_cache
-from wyoming_chatterbox.voices.conditionals_cache import ConditionalsCache
+from wyoming_chatterbox.voices import clips
 from wyoming_chatterbox.voices.errors import ClipError
 
 
@@ -107,7 +108,7 @@ def test_conditionals_on_a_disk_that_hangs_are_computed_and_nothing_waits_twice(
 ) -> None:
     pytest.importorskip("safetensors")
     answers = threading.Event()
-    read, calls = conditionals_cache._read, []
+    read, calls = conditionals_store._read, []
 
     def hangs(path: Path) -> bytes:
         calls.append(path)
@@ -116,13 +117,13 @@ def test_conditionals_on_a_disk_that_hangs_are_computed_and_nothing_waits_twice(
 
     cache = ConditionalsCache(tmp_path)
     cache.put({"a": np.zeros(3)}, "clip")
-    monkeypatch.setattr(conditionals_cache, "DISK_SECONDS", 0.05)
-    monkeypatch.setattr(conditionals_cache, "_read", hangs)
+    monkeypatch.setattr(conditionals_store, "DISK_SECONDS", 0.05)
+    monkeypatch.setattr(conditionals_store, "_read", hangs)
     assert cache.get("clip") is None and cache.get("clip") is None
     cache.put({"a": np.zeros(3)}, "clip")
     assert len(calls) == 1
     answers.set()
-    monkeypatch.setattr(conditionals_cache, "DISK_SECONDS", 10)
+    monkeypatch.setattr(conditionals_store, "DISK_SECONDS", 10)
     deadline = time.monotonic() + 10
     while cache.get("clip") is None:
         assert time.monotonic() < deadline

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON
-from wyoming_chatterbox.engine import upstream
+from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.testing.serving import ROOT, environment
 
 

@@ -10,12 +10,12 @@ __version__ = "0.1.0"
 __all__ = ["ChatterboxTTS", "__version__"]
 
 if TYPE_CHECKING:
-    from .engine.drop_in import ChatterboxTTS
+    from .api import ChatterboxTTS
 else:  # hidden from type checkers, which would take any name for one of the package's
 
     def __getattr__(name: str) -> Any:
         if name != "ChatterboxTTS":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from .engine.drop_in import ChatterboxTTS
+        from .api import ChatterboxTTS
 
         return ChatterboxTTS

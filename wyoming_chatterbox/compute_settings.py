@@ -11,7 +11,7 @@ from .knobs import check_knobs, knob
 class ComputeSettings:
     """How the original model is computed; decided when it is loaded.
 
-    The profile and the machine choose what is `auto` or 0 here, see engine/profiles.py.
+    The profile and the machine choose what is `auto` or 0 here, see engine/chatterbox/compute/plan.py.
     """
 
     profile: str = knob(

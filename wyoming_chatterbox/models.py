@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 
 from .blocking import call_within
-from .engine import upstream
 from .engine.base import CancelToken, Engine
+from .engine.chatterbox import upstream
 from .engine.registry import EMBEDDED, MODELS, ORIGINAL, BuildOptions, ModelSpec
 from .errors import SettingsError
 from .hosting.base import EngineSpec, LoadPhase, StatusReport

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 
 from wyoming_chatterbox.compute_settings import ComputeSettings
-from wyoming_chatterbox.engine import upstream
 from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples
-from wyoming_chatterbox.engine.original import OriginalEngine
-from wyoming_chatterbox.engine.profiles import choose_plan
+from wyoming_chatterbox.engine.chatterbox import upstream
+from wyoming_chatterbox.engine.chatterbox.compute.plan import choose_plan
+from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.tracing import Timeline
 from wyoming_chatterbox.engine.registry import CHATTERBOX_DEFAULT
-from wyoming_chatterbox.engine.timeline import Timeline
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.testing import random_checkpoint
 

@@ -40,8 +40,8 @@ def find_device(wanted: str) -> dict[str, Any]:
 
 
 def _facts(wanted: str) -> dict[str, Any]:
-    from wyoming_chatterbox.engine import upstream
     from wyoming_chatterbox.engine.base import EngineError
+    from wyoming_chatterbox.engine.chatterbox import upstream
 
     try:
         torch = upstream.load_torch()

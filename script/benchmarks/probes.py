@@ -12,9 +12,9 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from wyoming_chatterbox.engine import upstream
-from wyoming_chatterbox.engine.source import SAMPLES_PER_FRAME
-from wyoming_chatterbox.engine.timeline import Timeline
+from wyoming_chatterbox.engine.chatterbox import upstream
+from wyoming_chatterbox.engine.chatterbox.s3gen.source import SAMPLES_PER_FRAME
+from wyoming_chatterbox.engine.chatterbox.tracing import Timeline
 
 _FRAMES_PER_TOKEN = 2
 _STATUS = Path("/proc/self/status")

@@ -18,12 +18,19 @@ from pathlib import Path
 from typing import Any
 
 from wyoming_chatterbox.compute_settings import ComputeSettings
-from wyoming_chatterbox.engine import memory, upstream
+from wyoming_chatterbox.engine import memory
 from wyoming_chatterbox.engine.base import CancelToken
-from wyoming_chatterbox.engine.flow_graphs import FlowGraphs
-from wyoming_chatterbox.engine.graph_check import GraphMismatch, Trial, check_replay, check_together, tolerance
-from wyoming_chatterbox.engine.graphs import GraphFamily
-from wyoming_chatterbox.engine.original import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox import upstream
+from wyoming_chatterbox.engine.chatterbox.compute.cuda_graphs import GraphFamily
+from wyoming_chatterbox.engine.chatterbox.compute.graph_check import (
+    GraphMismatch,
+    Trial,
+    check_replay,
+    check_together,
+    tolerance,
+)
+from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.s3gen.graphs import FlowGraphs
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.testing.random_checkpoint import set_eos_at
 

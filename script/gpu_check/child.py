@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from script.benchmarks.progress import Progress
-from wyoming_chatterbox.engine import upstream
+from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.testing import random_checkpoint
 
 from .checks import CHECKS, Checked, do

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from wyoming_chatterbox.engine import upstream
 from wyoming_chatterbox.engine.base import EngineBroken, EngineError
+from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.cuda_errors import is_sticky, raise_if_sticky
 
 STICKY = [
@@ -63,7 +63,7 @@ def test_an_error_that_another_one_caused_counts_as_that() -> None:
 def test_what_torch_raises_inside_the_model_is_recognised() -> None:
     import torch
 
-    from wyoming_chatterbox.engine.steps import explained_errors
+    from wyoming_chatterbox.engine.chatterbox.upstream_stream import explained_errors
 
     with pytest.raises(EngineBroken), explained_errors():
         raise torch.AcceleratorError(STICKY[0])

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from wyoming_chatterbox.engine import memory
-from wyoming_chatterbox.engine.checkpoint import read_state
-from wyoming_chatterbox.engine.graphs import GraphFamily
+from wyoming_chatterbox.engine.chatterbox.compute.cuda_graphs import GraphFamily
+from wyoming_chatterbox.engine.chatterbox.loader import read_state
 from wyoming_chatterbox.engine.memory import Memory
 
 SIZE = 200_000_000

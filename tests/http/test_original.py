@@ -16,7 +16,7 @@ from tests.checkpoint_fixture import TOKENS
 from tests.http.clients import TOKEN, hear, say
 from tests.test_original_server import PROGRAM
 from wyoming_chatterbox.compute_settings import ComputeSettings
-from wyoming_chatterbox.engine.original import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
 from wyoming_chatterbox.testing.random_checkpoint import CLIP
 from wyoming_chatterbox.testing.serving import Process, spawned
 

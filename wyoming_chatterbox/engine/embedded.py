@@ -24,7 +24,7 @@ from ..speech_settings import GenerationSettings
 from ..voices.voice import Voice
 from . import english
 from .base import Cancel, Engine, EngineError, EngineUnavailable, NothingToSay, Samples, StreamMetrics
-from .loading import load_libraries
+from .preload import load_libraries
 from .registry import EMBEDDED, HEART
 from .system_speech import SystemSpeechEngine
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import graphs
-from .progress import size_text
+from .chatterbox.compute import cuda_graphs
+from .weights.progress import size_text
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def give_back() -> None:
     if torch is not None:
         # What cuBLAS took for every stream is not the allocator's to give back. A captured graph goes on using it.
         clear = getattr(getattr(torch, "_C", None), "_cuda_clearCublasWorkspaces", None)
-        if clear is not None and not graphs.any_alive():
+        if clear is not None and not cuda_graphs.any_alive():
             clear()
         torch.cuda.empty_cache()
     trim_heap()

@@ -17,12 +17,12 @@ from ..knobs import Knob, knobs_of
 from ..limits import MIN_CLIP_SECONDS
 from ..speech_settings import GenerationSettings, UtteranceSettings
 from ..voices.voice import Voice
-from .repository import RemoteFile, Repository
+from .weights.repository import RemoteFile, Repository
 
 if TYPE_CHECKING:
-    from ..voices.conditionals_cache import ConditionalsCache
     from ..voices.library import VoiceLibrary
     from .base import CancelToken, Engine
+    from .chatterbox.conditionals_store import ConditionalsCache
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -130,21 +130,21 @@ def _parameters(*names: str) -> dict[str, Knob]:
 @functools.cache
 def _conditionals_cache(folder: Path) -> ConditionalsCache:
     """Returns one cache for all engines of this process: it has threads of its own."""
-    from ..voices.conditionals_cache import ConditionalsCache
+    from .chatterbox.conditionals_store import ConditionalsCache
 
     return ConditionalsCache(folder)
 
 
 def _build_original(options: BuildOptions, progress: BuildProgress, cancel: CancelToken) -> Engine:
-    from . import weights
-    from .loading import without_collections
-    from .original import OriginalEngine
-    from .verdicts import VERDICTS
+    from .chatterbox.compute.verdicts import VERDICTS
+    from .chatterbox.engine import OriginalEngine
+    from .preload import without_collections
+    from .weights import download
 
     directory = options.model_dir
     if directory is None:
         assert ORIGINAL.repository is not None
-        directory = weights.download(
+        directory = download.download(
             ORIGINAL.repository,
             cache_dir=options.download_dir,
             local_files_only=options.local_files_only,
@@ -169,7 +169,7 @@ def _build_original(options: BuildOptions, progress: BuildProgress, cancel: Canc
 def _voices_to_prepare(options: BuildOptions, directory: Path) -> tuple[Voice, ...]:
     """Returns the default voice, if it is a cloned one; any voice if the model has no built-in one; else none."""
     from ..voices.selection import UnknownVoice, find_voice
-    from .weights import find_files
+    from .weights.download import find_files
 
     if options.default_voice is not None:
         try:
@@ -190,7 +190,7 @@ def original_compute(compute: ComputeSettings, decoder: str) -> ComputeSettings:
 
 def _build_embedded(options: BuildOptions, progress: BuildProgress, cancel: CancelToken) -> Engine:
     from .embedded import create_embedded_engine
-    from .loading import without_collections
+    from .preload import without_collections
 
     with without_collections():
         return create_embedded_engine()

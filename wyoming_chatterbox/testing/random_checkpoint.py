@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from wyoming_chatterbox.engine import upstream
+from wyoming_chatterbox.engine.chatterbox import upstream
 
 FORMATS = ("safetensors", "pt")
 

@@ -1,0 +1,233 @@
+"""From `--profile` and the settings beside it to what is done on this machine.
+
+| profile | language model | flow decoder | attention | steps | prompt |
+|---|---|---|---|---|---|
+| exact | float32 (GPU: bfloat16) | float32 | full | 10 | 10 s |
+| balanced | float16 or bfloat16 where that is faster (GPU: bfloat16) | the same | causal (GPU: full) | 10 | 10 s |
+| fast | int8 where that is faster (GPU: bfloat16) | the same | causal (GPU: full) | 4 | 3 s |
+
+GPUs before NVIDIA's Ampere only emulate bfloat16: there the language model is computed in float16 ("half"), with sums
+from layer to layer in float32, and the flow decoder in float32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ....compute_settings import ComputeSettings
+from ...base import Cancel, EngineError, FloatOverflow
+from .. import upstream
+from ..t3.tokens import TokenGenerator
+from ..upstream_stream import described
+from . import microbench
+from .linear import Linear, columns_are_faster
+from .timed_parts import FLOW_CHUNK, TOKEN_STEP, VOCODER_CHUNK, Convolutions, Layers
+
+_LOGGER = logging.getLogger(__name__)
+
+_STEPS = {"exact": 10, "balanced": 10, "fast": 4}
+_PROMPT_SECONDS = {"exact": 10.0, "balanced": 10.0, "fast": 3.0}
+
+_GROWTH = {"exact": 4.0, "balanced": 3.0, "fast": 2.0}
+"""On a CPU, see `Plan.chunk_growth`: every chunk has a price, and what is slower than speech has gaps anyway."""
+
+_AHEAD = {"exact": 16, "balanced": 4, "fast": 2}
+"""On a CPU, see `Plan.tokens_ahead`: at most a quarter of what one more chunk costs, 150, 20 and 8 tokens. On a GPU
+tokens do not wait for chunks."""
+
+_OVERFLOW_TEXT, _OVERFLOW_TOKENS = "Good morning, the kettle is on.", 25
+"""What is spoken to see whether float16 will do; large sums appear at the first positions already."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the original model is computed."""
+
+    token_precision: str
+    """Of the language model, see linear.py."""
+
+    token_columns: bool
+    """How it multiplies in float32, see linear.py."""
+
+    flow_precision: str
+    flow_attention: str
+    """full or causal, see flow.py."""
+
+    flow_steps: int
+    flow_prompt: float
+    """Seconds of the voice's prompt."""
+
+    incremental_vocoder: bool
+    """Whether the vocoder keeps its layers' state (incremental_vocoder.py), a third less work than windows with context
+    (vocoder.py). Not where frames that were decoded may be replaced, nor on a GPU."""
+
+    vocoder_precision: str
+    """Of the incremental vocoder's convolutions: float32 or bfloat16."""
+
+    chunk_size: int
+    """Tokens of the first chunk, where a request does not say."""
+
+    chunk_growth: float
+    """How much longer each chunk is than the one before, where a request does not say."""
+
+    short_at_once: bool
+    """Whether a text that is hardly longer than the first chunk is made in one: where every chunk costs about the same,
+    two of them would take twice as long."""
+
+    tokens_ahead: int
+    """Tokens that are made before a chunk is decoded, but for the first one: where the speech ends among them they are
+    decoded with it, and a chunk is saved that costs as much as many tokens."""
+
+    frugal: bool
+    """Whether memory comes before the last percent of speed: what a stage freed goes back to the system before the next
+    one begins, and the vocoder has its frames in windows. For chunks that take many seconds."""
+
+    parallel: bool
+    """Whether tokens are made in a thread of their own while others are decoded."""
+
+    graphs: bool
+    """Whether steps of the language model and of the flow decoder are CUDA graphs."""
+
+    @property
+    def keeps_original(self) -> bool:
+        """Whether upstream's own modules can still be used: nothing of them was converted."""
+        return self.token_precision == self.flow_precision == "float32"
+
+    def __str__(self) -> str:
+        by_columns = " by columns" if self.token_columns else ""
+        beside = ", in two threads" if self.parallel else ""
+        vocoder = "" if self.vocoder_precision == "float32" else f"; vocoder {self.vocoder_precision}"
+        token_precision = "float16" if self.token_precision == "half" else self.token_precision
+        return (
+            f"language model {token_precision}{by_columns}; "
+            f"flow decoder {self.flow_precision}, {self.flow_attention} attention, {self.flow_steps} steps, "
+            f"{self.flow_prompt:g} s of prompt{vocoder}{beside}"
+        )
+
+
+def choose_plan(settings: ComputeSettings, device: Any) -> Plan:
+    """What the settings mean on a device; on a CPU it may time parts of the model, once (5 s, 0.5 GB).
+
+    Raises:
+        EngineError: the settings ask for what this device cannot do.
+    """
+    cpu, on_cuda, profile = device.type == "cpu", device.type == "cuda", settings.profile
+    if settings.quantize == "int8" and not cpu:
+        raise EngineError(f"--quantize int8 is for CPUs, not for {device}; leave it away, or use --dtype bfloat16")
+    if settings.quantize == "int8" and settings.dtype not in ("auto", "float32"):
+        raise EngineError(f"--quantize int8 and --dtype {settings.dtype} exclude each other; leave one of them away")
+    if settings.dtype == "float16" and not cpu and not on_cuda:
+        raise EngineError(f"--dtype float16 is for CPUs and NVIDIA GPUs, not for {device}; leave it away")
+    has_bfloat16 = on_cuda and computes_in_bfloat16(device)
+    if on_cuda and settings.dtype == "bfloat16" and not has_bfloat16:
+        _LOGGER.warning("This GPU only emulates bfloat16, slowly: leave --dtype away, or use --dtype float16")
+    attention = settings.flow_attention
+    if attention == "auto":
+        attention = "causal" if cpu and profile != "exact" else "full"
+    dear_chunks = cpu and attention == "full"
+    if on_cuda and (settings.dtype == "float16" or (settings.dtype == "auto" and not has_bfloat16)):
+        token_precision, flow_precision = "half", "float32"
+    else:
+        token_precision = _precision(settings, cpu, TOKEN_STEP, gpu="bfloat16" if on_cuda else "float32")
+        flow_gpu = "bfloat16" if on_cuda and profile != "exact" else "float32"
+        flow_precision = _precision(settings, cpu, FLOW_CHUNK, gpu=flow_gpu)
+    return Plan(
+        token_precision=token_precision,
+        token_columns=cpu and token_precision == "float32" and columns_are_faster(),
+        flow_precision=flow_precision,
+        flow_attention=attention,
+        flow_steps=settings.flow_steps or _STEPS[profile],
+        flow_prompt=settings.flow_prompt or _PROMPT_SECONDS[profile],
+        incremental_vocoder=cpu and attention == "causal",
+        vocoder_precision=_vocoder_precision(settings, cpu and attention == "causal"),
+        # 12 tokens are the least that can be heard; where playback keeps up, 16 give it a lead of 0.2 s.
+        chunk_size=12 if cpu and profile != "fast" else 16,
+        chunk_growth=(4.0 if dear_chunks else _GROWTH[profile]) if cpu else 1.5,
+        short_at_once=dear_chunks,
+        tokens_ahead=(_AHEAD["exact"] if dear_chunks else _AHEAD[profile]) if cpu else 0,
+        frugal=dear_chunks,
+        parallel=on_cuda,
+        graphs=on_cuda and settings.cuda_graphs,
+    )
+
+
+def computes_in_bfloat16(device: Any) -> bool:
+    """Returns True for an NVIDIA GPU of compute capability 8.0 (A100, RTX 30xx) or later. Older ones convert every
+    operand to float32 and back."""
+    return bool(upstream.load_torch().cuda.get_device_capability(device) >= (8, 0))
+
+
+def without_overflow(plan: Plan, model: Any) -> Plan:
+    """The plan, or where float16 is too narrow for a language model's sums, one in float32. A few tokens of the
+    built-in voice tell; without one, an utterance that overflows ends in an error.
+
+    Args:
+        model: upstream's ChatterboxTTS, with all its weights.
+    """
+    if plan.token_precision != "half" or model.conds is None:
+        return plan
+    torch = upstream.load_torch()
+    generator = TokenGenerator(model.t3, "half", graphs=False)
+    text = model.tokenizer.text_to_tokens(_OVERFLOW_TEXT)
+    options: dict[str, Any] = {"cfg_weight": 0.5, "temperature": 0.8, "seed": 0, "limit": _OVERFLOW_TOKENS}
+    try:
+        with torch.inference_mode():
+            for _ in generator.tokens(model.conds.t3, text, cancel=Cancel(), **options):
+                pass
+    except FloatOverflow:
+        _LOGGER.warning(
+            "These weights need larger numbers than float16 has: the language model is computed in float32, slower"
+        )
+        return dataclasses.replace(plan, token_precision="float32")
+    return plan
+
+
+def _precision(settings: ComputeSettings, cpu: bool, part: Layers | Convolutions, *, gpu: str) -> str:
+    asked = "int8" if settings.quantize == "int8" else settings.dtype
+    if asked != "auto":
+        try:
+            Linear(upstream.load_torch().ones(8, 8), None, asked)
+        except Exception as error:  # an instruction or a library that this machine lacks
+            raise EngineError(
+                f"{asked} does not work here ({described(error)}); leave --dtype and --quantize away"
+            ) from error
+        return asked
+    if not cpu:
+        return gpu
+    if settings.profile == "fast" and settings.quantize == "auto":
+        return fastest(("float32", "float16", "bfloat16", "int8"), part)
+    if settings.profile != "exact":
+        return fastest(("float32", "float16", "bfloat16"), part)
+    return "float32"
+
+
+def _vocoder_precision(settings: ComputeSettings, incremental: bool) -> str:
+    """Returns the precision of the vocoder's convolutions: bfloat16 only with fast, where this CPU gains from it."""
+    if not incremental or settings.profile != "fast" or settings.dtype != "auto":
+        return "float32"
+    return fastest(("float32", "bfloat16"), VOCODER_CHUNK)
+
+
+def fastest(precisions: tuple[str, ...], part: Layers | Convolutions) -> str:
+    """Returns the precision in which this CPU computes a part fastest; an earlier one where a later one gains little.
+
+    Args:
+        precisions: from fine to coarse, see linear.py.
+    """
+
+    def works() -> dict[str, Callable[[], Any]]:
+        found: dict[str, Callable[[], Any]] = {}
+        for precision in precisions:
+            try:
+                work = part.work(precision)
+                work()
+                found[precision] = work
+            except Exception as error:  # an engine or an instruction that this machine lacks
+                _LOGGER.debug("No %s here: %s", precision, error)
+        return found
+
+    return microbench.fastest(part.name, part.shapes, precisions, works)

@@ -1,0 +1,115 @@
+"""Verdicts of timed tests on disk, so that a start neither repeats them nor speaks in another precision than the last.
+
+One small JSON file: what was timed on which processor → the way that was fastest.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import platform
+from pathlib import Path
+from typing import Any
+
+from ....blocking import call_within
+from ....limits import PATH_SECONDS
+from ....private_files import make_folder, write_file
+from .. import upstream
+
+_LOGGER = logging.getLogger(__name__)
+
+_MAX_BYTES = 64 * 1024
+"""A verdict takes about 200 bytes and a machine has 4, so this is room for 80 machines or versions of torch."""
+
+_TIMED_FILES = ("compute/attention.py", "s3gen/incremental_hift.py", "compute/linear.py", "compute/timed_parts.py")
+
+_CPU_FACTS = ("vendor_id", "cpu family", "model", "model name", "stepping", "CPU implementer", "CPU part", "Features")
+"""Lines of /proc/cpuinfo that say which processor it is: in virtual machines its name is that of a whole family."""
+
+
+class Verdicts:
+    """Remembers sure verdicts by name; in memory only until `keep_in` is called. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._known: dict[str, str] = {}
+
+    def keep_in(self, path: Path | None) -> None:
+        """Read the verdicts in a file, and write new ones there; None: keep them in memory. Raises nothing.
+
+        Verdicts of this process stay: another one would give other samples.
+        """
+        self._path = path
+        if path is None:
+            return
+        try:
+            self._known = {**call_within(PATH_SECONDS, _read, path), **self._known}
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, RuntimeError) as error:
+            _LOGGER.warning("%s is ignored, and timed tests are repeated: %s", path, error or type(error).__name__)
+
+    def get(self, name: str) -> str | None:
+        """Returns the verdict of this processor, number of threads, version of torch and code, or None."""
+        return self._known.get(_key(name))
+
+    def put(self, name: str, verdict: str) -> None:
+        """Remember a verdict. Raises nothing: one that cannot be written is found again at the next start."""
+        self._known[_key(name)] = verdict
+        if self._path is None:
+            return
+        try:
+            call_within(PATH_SECONDS, _write, self._path, self._known)
+        except (OSError, RuntimeError) as error:
+            _LOGGER.warning("Verdicts of timed tests cannot be kept in %s: %s", self._path, error)
+
+
+VERDICTS = Verdicts()
+"""Of this process."""
+
+
+def _key(name: str) -> str:
+    torch: Any = upstream.load_torch()
+    facts = [_processor(), f"{torch.get_num_threads()} threads", f"torch {torch.__version__}", _code(), name]
+    return "; ".join(facts)
+
+
+@functools.cache
+def _code() -> str:
+    """Returns a short hash of the source of what is timed: a change may make another precision the fastest."""
+    digest = hashlib.sha256()
+    for name in _TIMED_FILES:
+        digest.update((Path(__file__).parents[1] / name).read_bytes())
+    return f"code {digest.hexdigest()[:8]}"
+
+
+@functools.cache
+def _processor() -> str:
+    torch: Any = upstream.load_torch()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        lines = []
+    known = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    found = [known[fact] for fact in _CPU_FACTS if fact in known] or [platform.processor()]
+    return " ".join([platform.machine(), *found, torch.backends.cpu.get_cpu_capability()])
+
+
+def _read(path: Path) -> dict[str, str]:
+    with path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise ValueError(f"it is larger than {_MAX_BYTES} bytes")
+    found = json.loads(content)
+    if not isinstance(found, dict) or not all(isinstance(verdict, str) for verdict in found.values()):
+        raise ValueError("it is not an object of strings")
+    return found
+
+
+def _write(path: Path, known: dict[str, str]) -> None:
+    while len(content := json.dumps(known, indent=1).encode()) > _MAX_BYTES:
+        del known[next(iter(known))]  # the oldest
+    make_folder(path.parent)
+    write_file(path, content)

@@ -1,0 +1,340 @@
+"""The original Chatterbox model, through our own decoder or upstream's `generate_stream()`.
+
+The loaded model is shared by all streams and never changes: each call works on a shallow copy that carries
+its own conditionals. Likewise each stream has its own random numbers, its own cancellation, and leaves no
+trace in the thread between two chunks, so that streams may be advanced in turns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import logging
+import secrets
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...compute_settings import ComputeSettings
+from ...speech_settings import GenerationSettings
+from ...voices.library import built_in
+from ...voices.voice import Voice
+from ..base import Cancel, EngineError, EngineUnavailable, Samples, StreamMetrics
+from ..memory import trim_heap
+from ..registry import CHATTERBOX_DEFAULT, ORIGINAL
+from ..weights.download import find_files, revision_of
+from . import loader, upstream
+from .compute import gpu
+from .compute.plan import Plan, choose_plan, without_overflow
+from .compute.threads import use_threads
+from .conditionals import VoiceConditionals
+from .conditionals_store import ConditionalsCache
+from .fingerprint import fingerprint
+from .s3gen.flow import TOKENS_PER_SECOND
+from .speech_length import MAX_SPEECH_TOKENS
+from .streaming import SAMPLE_RATE, SeamlessDecoder
+from .t3.sampling import CURRENT, STREAMING, Sampling
+from .text import prepare_text
+from .tracing import Timeline
+from .upstream_stream import Steps, explained_errors
+
+_LOGGER = logging.getLogger(__name__)
+
+MODEL = ORIGINAL.name
+
+_UPSTREAM_CHUNK_SIZE = 25
+"""The default of upstream's `generate_stream()`."""
+
+_WARM_UP_TEXT = "Good morning, the kettle is on."
+
+_GPU_WARM_UP_TEXT = (
+    "Good morning, the kettle is on, and breakfast will be ready in a few minutes. It is eighteen degrees outside, "
+    "with a little rain in the afternoon, and the windows upstairs are open."
+)
+"""About 10 s of speech, a long sentence: its chunks have the lengths that others will have."""
+
+_BUILT_IN = "built-in"
+"""What is computed of the built-in voice is kept under this name, of a clip under what was computed of it."""
+
+
+def _forget_nothing(kept: Any) -> None:
+    """Of an engine that is closed nothing is kept."""
+
+
+class OriginalEngine:
+    """Speaks with chatterbox-streaming's ChatterboxTTS. Made by `load`; see the `Engine` protocol."""
+
+    def __init__(
+        self,
+        model: Any,
+        voices: tuple[Voice, ...],
+        plan: Plan,
+        cache: ConditionalsCache | None = None,
+        revision: str = "",
+        usual: GenerationSettings | None = None,
+    ) -> None:
+        self._model: Any = model
+        """Upstream's ChatterboxTTS; its `conds` are the built-in voice's, or None."""
+
+        self._voices = voices
+        self._plan = plan
+        self._usual = usual or GenerationSettings()
+        self._decoder: Any = None
+        """Ours; None for an engine that speaks with upstream's only."""
+
+        self._warned_of_sampling = False
+        self.fingerprint = ""
+        self._cloned = VoiceConditionals(model, cache, revision, self._forget)
+        self.timeline: Timeline | None = None
+        """Where `--decoder seamless` writes down what it does; None: nowhere."""
+
+    @classmethod
+    def load(
+        cls,
+        model_dir: Path,
+        device: str,
+        voices: Sequence[Voice] | None,
+        seed: int,
+        compute: ComputeSettings | None = None,
+        cache: ConditionalsCache | None = None,
+        usual: GenerationSettings | None = None,
+    ) -> OriginalEngine:
+        """Load the weights and the voices that are wanted at once.
+
+        Args:
+            model_dir: has the weights, as `weights.find_files` expects them.
+            device: auto, cpu, mps, cuda or cuda:N.
+            voices: cloned ones, the default first; others can be spoken with as well. None: only the built-in one.
+            seed: of the noise that upstream's decoder has; -1 counts as 0, since the noise is part of the voice.
+            compute: speed against fidelity; None: exact.
+            cache: where what is computed of voices is kept; None: only in memory.
+            usual: how the first voice will mostly be spoken, to be warm for it.
+
+        Raises:
+            EngineUnavailable: packages, weights or the device are missing.
+            EngineError: a file is damaged, or the clip cannot be used.
+        """
+        files = find_files(model_dir)
+        device = upstream.pick_device(device)
+        threads = use_threads(compute.threads if compute is not None else 0)
+        if device.startswith("cuda"):
+            gpu.set_up(upstream.load_torch(), device)  # on this thread, which is the one that speaks, too
+        plan = choose_plan(compute or ComputeSettings(), upstream.load_torch().device(device))
+        model = loader.load_model(files, device, max(seed, 0), plan)
+        own = (CHATTERBOX_DEFAULT,) if model.conds is not None else ()
+        voices = (*(voices or ()), *built_in(own, voices or ()))
+        if not voices:
+            raise EngineUnavailable(
+                f"{model_dir} has no conds.pt, the built-in voice: add it, or a voice of your own (--voices-dir)"
+            )
+        wider = without_overflow(plan, model)
+        if wider != plan:
+            del model  # its weights are converted; not beside the new one
+            plan, model = wider, loader.load_model(files, device, max(seed, 0), wider)
+        _LOGGER.info("Profile %s: %s", (compute or ComputeSettings()).profile, plan)
+        with upstream.load_torch().no_grad():
+            engine = cls(model, voices, plan, cache, revision_of(files), usual)
+            engine.fingerprint = fingerprint(files.fingerprint(), device, max(seed, 0), plan, threads)
+            engine._decoder = SeamlessDecoder(model, plan)
+            loader.drop_converted(model, plan)
+        trim_heap()  # of what loading used and gave back
+        if voices[0].clips:
+            engine._conditionals_of(voices[0])
+        return engine
+
+    @property
+    def model(self) -> str:
+        return MODEL
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether the model is in a GPU's memory."""
+        return self._model is not None and self._model.t3.device.type != "cpu"
+
+    @property
+    def sample_rate(self) -> int:
+        return SAMPLE_RATE
+
+    @property
+    def voices(self) -> tuple[Voice, ...]:
+        return self._voices
+
+    def warm_up(self) -> None:
+        """Speak up to the first chunk, on a GPU to the end of a long sentence: it loads kernels, captures graphs, fills
+        the allocator's pools, lets libraries choose algorithms for the lengths of later chunks, and computes what is
+        kept of the default voice in its manner."""
+        if self._usual.decoder == "seamless":
+            self._decoder.capture(self._usual)
+        text = _GPU_WARM_UP_TEXT if self.is_on_gpu else _WARM_UP_TEXT
+        stream = self.generate_stream(text, self._voices[0], self._usual, Cancel())
+        with contextlib.closing(stream):
+            _, metrics = next(stream)
+            if self.is_on_gpu:
+                for _ in stream:
+                    pass
+        _LOGGER.info("Warmed up: the first chunk took %.2f s", metrics.latency_to_first_chunk)
+
+    def generate_stream(
+        self, text: str, voice: Voice, settings: GenerationSettings, cancel: Cancel
+    ) -> Generator[tuple[Samples, StreamMetrics], None, None]:
+        """Speak one piece of text; see `Engine.generate_stream`.
+
+        All fields of every metrics are set: they count what was done up to this chunk. What upstream does
+        after its last chunk, when it samples the end of speech, is not in them.
+        """
+        started = time.perf_counter()
+        cancel.raise_if_set()
+        if self._model is None:
+            raise EngineError("the engine is closed")
+        text = prepare_text(text)
+        self._check_length(text)
+        self._warn_of_fixed_sampling(settings)
+        kept, key = self._kept_of(voice)
+        conditionals = self._with_exaggeration(kept, settings.exaggeration)
+        if settings.decoder == "upstream":
+            stream = self._upstream(text, conditionals, settings, cancel)
+        else:
+            stream = self._seamless(text, conditionals, key, settings, cancel)
+        cacheable = not voice.clips or key.fingerprint == voice.fingerprint
+        worked = time.perf_counter() - started
+        chunks = samples_made = 0
+        first = 0.0
+        with contextlib.closing(stream):
+            while True:
+                resumed = time.perf_counter()
+                samples = next(stream, None)
+                worked += time.perf_counter() - resumed
+                if samples is None:
+                    break
+                chunks += 1
+                samples_made += len(samples)
+                if chunks == 1:
+                    first = time.perf_counter() - started
+                duration = samples_made / SAMPLE_RATE
+                yield samples, StreamMetrics(chunks, first, worked, duration, worked / duration, cacheable)
+        if not chunks:
+            raise EngineError(
+                "Chatterbox made no speech of this text, it ended before the first sound; try another seed"
+            )
+
+    def _warn_of_fixed_sampling(self, settings: GenerationSettings) -> None:
+        """Say once that settings have no effect, where sampling is chatterbox-streaming's."""
+        upstreams = settings.decoder == "upstream"
+        if self._warned_of_sampling or not (upstreams or settings.sampling == "streaming"):
+            return
+        if Sampling(settings.repetition_penalty, settings.min_p, settings.top_p) != CURRENT:
+            self._warned_of_sampling = True
+            _LOGGER.warning(
+                "The settings repetition_penalty, min_p and top_p have no effect with %s: chatterbox-streaming's are "
+                "fixed (%g, %g and %g)",
+                "--decoder upstream" if upstreams else "--sampling streaming",
+                *dataclasses.astuple(STREAMING),
+            )
+
+    def _seamless(
+        self, text: str, conditionals: Any, key: Any, settings: GenerationSettings, cancel: Cancel
+    ) -> Generator[Samples, None, None]:
+        """Our own decoding."""
+        seed = secrets.randbelow(2**31) if settings.seed < 0 else settings.seed
+        stream = self._decoder.stream(text, conditionals, settings, seed, cancel, key, self.timeline)
+        with contextlib.closing(stream):
+            while True:
+                with explained_errors(text):
+                    samples = next(stream, None)
+                if samples is None:
+                    return
+                yield samples
+
+    def _upstream(
+        self, text: str, conditionals: Any, settings: GenerationSettings, cancel: Cancel
+    ) -> Generator[Samples, None, None]:
+        """chatterbox-streaming's own `generate_stream()`, for comparison."""
+        if not self._plan.keeps_original:
+            raise EngineError(
+                "decoder upstream needs the weights as they were published; start with --profile exact --dtype float32"
+            )
+        view = copy.copy(self._model)
+        view.conds = conditionals
+        stream = view.generate_stream(
+            text=text,
+            audio_prompt_path=None,
+            exaggeration=settings.exaggeration,
+            cfg_weight=settings.cfg_weight,
+            temperature=settings.temperature,
+            chunk_size=settings.chunk_size or _UPSTREAM_CHUNK_SIZE,
+            context_window=settings.context_window,
+            fade_duration=settings.fade_duration,
+            print_metrics=settings.print_metrics,
+        )
+        steps = Steps(view, settings.seed, cancel, text)
+        try:
+            while (samples := steps.next_chunk(stream)) is not None:
+                yield samples
+        finally:
+            steps.close(stream)
+        if steps.tokens >= MAX_SPEECH_TOKENS:
+            _LOGGER.warning(
+                "Speech was cut at %d s: Chatterbox makes no more than %d speech tokens of one text (%d characters)",
+                MAX_SPEECH_TOKENS // TOKENS_PER_SECOND,
+                MAX_SPEECH_TOKENS,
+                len(text),
+            )
+
+    def prepare_voice(self, voice: Voice) -> bool:
+        """Compute in advance what the first request for a voice needs; True if anything was. See `SupportsCloning`."""
+        if self._model is None:
+            raise EngineError("the engine is closed")
+        return voice.clips != () and self._cloned.prepare(voice)
+
+    def forget_voice(self, voice: Voice) -> None:
+        """Drop what is kept of a voice in memory."""
+        self._cloned.forget(voice.fingerprint)
+
+    def _forget(self, kept: Any) -> None:
+        if self._decoder is not None:
+            self._decoder.forget(kept)
+
+    def close(self) -> None:
+        """Drop the model; `memory.give_back()` returns its memory to the system."""
+        if self._decoder is not None:
+            self._decoder.close()
+        self._model = self._decoder = None
+        self._cloned = VoiceConditionals(None, None, "", _forget_nothing)
+
+    def _check_length(self, text: str) -> None:
+        """Raise EngineError for a text that upstream would answer with an IndexError, or with another text."""
+        if not text.strip():
+            raise EngineError("there is no text to speak")
+        limit = self._model.t3.hp.max_text_tokens
+        count = len(self._model.tokenizer.encode(upstream.load_chatterbox().punc_norm(text)))
+        if count > limit:
+            raise EngineError(
+                f"the text is too long for Chatterbox in one piece: {count} tokens ({len(text)} characters), "
+                f"at most {limit}; split it into sentences"
+            )
+
+    def _conditionals_of(self, voice: Voice) -> Any:
+        """The voice's conditionals (upstream's Conditionals, at some exaggeration); not to be changed."""
+        return self._kept_of(voice)[0]
+
+    def _kept_of(self, voice: Voice) -> tuple[Any, Any]:
+        """(the voice's conditionals, what they are known by where something is kept of them)."""
+        if voice.clips:
+            kept = self._cloned.of(voice)
+            return kept.conditionals, kept
+        if self._model.conds is None:
+            raise EngineError(f"voice {voice.name!r} is not here: the weights came without conds.pt")
+        return self._model.conds, _BUILT_IN
+
+    def _with_exaggeration(self, conditionals: Any, exaggeration: float) -> Any:
+        """A copy that one call may do with as it likes: upstream writes into both parts."""
+        tts = upstream.load_chatterbox()
+        torch = upstream.load_torch()
+        t3 = tts.T3Cond(
+            speaker_emb=conditionals.t3.speaker_emb,
+            cond_prompt_speech_tokens=conditionals.t3.cond_prompt_speech_tokens,
+            emotion_adv=torch.full((1, 1, 1), exaggeration),
+        ).to(device=self._model.device)
+        return tts.Conditionals(t3, dict(conditionals.gen))

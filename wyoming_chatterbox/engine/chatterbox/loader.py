@@ -1,0 +1,202 @@
+"""From a directory of weights to upstream's model object, trusting nothing that the files hold."""
+
+from __future__ import annotations
+
+import logging
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..base import EngineError
+from ..memory import release_pages
+from ..weights.download import ModelFiles
+from . import upstream
+from .compute.placement import move_to_device
+from .compute.plan import Plan
+from .upstream_stream import described
+
+_LOGGER = logging.getLogger(__name__)
+
+_DERIVED_BUFFERS = frozenset({"tokenizer._mel_filters", "tokenizer.window"})
+"""S3Gen computes these when it is made; upstream's s3gen.safetensors leaves them out, its s3gen.pt does not."""
+
+_KEYS_SHOWN = 3
+
+
+def load_model(files: ModelFiles, device: str, seed: int, plan: Plan | None = None) -> Any:
+    """Build upstream's ChatterboxTTS, its weights loaded; `conds` is the built-in voice's, or None.
+
+    Args:
+        files: where the weights are.
+        device: a torch device.
+        seed: the flow decoder's noise is drawn from it, so that every process that loads these files has the
+            same. At least 0.
+        plan: how it will be computed, which decides what a GPU gets; None: everything as it was published.
+
+    Raises:
+        EngineUnavailable: upstream's packages are missing.
+        EngineError: a file is damaged, or holds another model's weights; the message names it.
+    """
+    tts = upstream.load_chatterbox()
+    torch = upstream.load_torch()
+    started = time.perf_counter()
+    # What libraries print must not reach standard output. Fresh modules draw random weights: nobody else's
+    # random numbers should change for it.
+    with upstream.hushed(), torch.random.fork_rng(devices=[]):
+        voice_encoder = _filled(tts.VoiceEncoder, files.voice_encoder)
+        t3 = _filled(tts.T3, files.t3)
+        s3gen = _filled(tts.S3Gen, files.s3gen, may_lack=_DERIVED_BUFFERS)
+        # Upstream draws this noise, unseeded, when S3Gen is made, so that every process speaks a little differently.
+        decoder = s3gen.flow.decoder
+        decoder.rand_noise = torch.randn(decoder.rand_noise.shape, generator=torch.Generator().manual_seed(seed))
+        for module in (voice_encoder, t3, s3gen):
+            module.eval()
+        _fold_weight_norms(s3gen.mel2wav)
+        move_to_device(voice_encoder, t3, s3gen, torch.device(device), plan)
+        conditionals = None if files.conditionals is None else _conditionals(files.conditionals, device)
+        model = tts.ChatterboxTTS(t3, s3gen, voice_encoder, _tokenizer(files.tokenizer), device, conds=conditionals)
+    _LOGGER.info("Loaded Chatterbox from %s on %s in %.1f s", files.t3.parent, device, time.perf_counter() - started)
+    return model
+
+
+def drop_converted(model: Any, plan: Plan) -> None:
+    """Give back the memory of weights that our decoder holds in another precision; nothing where upstream's own modules
+    can still be used.
+
+    Args:
+        model: upstream's ChatterboxTTS; its own `generate()` cannot be used afterwards.
+        plan: of the decoder that was made of it.
+    """
+    if plan.keeps_original:
+        return
+    torch = upstream.load_torch()
+    flow, hift = model.s3gen.flow, model.s3gen.mel2wav
+    if plan.token_precision != "float32":
+        _drop_weights(model.t3.tfmr.layers)
+        _drop_weights(model.t3.speech_head)
+        # What is left would keep the whole file mapped, and all that was read of it counts as memory in use.
+        for tensor in (*model.t3.parameters(), *model.t3.buffers()):
+            tensor.data = tensor.data.clone()
+    if plan.flow_precision != "float32":
+        _drop_weights(flow.decoder.estimator)
+        _drop_weights(flow.encoder.encoders)
+        _drop_weights(flow.encoder.up_encoders)
+    if plan.vocoder_precision != "float32":
+        for part in (hift.conv_pre, hift.resblocks, hift.source_downs, hift.source_resblocks):
+            _drop_weights(part)
+    # Our encoder has tables of its own, as long as utterances are.
+    for embedding in (flow.encoder.embed, flow.encoder.up_embed):
+        embedding.pos_enc.pe = None
+    if model.t3.device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _drop_weights(module: Any) -> None:
+    torch = upstream.load_torch()
+    for part in module.modules():
+        if isinstance(part, (torch.nn.Linear, torch.nn.Conv1d)):
+            release_pages([part.weight])
+            part.weight = torch.nn.Parameter(part.weight.new_empty(0), requires_grad=False)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The tensors of a .safetensors or .pt file, by name, on the CPU.
+
+    Raises:
+        EngineError: the file cannot be read, or holds more than tensors.
+    """
+    torch = upstream.load_torch()
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        # Mapped, so that what is not used is not read; the format before PyTorch 1.6 cannot be.
+        mapped = zipfile.is_zipfile(path)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # both libraries have errors of their own, and torch unpickles: anything can come
+        raise EngineError(
+            f"{path} cannot be read as weights ({described(error)}); delete it and let it be downloaded again"
+        ) from error
+    if isinstance(state, Mapping) and isinstance(state.get("model"), list) and state["model"]:
+        state = state["model"][0]  # t3_cfg.pt as published
+    if not isinstance(state, Mapping):
+        raise EngineError(f"{path} does not hold weights by name, but {type(state).__name__}; give upstream's file")
+    return dict(state)
+
+
+def _filled(make: Callable[[], Any], path: Path, may_lack: frozenset[str] = frozenset()) -> Any:
+    """A module with the file's weights, which must be exactly the module's but for `may_lack`."""
+    with _unfilled():
+        module = make()
+    state = read_state(path)
+    own = module.state_dict()
+    found = {
+        "lacks": sorted(own.keys() - state.keys() - may_lack),
+        "has unknown": sorted(state.keys() - own.keys()),
+        "has other shapes for": sorted(
+            name for name in own.keys() & state.keys() if getattr(state[name], "shape", None) != own[name].shape
+        ),
+    }
+    wrong = [f"{what} {_some(names)}" for what, names in found.items() if names]
+    if wrong:
+        raise EngineError(f"{path} is not the original Chatterbox model's: it {', '.join(wrong)}")
+    # The file's own pages become the weights: no second copy of 3 GB, and nothing is read before it is used.
+    # Weights of another precision are converted, as upstream does.
+    state = {name: tensor.to(own[name].dtype) for name, tensor in state.items()}
+    module.load_state_dict(state, strict=False, assign=True)
+    return module
+
+
+def _fold_weight_norms(module: Any) -> None:
+    """Compute weights that are given as length and direction (arXiv 1602.07868) once, rather than at every call."""
+    from torch.nn.utils import parametrize
+
+    for part in module.modules():
+        if parametrize.is_parametrized(part, "weight"):
+            given = list(part.parametrizations.weight.parameters())
+            parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
+            release_pages(given)
+
+
+def _unfilled() -> Any:
+    """A context in which fresh modules leave their weights unwritten: memory that nobody touched takes no room, and
+    drawing half a billion random numbers takes longer than reading them from a file."""
+    torch = upstream.load_torch()
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    left_out = {torch.ops.aten.uniform_.default, torch.ops.aten.normal_.default}
+
+    class Unfilled(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return args[0] if function in left_out else function(*args, **(kwargs or {}))
+
+    return Unfilled()
+
+
+def _conditionals(path: Path, device: str) -> Any:
+    """The built-in voice's conditionals (upstream's Conditionals) from conds.pt."""
+    tts = upstream.load_chatterbox()
+    torch = upstream.load_torch()
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return tts.Conditionals(tts.T3Cond(**content["t3"]), dict(content["gen"])).to(device)
+    except Exception as error:  # as in read_state
+        raise EngineError(
+            f"{path} cannot be read as a voice ({described(error)}); delete it and let it be downloaded again"
+        ) from error
+
+
+def _tokenizer(path: Path) -> Any:
+    try:
+        return upstream.load_chatterbox().EnTokenizer(str(path))
+    except Exception as error:  # the tokenizers library raises bare Exception, upstream asserts
+        raise EngineError(f"{path} is not Chatterbox's tokenizer ({described(error)})") from error
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    shown = ", ".join(names[:_KEYS_SHOWN])
+    return shown if len(names) <= _KEYS_SHOWN else f"{shown} and {len(names) - _KEYS_SHOWN} more"

@@ -1,0 +1,132 @@
+"""T3's network (transformers' LlamaModel) in the precision that was chosen, in as few kernels as torch has for it.
+
+A kernel takes a GPU 2 µs however little it does, and a step of T3 has 30 layers: what is around the matrix products is
+folded into as few operations as possible. On a CPU the same operations cost nothing beside the products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ...memory import release_pages
+from .. import upstream
+from ..compute.linear import Layer, Linear, activations, fused
+
+
+@dataclass(frozen=True)
+class LlamaLayer:
+    """A LlamaDecoderLayer."""
+
+    norm: Callable[[Any], Any]
+    projections: Layer
+    out: Linear
+    feed_norm: Callable[[Any], Any]
+    feed_in: Layer
+    feed_out: Linear
+
+
+class Llama:
+    """The layers of upstream's LlamaModel and its last norm; the caller attends between `project` and `feed`."""
+
+    def __init__(self, tfmr: Any, precision: str = "float32", *, columns: bool = False, lean: bool = False) -> None:
+        """
+        Args:
+            tfmr: transformers' LlamaModel.
+            precision: of its linear layers, see linear.py.
+            columns: how these multiply in float32, see there.
+            lean: fewer kernels where that rounds otherwise: norms read and write the type of the activations, and sums
+                are part of the product before them.
+        """
+        self._torch = upstream.load_torch()
+        self._tfmr = tfmr
+        self.dtype = activations(precision)
+        """Of what linear layers read and write, and of keys and values."""
+
+        # The sums of all layers can be larger than float16 holds; bfloat16 reaches as far as float32.
+        self.residual = self._torch.float32 if precision == "half" else self.dtype
+        """Of what goes from layer to layer."""
+
+        self._lean = lean and self.residual == self.dtype
+        config = tfmr.config
+        self.heads: int = config.num_key_value_heads
+        self.head_size: int = config.head_dim
+        self.layers: list[LlamaLayer] = []
+        for layer in tfmr.layers:
+            self.layers.append(self._layer(layer, precision, columns))
+            if precision != "float32":  # the float32 weights of all layers would be in memory beside the others
+                release_pages(layer.parameters())
+        self.last_norm = self._norm(tfmr.norm, self._torch.float32 if reduced(precision) else self.dtype, lean=False)
+        """Before the head."""
+
+    def rotary(self, positions: int, device: Any) -> Any:
+        """The table for rotary position embedding (arXiv 2104.09864) of so many positions, shape (2, 3, 1: rows,
+        1: heads, positions, head size): cosines and sines, of queries, keys and values; the halves of a head are as in
+        transformers' Llama.
+
+        Values are turned by nothing, so that all three can be turned at once; the sines of the first half have the sign
+        of its formula."""
+        torch = self._torch
+        rotary = self._tfmr.rotary_emb
+        places = torch.arange(positions, device=device, dtype=torch.float32)
+        angles = torch.outer(places, rotary.inv_freq.float().to(device))
+        cos, sin = angles.cos() * rotary.attention_scaling, angles.sin() * rotary.attention_scaling
+        table = torch.zeros(2, 3, positions, self.head_size, device=device)
+        table[0, :2], table[1, :2] = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+        table[0, 2] = 1
+        return table.to(self.dtype)[:, :, None, None]
+
+    def project(self, layer: LlamaLayer, hidden: Any, rotary: Any) -> tuple[Any, Any]:
+        """(queries of shape (rows, heads, n, size), keys and values of shape (2, rows, heads, n, size)).
+
+        Args:
+            hidden: shape (rows, n, width).
+            rotary: those of the n positions out of the table, shape (2, 3, rows or 1, 1, n, size): every row may have
+                positions of its own.
+        """
+        rows, length, _ = hidden.shape
+        projected = layer.projections(layer.norm(hidden)).view(rows, length, 3, self.heads, self.head_size)
+        projected = projected.permute(2, 0, 3, 1, 4)
+        cos, sin = rotary
+        halves = projected.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
+        turned = self._torch.addcmul(projected * cos, halves, sin)
+        return turned[0], turned[1:]
+
+    def feed(self, layer: LlamaLayer, hidden: Any, mixed: Any) -> Any:
+        """What a layer makes of its input and what its attention gathered, shape (rows, n, width)."""
+        rows, length, _ = hidden.shape
+        hidden = self._plus(hidden, layer.out, mixed.transpose(1, 2).reshape(rows, length, -1))
+        gate, up = layer.feed_in(layer.feed_norm(hidden)).chunk(2, dim=-1)
+        return self._plus(hidden, layer.feed_out, self._torch.nn.functional.silu(gate) * up)
+
+    def _plus(self, hidden: Any, linear: Linear, x: Any) -> Any:
+        return linear.plus(x, hidden) if self._lean else hidden + linear(x)
+
+    def _layer(self, layer: Any, precision: str, columns: bool) -> LlamaLayer:
+        attention, mlp = layer.self_attn, layer.mlp
+        return LlamaLayer(
+            self._norm(layer.input_layernorm, self.dtype, lean=self._lean),
+            fused((attention.q_proj, attention.k_proj, attention.v_proj), precision, columns=columns),
+            Linear(attention.o_proj.weight.detach(), None, precision, columns=columns),
+            self._norm(layer.post_attention_layernorm, self.dtype, lean=self._lean),
+            fused((mlp.gate_proj, mlp.up_proj), precision, columns=columns),
+            Linear(mlp.down_proj.weight.detach(), None, precision, columns=columns),
+        )
+
+    def _norm(self, norm: Any, dtype: Any, *, lean: bool) -> Callable[[Any], Any]:
+        """A LlamaRMSNorm (arXiv 1910.07467), computed in single precision, that gives `dtype`."""
+        rms_norm = self._torch.nn.functional.rms_norm
+        # A copy, lest it keep the whole file of weights mapped.
+        weight, eps = norm.weight.detach().clone().float(), norm.variance_epsilon
+        if lean:  # one kernel, which computes in single precision by itself where all its types are one
+            weight = weight.to(dtype)
+            return lambda x: rms_norm(x, weight.shape, weight, eps)
+        return lambda x: rms_norm(x.float(), weight.shape, weight, eps).to(dtype)
+
+
+def reduced(precision: str) -> bool:
+    """Whether activations have less than single precision: then the last norm and the head are computed in that, since
+    8 bits of a logit of 20 are off by as much as decides between two tokens."""
+    torch = upstream.load_torch()
+    return bool(activations(precision) != torch.float32)

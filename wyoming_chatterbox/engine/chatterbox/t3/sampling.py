@@ -1,0 +1,122 @@
+"""How a speech token is drawn from the language model's logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ....speech_settings import GenerationSettings
+from .. import upstream
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What happens to the probabilities of the tokens before one is drawn.
+
+    In this order, as transformers' logits processors do it: the score of every token that was drawn before is divided
+    by `repetition_penalty` (multiplied, where it is negative), tokens less likely than `min_p` times the likeliest are
+    dropped, and of the rest those that lie outside the likeliest `top_p` of all probability. Scores were divided by the
+    temperature before: whether that comes before the penalty or behind it makes no difference, since neither changes a
+    sign.
+    """
+
+    repetition_penalty: float = 1.2
+    """1 is none."""
+
+    min_p: float = 0.05
+    """0 drops nothing."""
+
+    top_p: float = 1.0
+    """1 drops nothing."""
+
+
+CURRENT = Sampling()
+"""What Chatterbox's developers chose for the original model in June 2025. They name the penalty they had before, 2.0,
+as the cause of noise at the ends of speech: a token of probability 0.6 could hardly be drawn twice."""
+
+STREAMING = Sampling(repetition_penalty=2.0, min_p=0.0, top_p=0.8)
+"""Fixed in chatterbox-streaming."""
+
+
+def sampling_of(settings: GenerationSettings) -> Sampling:
+    """Returns what the settings ask for."""
+    if settings.sampling == "streaming":
+        return STREAMING
+    return Sampling(settings.repetition_penalty, settings.min_p, settings.top_p)
+
+
+class SamplingTensors:
+    """An utterance's settings where a step reads them: a captured one reads the same tensors whatever they are."""
+
+    def __init__(self, device: Any) -> None:
+        torch = upstream.load_torch()
+        self.cfg_weight: Tensor = torch.zeros((), device=device)
+        self.temperature: Tensor = torch.ones((), device=device)
+        self.repetition_penalty: Tensor = torch.ones((), device=device)
+        self.min_p: Tensor = torch.zeros((), device=device)
+        self.tail: Tensor = torch.zeros((), device=device)
+        """1 - top_p."""
+
+        self.has_tail = False
+        """Whether top_p drops anything."""
+
+    def set(self, cfg_weight: float, temperature: float, sampling: Sampling) -> None:
+        self.cfg_weight.fill_(cfg_weight)
+        self.temperature.fill_(temperature)
+        self.repetition_penalty.fill_(sampling.repetition_penalty)
+        self.min_p.fill_(sampling.min_p)
+        self.tail.fill_(1 - sampling.top_p)
+        self.has_tail = sampling.top_p < 1
+
+
+def draw(
+    logits: Tensor, settings: SamplingTensors, seen: Tensor, noise: Tensor, invalid: Tensor, *, sort: bool
+) -> Tensor:
+    """Returns one token, shape (1,): guidance, temperature, and what `Sampling` says.
+
+    Dividing by exponential noise and taking the largest is how torch.multinomial draws one: on a CPU a seed gives the
+    tokens that upstream draws with it.
+
+    Args:
+        logits: shape (rows, vocabulary), the row with the words first; with one row there is no guidance.
+        seen: which tokens were drawn before, shape (vocabulary,).
+        noise: exponentially distributed, above 0, shape (vocabulary,).
+        invalid: which tokens are never drawn, shape (vocabulary,).
+        sort: whether top_p is looked at; tokens are sorted for it.
+    """
+    scores = logits[0]
+    if len(logits) == 2:
+        scores = scores + settings.cfg_weight * (scores - logits[1])
+    scores = scores.masked_fill(invalid, float("-inf")) / settings.temperature
+    scores = penalize(scores, seen, settings.repetition_penalty)
+    scores = drop_below_min_p(scores, settings.min_p)
+    if sort:
+        scores = drop_outside_top_p(scores, settings.tail)
+    probabilities = scores.softmax(dim=-1)
+    token: Tensor = (probabilities / noise).argmax(dim=-1, keepdim=True)
+    return token
+
+
+def penalize(scores: Tensor, seen: Tensor, penalty: Tensor) -> Tensor:
+    """Returns scores of shape (vocabulary,) with the repetition penalty on those where `seen` is true."""
+    torch = upstream.load_torch()
+    return torch.where(seen, torch.where(scores < 0, scores * penalty, scores / penalty), scores)
+
+
+def drop_below_min_p(scores: Tensor, min_p: Tensor) -> Tensor:
+    """Returns scores of shape (vocabulary,), -inf for tokens less likely than `min_p` times the likeliest."""
+    probabilities = scores.softmax(dim=-1)
+    return scores.masked_fill(probabilities < min_p * probabilities.amax(), float("-inf"))
+
+
+def drop_outside_top_p(scores: Tensor, tail: Tensor) -> Tensor:
+    """Returns scores of shape (vocabulary,), -inf for the least likely tokens that together have a probability of
+    `tail`, which is 1 - top_p."""
+    torch = upstream.load_torch()
+    ordered, order = torch.sort(scores, descending=False)
+    dropped = ordered.softmax(dim=-1).cumsum(dim=-1) <= tail
+    dropped[-1:] = False
+    return scores.masked_fill(torch.empty_like(dropped).scatter_(0, order, dropped), float("-inf"))
