@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wyoming_chatterbox.engine.chatterbox import upstream
-from wyoming_chatterbox.testing.random_checkpoint import build
+from wyoming_chatterbox.engine.requirements import is_installed
 
 SKIP_REASON = "needs chatterbox-streaming and torch: run script/setup --chatterbox"
 
@@ -24,6 +23,8 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     From here on this process has the tiny sizes; another one calls `random_checkpoint.apply_tiny_sizes()` itself.
     """
-    if not upstream.is_installed():
+    if not is_installed():
         pytest.skip(SKIP_REASON)
+    from wyoming_chatterbox.testing.random_checkpoint import build
+
     return build(tmp_path_factory.mktemp("checkpoint"), tiny=True, eos_at=TOKENS)

@@ -14,11 +14,12 @@ from tests.checkpoint_fixture import SKIP_REASON, TOKENS
 from wyoming_chatterbox.api import ChatterboxTTS
 from wyoming_chatterbox.engine.base import Cancel, Cancelled
 from wyoming_chatterbox.engine.chatterbox import upstream
+from wyoming_chatterbox.engine.requirements import is_installed
 from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.testing.random_checkpoint import write_clip
 
-if not upstream.is_installed():
+if not is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)
 
 import torch

@@ -45,8 +45,8 @@ from script.benchmarks.probes import SeamlessSource, SeamlessTokens
 from script.benchmarks.progress import Progress
 from tests.checkpoint_fixture import SKIP_REASON
 from wyoming_chatterbox.engine.base import Cancel
-from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.s3gen.source import SAMPLES_PER_FRAME
+from wyoming_chatterbox.engine.requirements import is_installed
 from wyoming_chatterbox.engine.weights.download import find_files
 from wyoming_chatterbox.hosting.worker_thread import WorkerThread
 from wyoming_chatterbox.testing.serving import ROOT, environment
@@ -502,9 +502,11 @@ def test_a_checkpoint_without_a_voice_is_refused(capsys: pytest.CaptureFixture[s
 
 
 def test_a_device_that_is_not_here_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    if not upstream.is_installed():
+    if not is_installed():
         pytest.skip(SKIP_REASON)
-    if upstream.load_torch().cuda.is_available():
+    import torch
+
+    if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     assert "finds no CUDA GPU" in refused(capsys, "--device", "cuda", "--only", "decoders")
     assert "needs a GPU of NVIDIA" in refused(capsys, "--device", "cpu", "--only", "gpu")
@@ -551,7 +553,7 @@ def test_the_random_checkpoint_is_built_once_and_replaced_when_its_recipe_change
 
 
 def test_the_random_checkpoint_is_really_built() -> None:
-    if not upstream.is_installed():
+    if not is_installed():
         pytest.skip(SKIP_REASON)
     with checkpoint.checkpoint(None, True, Progress()) as weights:
         assert weights.ends_where_told and weights.tiny

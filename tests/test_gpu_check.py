@@ -22,7 +22,6 @@ from script.gpu_check.checks import CHECKS, Checked
 from script.gpu_check.record import FAILED, PASSED, SKIPPED, Outcome, Record
 from tests.checkpoint_fixture import SKIP_REASON, tiny_checkpoint
 from wyoming_chatterbox.compute_settings import ComputeSettings
-from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.compute.graph_check import GraphMismatch
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
 from wyoming_chatterbox.engine.chatterbox.s3gen import graphs
@@ -32,14 +31,15 @@ from wyoming_chatterbox.engine.chatterbox.t3 import captured_steps
 from wyoming_chatterbox.engine.chatterbox.t3.decode import Decoder
 from wyoming_chatterbox.engine.chatterbox.t3.sequence import Sequence
 from wyoming_chatterbox.engine.chatterbox.t3.tokens import TokenGenerator
+from wyoming_chatterbox.engine.requirements import is_installed
 from wyoming_chatterbox.testing.serving import ROOT, environment
 
-if not upstream.is_installed():
+if not is_installed():
     pytest.skip(SKIP_REASON, allow_module_level=True)
 
 import torch
 
-from tests.engine.chatterbox.fake_cuda import FakeCuda, FakeDevice, FakeTorch
+from tests.engine.chatterbox.fake_cuda import FakeCuda, FakeDevice
 
 __all__ = ["tiny_checkpoint"]
 
@@ -106,6 +106,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     monkeypatch.setattr(FlowGraphs, "step", frame_step)
     monkeypatch.setattr(captured_steps, "USUAL_POSITIONS", 512)
     monkeypatch.setattr(graphs, "USUAL_FRAMES", 384)
+    monkeypatch.setattr(torch, "cuda", cuda)
     monkeypatch.setattr(checks, "REPLAYS_TOGETHER", 5)
     monkeypatch.setattr(checks, "_TIMED_REPLAYS", 1)
     return cuda
@@ -123,9 +124,7 @@ def checked(cuda: FakeCuda, tiny_checkpoint: Path) -> Checked:
     flow = decoder._flow
     flow._graphs = FlowGraphs(flow._estimator, flow._times, 0.7)
     decoder._stream = cuda.Stream()
-    for part in (decoder, tokens, tokens.decoder, tokens.steps, flow._graphs):
-        part._torch = FakeTorch(cuda)
-    made = Checked(FakeTorch(cuda), tiny_checkpoint, "cpu", True)
+    made = Checked(torch, tiny_checkpoint, "cpu", True)
     made.engine, made.device = engine, "cuda"
     return made
 

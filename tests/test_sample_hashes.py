@@ -8,13 +8,13 @@ import sys
 import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON
-from wyoming_chatterbox.engine.chatterbox import upstream
+from wyoming_chatterbox.engine.requirements import is_installed
 from wyoming_chatterbox.testing.serving import ROOT, environment
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(not upstream.is_installed(), reason=SKIP_REASON)
+@pytest.mark.skipif(not is_installed(), reason=SKIP_REASON)
 def test_every_edge_sends_the_same_samples_and_a_cloned_voice_others() -> None:
     words = [sys.executable, str(ROOT / "script" / "sample-hashes"), "--only", "exact"]
     done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=280)

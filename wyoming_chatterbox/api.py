@@ -12,8 +12,7 @@ from typing import Any
 
 from .compute_settings import ComputeSettings
 from .engine.base import Cancel, StreamMetrics
-from .engine.chatterbox import upstream
-from .engine.chatterbox.engine import OriginalEngine
+from .engine.chatterbox.engine import OriginalEngine, to_tensor
 from .engine.chatterbox.streaming import SAMPLE_RATE
 from .engine.registry import create_voices
 from .speech_settings import GenerationSettings
@@ -113,10 +112,9 @@ class ChatterboxTTS:
             top_p=top_p,
         )
         voice = self._engine.voices[0] if audio_prompt_path is None else create_voices(Path(audio_prompt_path))[0]
-        torch = upstream.load_torch()
         metrics = None
         for samples, metrics in self._engine.generate_stream(text, voice, settings, cancel or Cancel()):
-            yield torch.from_numpy(samples)[None], metrics
+            yield to_tensor(samples), metrics
         if print_metrics and metrics is not None:
             print(
                 f"{metrics.chunk_count} chunks, {metrics.total_audio_duration:.2f} s of audio, "

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from .blocking import call_within
 from .engine.base import CancelToken, Engine
-from .engine.chatterbox import upstream
+from .engine.hardware import nvidia_gpu_present
 from .engine.registry import EMBEDDED, MODELS, ORIGINAL, BuildOptions, ModelSpec
+from .engine.requirements import INSTALL_HINT, is_installed
 from .errors import SettingsError
 from .hosting.base import EngineSpec, LoadPhase, StatusReport
 from .hosting.thread import EngineBuilder, ThreadHost
@@ -40,8 +41,8 @@ def create_catalog(settings: Settings) -> ModelCatalog:
         if settings.unload_after:
             _LOGGER.warning("--unload-after is for the original model: the embedded voice is small, and stays")
         return ModelCatalog(embedded, embedded)
-    if not settings.fallback and spec.extra and not upstream.is_installed():
-        raise SettingsError(f"model: {spec.name!r} cannot be used: {upstream.INSTALL_REMEDY}")
+    if not settings.fallback and spec.extra and not is_installed():
+        raise SettingsError(f"model: {spec.name!r} cannot be used: {INSTALL_HINT}")
     return ModelCatalog(_create_model(spec, settings), embedded if settings.fallback else None)
 
 
@@ -49,11 +50,11 @@ def choose_model(settings: Settings) -> str:
     """Returns the name of the chosen model: what `auto` means on this machine, or the one that was asked for."""
     if settings.model != "auto":
         return settings.model
-    if not upstream.nvidia_gpu_present():
+    if not nvidia_gpu_present():
         _LOGGER.info("Model auto: no NVIDIA GPU here, the embedded voice speaks (--model original to change that)")
         return EMBEDDED.name
-    if not upstream.is_installed():
-        _LOGGER.warning("Model auto: an NVIDIA GPU is here, but %s; the embedded voice speaks", upstream.INSTALL_REMEDY)
+    if not is_installed():
+        _LOGGER.warning("Model auto: an NVIDIA GPU is here, but %s; the embedded voice speaks", INSTALL_HINT)
         return EMBEDDED.name
     return ORIGINAL.name
 

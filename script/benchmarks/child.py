@@ -23,6 +23,7 @@ import numpy as np
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples
 from wyoming_chatterbox.engine.chatterbox import upstream
+from wyoming_chatterbox.engine.chatterbox.compute.device import pick_device
 from wyoming_chatterbox.engine.chatterbox.compute.plan import choose_plan
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
 from wyoming_chatterbox.engine.chatterbox.tracing import Timeline
@@ -76,10 +77,10 @@ def _ours(job: Job) -> OriginalEngine:
 def _theirs(job: Job) -> OriginalEngine:
     """Upstream as it is: loaded by its own `from_local()` where the files have the names that it knows."""
     directory = Path(job.model_dir)
-    device = upstream.pick_device(job.device)
+    device = pick_device(job.device)
     if not (directory / "t3_cfg.pt").exists():
         return OriginalEngine.load(directory, job.device, None, 0, compute=ComputeSettings(dtype="float32"))
-    with upstream.hushed():
+    with upstream.suppress_output():
         model = upstream.load_chatterbox().ChatterboxTTS.from_local(directory, device)
     plan = choose_plan(ComputeSettings(dtype="float32"), model.t3.device)
     return OriginalEngine(model, (CHATTERBOX_DEFAULT,), plan)
@@ -89,7 +90,8 @@ class Speaker:
     """A loaded engine, and the probes on it."""
 
     def __init__(self, job: Job) -> None:
-        torch = upstream.load_torch()
+        import torch
+
         self._job = job
         self.engine = _theirs(job) if job.decoder == "upstream" else _ours(job)
         self._model = self.engine._model
@@ -153,12 +155,15 @@ class Speaker:
 
     def peak_vram(self) -> int | None:
         """The most bytes of a GPU's memory that tensors had since `forget_peak()`; None: it is none of NVIDIA's."""
-        torch = upstream.load_torch()
+        import torch
+
         return torch.cuda.max_memory_allocated(self._model.device) if self.on_cuda else None
 
     def forget_peak(self) -> None:
         if self.on_cuda:
-            upstream.load_torch().cuda.reset_peak_memory_stats(self._model.device)
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(self._model.device)
 
     @property
     def can_replace(self) -> bool:

@@ -41,13 +41,15 @@ def find_device(wanted: str) -> dict[str, Any]:
 
 def _facts(wanted: str) -> dict[str, Any]:
     from wyoming_chatterbox.engine.base import EngineError
-    from wyoming_chatterbox.engine.chatterbox import upstream
 
     try:
-        torch = upstream.load_torch()
-        device = upstream.pick_device(wanted)
+        from wyoming_chatterbox.engine.chatterbox.compute.device import pick_device
+
+        device = pick_device(wanted)
     except EngineError as error:
         return {"error": str(error)}
+    import torch
+
     on_cuda = device.startswith("cuda")
     return {
         "device": device,

@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.s3gen.source import SAMPLES_PER_FRAME
 from wyoming_chatterbox.engine.chatterbox.tracing import Timeline
 
@@ -98,7 +97,9 @@ class SeamlessSource:
             self._replayed = None
 
     def _samples(self, state: Any, f0: Any) -> tuple[Any, Any]:
-        cat = upstream.load_torch().cat
+        import torch
+
+        cat = torch.cat
         source, cycles = self._original(state, f0)
         begin = state.position * SAMPLES_PER_FRAME
         if self._replayed is not None:

@@ -20,7 +20,6 @@ from typing import Any
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine import memory
 from wyoming_chatterbox.engine.base import CancelToken
-from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.compute.cuda_graphs import GraphFamily
 from wyoming_chatterbox.engine.chatterbox.compute.graph_check import (
     GraphMismatch,
@@ -117,7 +116,7 @@ def _in_inference_mode(check: Callable[[Checked], Found]) -> Callable[[Checked],
 
     @functools.wraps(check)
     def checked_in_it(checked: Checked) -> Found:
-        with upstream.load_torch().inference_mode():
+        with checked.torch.inference_mode():
             return check(checked)
 
     return checked_in_it
@@ -212,11 +211,11 @@ def step_times(checked: Checked) -> Found:
 def same_as_eager(checked: Checked) -> Found:
     """Every graph gives what its step gives."""
     checked.need_graphs()
-    torch, decoder, count = checked.torch, checked.decoder, 0
+    decoder, count = checked.decoder, 0
     token_trials, flow_trials = decoder._tokens.trials(guided=checked.guided), decoder._flow.trials()
     for trials, dtype in ((token_trials, decoder._tokens.decoder.dtype), (flow_trials, decoder._flow._estimator.dtype)):
         for trial in trials:
-            check_replay(trial, tolerance(torch, dtype))
+            check_replay(trial, tolerance(dtype))
             count += 1
     return f"{count} graphs, each as its step but for rounding", {"graphs": count}
 
@@ -228,7 +227,6 @@ def same_together(checked: Checked) -> Found:
     decoder = checked.decoder
     with decoder._tokens.trial(guided=checked.guided) as tokens:
         check_together(
-            checked.torch,
             decoder._tokens.decoder.device,
             decoder._stream,
             tokens,
@@ -297,14 +295,14 @@ def _capture_and_destroy(checked: Checked) -> None:
     def capture_and_replay() -> None:
         solver = FlowGraphs(flow._estimator, flow._times, flow._graphs._guidance)
         buffers = solver.buffers(_DESTROYED_FRAMES)
-        family = GraphFamily(torch, flow._estimator.device)
+        family = GraphFamily(flow._estimator.device)
         graph = family.capture(lambda: solver.step(buffers), (buffers.x, solver._index))
         graph.replay()
         _wait(checked)
 
     capture_and_replay()
     gc.collect()
-    memory.give_back()
+    memory.release_memory()
     garbage = torch.full((_GARBAGE_BYTES // 4,), float("nan"), device=flow._estimator.device)
     _wait(checked)
     del garbage

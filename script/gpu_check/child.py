@@ -31,7 +31,9 @@ def main(path: Path) -> int:
         random_checkpoint.apply_tiny_sizes()
     progress.say("loading the packages")
     upstream.load_chatterbox()
-    checked = Checked(upstream.load_torch(), Path(job["model_dir"]), job["device"], job["ends_where_told"])
+    import torch
+
+    checked = Checked(torch, Path(job["model_dir"]), job["device"], job["ends_where_told"])
     for name, check in CHECKS:
         progress.say(name)
         outcome = do(name, check, checked)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from wyoming_chatterbox.engine.base import EngineBroken, EngineError
-from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.cuda_errors import is_sticky, raise_if_sticky
+from wyoming_chatterbox.engine.requirements import is_installed
 
 STICKY = [
     "CUDA error: device-side assert triggered\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.",
@@ -59,7 +59,7 @@ def test_an_error_that_another_one_caused_counts_as_that() -> None:
         assert is_sticky(error)
 
 
-@pytest.mark.skipif(not upstream.is_installed(), reason="needs torch")
+@pytest.mark.skipif(not is_installed(), reason="needs torch")
 def test_what_torch_raises_inside_the_model_is_recognised() -> None:
     import torch
 

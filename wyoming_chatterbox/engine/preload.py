@@ -13,14 +13,50 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib
 import importlib.util
 import logging
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+
+from ..openmp import limit_spinning
+from .errors import EngineUnavailable
+from .requirements import INSTALL_HINT, is_found
 
 _LOGGER = logging.getLogger(__name__)
+
+
+def preload_torch() -> None:
+    """Import torch as a server needs it: without stopping the event loop, and with threads that sleep while they wait.
+
+    Raises:
+        EngineUnavailable: torch is missing or does not load; the message names the remedy.
+    """
+    if not is_found("torch"):
+        raise EngineUnavailable(f"Chatterbox needs torch, not installed here: {INSTALL_HINT}")
+    limit_spinning()  # for programs that use the Python API; the server has done it
+    load_libraries("torch", "lib/libtorch_cpu.so", "lib/libtorch_cuda.so", "lib/libtorch_python.so")
+    with without_collections():  # modules are never unloaded
+        import_module("torch")
+
+
+def import_module(name: str) -> ModuleType:
+    """Import a module of the Chatterbox engine's packages.
+
+    Raises:
+        EngineUnavailable: it does not load; the message names the module that failed and the remedy.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        culprit = error.name or name
+        raise EngineUnavailable(f"Chatterbox cannot be loaded, {culprit} fails: {error}; {INSTALL_HINT}") from error
+    except (OSError, RuntimeError, AttributeError) as error:
+        # Compiled libraries that do not fit each other, and packages of other versions than upstream knows.
+        raise EngineUnavailable(f"Chatterbox cannot be loaded, {name} fails: {error}; {INSTALL_HINT}") from error
 
 
 def load_libraries(package: str, *patterns: str) -> None:

@@ -82,7 +82,7 @@ class ThreadHost:
                 warm_up_seconds,
             )
         # Here, where nothing refers to the error any more: its traceback holds what was loaded in part.
-        self._thread.post(memory.give_back)
+        self._thread.post(memory.release_memory)
         raise failure
 
     async def stream(self, job: SentenceJob) -> AsyncGenerator[AudioChunk, None]:
@@ -120,12 +120,12 @@ class ThreadHost:
             return "nothing was loaded"
 
         def unload() -> str:
-            before = memory.Memory.now()
+            before = memory.MemoryUsage.now()
             try:
                 engine.close()
             finally:
-                memory.give_back()
-            return before.change_to(memory.Memory.now())
+                memory.release_memory()
+            return before.diff(memory.MemoryUsage.now())
 
         return await self._thread.run(unload)
 

@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from .. import __version__
-from ..engine.memory import Memory
+from ..engine.memory import MemoryUsage
 from ..metrics import UtteranceMetrics
 
 PREFIX = "wyoming_chatterbox"
@@ -107,7 +107,7 @@ class PrometheusMetrics:
     def add_memory(self) -> None:
         """The GPU's memory; the process's own is among the series that prometheus-client makes."""
         self.add_gauge(
-            "gpu_memory_bytes", "Held by torch's allocator on all GPUs", lambda: float(Memory.now().gpu or 0)
+            "gpu_memory_bytes", "Held by torch's allocator on all GPUs", lambda: float(MemoryUsage.now().gpu or 0)
         )
 
     def page(self) -> bytes:

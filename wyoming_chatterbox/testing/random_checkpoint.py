@@ -24,8 +24,6 @@ from typing import Any
 
 import numpy as np
 
-from wyoming_chatterbox.engine.chatterbox import upstream
-
 FORMATS = ("safetensors", "pt")
 
 CLIP = "clip.wav"
@@ -66,9 +64,12 @@ def build(
     elif _tiny_sizes_applied:
         raise ValueError("this process has the tiny sizes; build a checkpoint of full size in another one")
     out.mkdir(parents=True, exist_ok=True)
+    import torch
+
+    from wyoming_chatterbox.engine.chatterbox import upstream  # first: it loads torch as a server does
+
     tts = upstream.load_chatterbox()
-    torch = upstream.load_torch()
-    with upstream.hushed(), torch.random.fork_rng(devices=[]), torch.no_grad():
+    with upstream.suppress_output(), torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         t3, s3gen, voice_encoder = tts.T3().eval(), tts.S3Gen().eval(), tts.VoiceEncoder().eval()
         _make_attentive(t3)
@@ -100,9 +101,13 @@ def apply_tiny_sizes() -> None:
     if _tiny_sizes_applied:
         return
     _tiny_sizes_applied = True
+    import torch
+
+    from wyoming_chatterbox.engine.chatterbox import upstream
+
     upstream.load_chatterbox()
     # Networks this small lose more by waiting for a second thread than it computes: ten times, on a busy machine.
-    upstream.load_torch().set_num_threads(1)
+    torch.set_num_threads(1)
     from chatterbox.models.s3gen import s3gen
     from chatterbox.models.t3 import llama_configs
     from chatterbox.models.t3.modules import cond_enc, perceiver
@@ -190,7 +195,9 @@ def _make_audible(s3gen: Any) -> None:
 
 def _save(state: dict[str, Any], path: Path) -> None:
     if path.suffix == ".pt":
-        upstream.load_torch().save(state, path)
+        import torch
+
+        torch.save(state, path)
         return
     from safetensors.torch import save_file
 

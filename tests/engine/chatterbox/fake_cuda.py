@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+_REAL_CUDA = torch.cuda
+
 
 class FakeDevice(str):
     """The CPU, called another name."""
@@ -132,6 +134,9 @@ class FakeCuda:
     def graph_pool_handle(self) -> str:
         return "pool"
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_REAL_CUDA, name)  # what torch itself asks
+
     def saw(self, work: Callable[[], None]) -> None:
         self.worked_on.add(self.current_stream())
         if self._capturing is not None:
@@ -145,11 +150,3 @@ class FakeCuda:
 
 DEFAULT_CAPTURE_STREAM = FakeStream()
 """Of torch, for all captures that name none."""
-
-
-class FakeTorch:
-    def __init__(self, cuda: FakeCuda) -> None:
-        self.cuda = cuda
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch, name)

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import pytest
-
-from tests.checkpoint_fixture import SKIP_REASON
-from wyoming_chatterbox.engine.chatterbox import upstream
-from wyoming_chatterbox.engine.chatterbox.compute.attention import attend
-
-if not upstream.is_installed():
-    pytest.skip(SKIP_REASON, allow_module_level=True)
-
 import torch
+
+from wyoming_chatterbox.engine.chatterbox.compute.attention import attend
 
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-6), (torch.float16, 1e-3), (torch.bfloat16, 0.01)])

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from tests.checkpoint_fixture import SKIP_REASON
 from tests.voices.audio_factory import sound, write
 from wyoming_chatterbox.engine import memory
 from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples, SupportsCloning
@@ -23,11 +23,6 @@ from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
 from wyoming_chatterbox.engine.registry import CHATTERBOX_DEFAULT, create_voices
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.voices.voice import Voice
-
-if not upstream.is_installed():
-    pytest.skip(SKIP_REASON, allow_module_level=True)
-
-import torch
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 

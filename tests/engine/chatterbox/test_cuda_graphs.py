@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from tests.checkpoint_fixture import SKIP_REASON, TOKENS
-from tests.engine.chatterbox.fake_cuda import DEFAULT_CAPTURE_STREAM, FakeCuda, FakeDevice, FakeTorch
+from tests.checkpoint_fixture import TOKENS
+from tests.engine.chatterbox.fake_cuda import DEFAULT_CAPTURE_STREAM, FakeCuda, FakeDevice
 from tests.engine.chatterbox.tiny import load_model
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineBroken
-from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.compute.plan import choose_plan
 from wyoming_chatterbox.engine.chatterbox.s3gen import graphs
 from wyoming_chatterbox.engine.chatterbox.s3gen.flow import StreamingFlow
@@ -25,11 +25,6 @@ from wyoming_chatterbox.engine.chatterbox.t3.decode import Decoder
 from wyoming_chatterbox.engine.chatterbox.t3.sequence import Sequence
 from wyoming_chatterbox.engine.chatterbox.t3.tokens import TokenGenerator
 from wyoming_chatterbox.speech_settings import GenerationSettings
-
-if not upstream.is_installed():
-    pytest.skip(SKIP_REASON, allow_module_level=True)
-
-import torch
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 
@@ -52,14 +47,13 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
         cuda.saw(lambda: self.captured_step(sequence, end))
 
     monkeypatch.setattr(Decoder, "captured_step", seen)
+    monkeypatch.setattr(torch, "cuda", cuda)
     return cuda
 
 
 def _on_gpu(model: Any, cuda: FakeCuda) -> TokenGenerator:
     generator = TokenGenerator(model.t3, graphs=True)
     generator.decoder.device = FakeDevice("cpu")
-    for part in (generator, generator.decoder, generator.steps):
-        part._torch = FakeTorch(cuda)
     return generator
 
 
@@ -145,7 +139,6 @@ def flow(model: Any, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> Streami
     monkeypatch.setattr(graphs, "USUAL_FRAMES", -(-usual // 64) * 64)
     flow = StreamingFlow(model.s3gen.flow, graphs=True)
     assert flow._graphs is not None
-    flow._graphs._torch = FakeTorch(cuda)
     return flow
 
 
@@ -217,7 +210,6 @@ def test_cancelling_stops_before_the_next_replay(flow: StreamingFlow, model: Any
 def test_coarser_flow_steps_can_be_captured_too(model: Any, flow: StreamingFlow, cuda: FakeCuda, steps: int) -> None:
     coarse = StreamingFlow(model.s3gen.flow, graphs=True, precision="bfloat16", steps=steps)
     assert coarse._graphs is not None
-    coarse._graphs._torch = FakeTorch(cuda)
     with torch.inference_mode():
         coarse.capture()
     assert cuda.captured == graphs.USUAL_FRAMES // 64
@@ -328,7 +320,7 @@ def test_graphs_that_disturb_each_other_are_not_used(
     monkeypatch.setattr(captured_steps, "USUAL_POSITIONS", 256)
     plan = choose_plan(ComputeSettings(profile="exact"), torch.device("cpu"))
     decoder = SeamlessDecoder(model, plan)
-    decoder._torch, decoder._stream = FakeTorch(cuda), cuda.Stream()
+    decoder._stream = cuda.Stream()
     decoder._tokens, decoder._flow = _on_gpu(model, cuda), flow
     replays = []
 

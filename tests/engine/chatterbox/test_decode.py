@@ -7,19 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from tests.checkpoint_fixture import SKIP_REASON
 from tests.engine.chatterbox.tiny import load_model
-from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.t3.decode import Decoder
 from wyoming_chatterbox.engine.chatterbox.t3.prefix_cache import Prefix, PrefixCache
 from wyoming_chatterbox.engine.chatterbox.t3.sampling import CURRENT, STREAMING, Sampling
 from wyoming_chatterbox.engine.chatterbox.t3.sequence import Sequence
-
-if not upstream.is_installed():
-    pytest.skip(SKIP_REASON, allow_module_level=True)
-
-import torch
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from tests.checkpoint_fixture import SKIP_REASON, TOKENS
+from tests.checkpoint_fixture import TOKENS
 from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineError, EngineUnavailable, Samples
 from wyoming_chatterbox.engine.chatterbox import engine as engine_module
 from wyoming_chatterbox.engine.chatterbox import loader, upstream
@@ -23,11 +24,6 @@ from wyoming_chatterbox.engine.weights.download import WeightsError
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.testing.random_checkpoint import CLIP, set_eos_at, write_clip
 from wyoming_chatterbox.voices.voice import Voice
-
-if not upstream.is_installed():
-    pytest.skip(SKIP_REASON, allow_module_level=True)
-
-import torch
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 

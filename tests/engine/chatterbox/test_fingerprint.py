@@ -13,16 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.checkpoint_fixture import SKIP_REASON
 from wyoming_chatterbox.engine.chatterbox import fingerprint as fingerprints
-from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.compute.plan import Plan
 from wyoming_chatterbox.engine.chatterbox.fingerprint import fingerprint
 from wyoming_chatterbox.engine.chatterbox.t3.sampling import CURRENT, STREAMING, Sampling
 from wyoming_chatterbox.testing.serving import ROOT
-
-if not upstream.is_installed():
-    pytest.skip(SKIP_REASON, allow_module_level=True)
 
 BY_TYPE: dict[str, tuple[Any, Any]] = {"str": ("a", "b"), "bool": (False, True), "int": (1, 2), "float": (1.0, 2.0)}
 """Two values of every type that fields of a plan have."""

@@ -7,20 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from tests.checkpoint_fixture import SKIP_REASON
 from tests.engine.chatterbox.tiny import load_model
 from wyoming_chatterbox.engine.base import Cancel, Cancelled
-from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.s3gen import encoder
 from wyoming_chatterbox.engine.chatterbox.s3gen import flow as flow_module
 from wyoming_chatterbox.engine.chatterbox.s3gen.encoder import FlowEncoder
 from wyoming_chatterbox.engine.chatterbox.s3gen.flow import FRAMES_PER_TOKEN, MEL_BANDS, StreamingFlow
-
-if not upstream.is_installed():
-    pytest.skip(SKIP_REASON, allow_module_level=True)
-
-import torch
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 

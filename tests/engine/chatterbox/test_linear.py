@@ -6,16 +6,10 @@ import types
 from typing import Any
 
 import pytest
+import torch
 
-from tests.checkpoint_fixture import SKIP_REASON
-from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.compute import linear, microbench
 from wyoming_chatterbox.engine.chatterbox.compute.verdicts import VERDICTS
-
-if not upstream.is_installed():
-    pytest.skip(SKIP_REASON, allow_module_level=True)
-
-import torch
 
 
 def _layers(bias: bool) -> list[Any]:

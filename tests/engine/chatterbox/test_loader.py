@@ -7,19 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from tests.checkpoint_fixture import SKIP_REASON
 from tests.engine.chatterbox.tiny import load_model
 from wyoming_chatterbox.compute_settings import ComputeSettings
-from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.compute.plan import choose_plan
 from wyoming_chatterbox.engine.chatterbox.loader import drop_converted
 from wyoming_chatterbox.engine.chatterbox.streaming import SeamlessDecoder
-
-if not upstream.is_installed():
-    pytest.skip(SKIP_REASON, allow_module_level=True)
-
-import torch
 
 REDUCED = {"token_precision": "int8", "flow_precision": "bfloat16", "vocoder_precision": "bfloat16"}
 

@@ -11,19 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from tests.checkpoint_fixture import SKIP_REASON
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine.base import Cancel
-from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.compute import microbench, verdicts
 from wyoming_chatterbox.engine.chatterbox.compute.verdicts import VERDICTS, Verdicts
 from wyoming_chatterbox.engine.registry import ORIGINAL, BuildOptions
-
-if not upstream.is_installed():
-    pytest.skip(SKIP_REASON, allow_module_level=True)
-
-import torch
 
 
 class Unwatched:

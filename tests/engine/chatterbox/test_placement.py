@@ -7,23 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.checkpoint_fixture import SKIP_REASON
 from tests.engine.chatterbox.tiny import load_model
 from wyoming_chatterbox.engine.base import CancelToken
-from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.compute import placement
 from wyoming_chatterbox.engine.chatterbox.compute.plan import Plan, choose_plan
 from wyoming_chatterbox.engine.chatterbox.loader import load_model as load
 from wyoming_chatterbox.engine.chatterbox.t3.tokens import TokenGenerator
 from wyoming_chatterbox.engine.weights.download import find_files
 from wyoming_chatterbox.settings import ComputeSettings
-
-if not upstream.is_installed():
-    pytest.skip(SKIP_REASON, allow_module_level=True)
-
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 META = torch.device("meta")
 

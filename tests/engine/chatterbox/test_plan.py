@@ -7,23 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from tests.checkpoint_fixture import SKIP_REASON
 from tests.engine.chatterbox.tiny import load_model
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine.base import EngineError
-from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.compute import microbench, timed_parts
 from wyoming_chatterbox.engine.chatterbox.compute import plan as plans
 from wyoming_chatterbox.engine.chatterbox.compute.timed_parts import FLOW_CHUNK, TOKEN_STEP, VOCODER_CHUNK
 from wyoming_chatterbox.engine.chatterbox.compute.verdicts import VERDICTS
 from wyoming_chatterbox.engine.chatterbox.t3.tokens import TokenGenerator
 from wyoming_chatterbox.engine.registry import original_compute
-
-if not upstream.is_installed():
-    pytest.skip(SKIP_REASON, allow_module_level=True)
-
-import torch
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 

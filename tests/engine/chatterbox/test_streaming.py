@@ -14,26 +14,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from tests.checkpoint_fixture import SKIP_REASON, TOKENS
+from tests.checkpoint_fixture import TOKENS
 from tests.engine.chatterbox.tiny import agreement, ending_after, joins, level
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineError, Samples
-from wyoming_chatterbox.engine.chatterbox import streaming, token_thread, upstream
+from wyoming_chatterbox.engine.chatterbox import streaming, token_thread
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
 from wyoming_chatterbox.engine.chatterbox.t3.decode import Decoder
 from wyoming_chatterbox.engine.chatterbox.t3.tokens import TokenGenerator
 from wyoming_chatterbox.engine.chatterbox.watermark import StreamingWatermark
-from wyoming_chatterbox.engine.memory import Memory
+from wyoming_chatterbox.engine.memory import MemoryUsage
 from wyoming_chatterbox.engine.registry import CHATTERBOX_DEFAULT, create_voices
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.testing.random_checkpoint import write_clip
 from wyoming_chatterbox.voices.voice import Voice
-
-if not upstream.is_installed():
-    pytest.skip(SKIP_REASON, allow_module_level=True)
-
-import torch
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 
@@ -462,10 +458,10 @@ def test_1000_utterances_leave_nothing_behind(
                 assert len(list(stream)) == 1
             del stream
             if number == 100:
-                resident = Memory.now().resident
+                resident = MemoryUsage.now().resident
         assert (tensors(), hooks(), threading.active_count()) == before
         assert engine._decoder._tokens.decoder.free is cache
-        after = Memory.now().resident
+        after = MemoryUsage.now().resident
         if resident is not None and after is not None:
             assert after - resident < 20e6, "900 utterances left nothing that grows"
 
@@ -645,7 +641,7 @@ def test_all_utterances_have_one_thread_which_ends_with_the_engine(
 
 
 def test_a_decoder_that_nobody_closed_ends_its_thread() -> None:
-    thread = token_thread.TokenThread(upstream.load_torch())
+    thread = token_thread.TokenThread()
     assert list(thread.iterate((number for number in range(3)), Cancel())) == [0, 1, 2]
     (running,) = [running for running in _token_threads() if running is thread._thread]
     del thread
@@ -655,7 +651,7 @@ def test_a_decoder_that_nobody_closed_ends_its_thread() -> None:
 
 
 def test_who_is_cancelled_before_its_turn_waits_for_nobody() -> None:
-    thread, go = token_thread.TokenThread(upstream.load_torch()), threading.Event()
+    thread, go = token_thread.TokenThread(), threading.Event()
 
     def slow() -> Generator[int, None, None]:
         yield 1

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from tests.checkpoint_fixture import SKIP_REASON, TOKENS
+from tests.checkpoint_fixture import TOKENS
 from tests.engine.chatterbox.tiny import load_model
 from wyoming_chatterbox.engine.base import Cancel, Cancelled
 from wyoming_chatterbox.engine.chatterbox import upstream
@@ -20,11 +21,6 @@ from wyoming_chatterbox.engine.chatterbox.t3.decode import Decoder
 from wyoming_chatterbox.engine.chatterbox.t3.sampling import CURRENT, STREAMING, Sampling
 from wyoming_chatterbox.engine.chatterbox.t3.sequence import Sequence
 from wyoming_chatterbox.engine.chatterbox.t3.tokens import TokenGenerator
-
-if not upstream.is_installed():
-    pytest.skip(SKIP_REASON, allow_module_level=True)
-
-import torch
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 
@@ -287,7 +283,7 @@ def test_coarser_precisions_are_close(
 class _LateReader:
     """Reads as on a GPU: what `read` returns was there when `record` was called, though the next step has begun."""
 
-    def __init__(self, torch: Any, token: Any, overflowed: Any = None) -> None:
+    def __init__(self, token: Any, overflowed: Any = None) -> None:
         self.asynchronous = True
         self._token = token
         self._recorded = -1

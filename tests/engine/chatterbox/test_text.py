@@ -6,10 +6,9 @@ import pytest
 
 from tests.speech.linearity import HOSTILE, assert_linear
 from wyoming_chatterbox.engine.chatterbox.text import prepare_text
-from wyoming_chatterbox.engine.chatterbox.upstream import is_installed, load_chatterbox
+from wyoming_chatterbox.engine.chatterbox.upstream import load_chatterbox
 
 
-@pytest.mark.skipif(not is_installed(), reason="Chatterbox is not installed")
 @pytest.mark.parametrize(
     ("text", "reaches"),
     [

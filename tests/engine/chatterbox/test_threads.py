@@ -7,9 +7,8 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.checkpoint_fixture import SKIP_REASON
-from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.compute import threads
 
 
@@ -86,7 +85,7 @@ def threads_after(wanted: int) -> tuple[int, int]:
     answers = []
 
     def work() -> None:
-        answers.extend((threads.use_threads(wanted), upstream.load_torch().get_num_threads()))
+        answers.extend((threads.use_threads(wanted), torch.get_num_threads()))
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -94,9 +93,7 @@ def threads_after(wanted: int) -> tuple[int, int]:
     return answers[0], answers[1]
 
 
-@pytest.mark.skipif(not upstream.is_installed(), reason=SKIP_REASON)
 def test_the_calling_thread_computes_with_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = upstream.load_torch()
     before = torch.get_num_threads()
     try:
         assert threads_after(5) == (5, 5)

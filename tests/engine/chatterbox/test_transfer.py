@@ -9,19 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from tests.checkpoint_fixture import SKIP_REASON
 from tests.engine.chatterbox.tiny import load_model
 from wyoming_chatterbox.engine.base import CancelToken
-from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.s3gen.flow import StreamingFlow
 from wyoming_chatterbox.engine.chatterbox.s3gen.incremental_vocoder import IncrementalVocoder
 from wyoming_chatterbox.engine.chatterbox.s3gen.source import SAMPLES_PER_FRAME, HarmonicSource
-
-if not upstream.is_installed():
-    pytest.skip(SKIP_REASON, allow_module_level=True)
-
-import torch
 
 META = torch.device("meta")
 

@@ -7,15 +7,13 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import pytest
+import torch
 
-from tests.checkpoint_fixture import SKIP_REASON
+from wyoming_chatterbox.engine import requirements
 from wyoming_chatterbox.engine.base import EngineUnavailable
 from wyoming_chatterbox.engine.chatterbox import upstream
-
-needs_chatterbox = pytest.mark.skipif(not upstream.is_installed(), reason=SKIP_REASON)
 
 
 @pytest.fixture
@@ -25,34 +23,12 @@ def not_loaded_yet() -> Iterator[None]:
     upstream.load_chatterbox.cache_clear()
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "chatterbox.upstream",
-        "weights.download",
-        "weights.hub",
-        "chatterbox.loader",
-        "chatterbox.upstream_stream",
-        "chatterbox.engine",
-    ],
-)
-def test_importing_an_engine_module_imports_no_torch(module: str) -> None:
-    program = (
-        f"import sys, wyoming_chatterbox.engine.{module}; from wyoming_chatterbox.engine.chatterbox import upstream; "
-        "upstream.is_installed(); "
-        "upstream.nvidia_gpu_present(); "
-        "sys.exit(','.join({'torch', 'chatterbox', 'huggingface_hub', 'transformers'} & set(sys.modules)) or 0)"
-    )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-
-
 @pytest.mark.parametrize("package", ["torch", "torchaudio", "chatterbox", "s3tokenizer", "perth"])
 def test_a_missing_package_is_named_with_the_remedy(
     package: str, not_loaded_yet: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upstream, "_is_found", lambda name: name != package)
-    assert not upstream.is_installed()
+    monkeypatch.setattr(requirements, "is_found", lambda name: name != package)
+    assert not requirements.is_installed()
     with pytest.raises(EngineUnavailable) as caught:
         upstream.load_chatterbox()
     message = str(caught.value)
@@ -61,21 +37,9 @@ def test_a_missing_package_is_named_with_the_remedy(
 
 
 def test_all_missing_packages_are_named_at_once(not_loaded_yet: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "_is_found", lambda name: name not in ("torch", "perth", "chatterbox"))
+    monkeypatch.setattr(requirements, "is_found", lambda name: name not in ("torch", "perth", "chatterbox"))
     with pytest.raises(EngineUnavailable, match="needs torch, chatterbox and perth, not installed"):
         upstream.load_chatterbox()
-
-
-def test_a_module_that_is_blocked_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "chatterbox", None)
-    assert not upstream.is_installed()
-
-
-def test_a_package_that_fails_inside_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "broken_by_tests.py").write_text("import nowhere_to_be_found")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(EngineUnavailable, match="nowhere_to_be_found fails"):
-        upstream._import("broken_by_tests")
 
 
 def test_a_watermarker_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,14 +78,12 @@ def test_torchaudio_loads_without_its_extension(tmp_path: Path, monkeypatch: pyt
         sys.modules.update(kept)
 
 
-@needs_chatterbox
 def test_upstream_loads_beside_the_installed_packages() -> None:
     tts = upstream.load_chatterbox()
     assert hasattr(tts.ChatterboxTTS, "generate_stream")
     assert upstream.load_chatterbox() is tts
 
 
-@needs_chatterbox
 def test_collecting_garbage_does_not_look_at_the_libraries() -> None:
     """That takes 0.1 s in one piece, with the interpreter's lock, when a model is unloaded."""
     program = (
@@ -134,10 +96,8 @@ def test_collecting_garbage_does_not_look_at_the_libraries() -> None:
     assert enabled == "True"
 
 
-@needs_chatterbox
 def test_what_upstream_needs_of_torchaudio_works() -> None:
     upstream.load_chatterbox()
-    torch = upstream.load_torch()
     import torchaudio
 
     sound = torch.sin(torch.arange(4800) / 10)[None]
@@ -145,7 +105,6 @@ def test_what_upstream_needs_of_torchaudio_works() -> None:
     assert torchaudio.compliance.kaldi.fbank(sound, num_mel_bins=80).shape[1] == 80
 
 
-@needs_chatterbox
 @pytest.mark.parametrize("module", ["t3", "inference.alignment_stream_analyzer"])
 def test_the_attention_spy_is_replaced_wherever_it_is_looked_up(module: str) -> None:
     upstream.load_chatterbox()
@@ -154,7 +113,6 @@ def test_the_attention_spy_is_replaced_wherever_it_is_looked_up(module: str) -> 
     analyzer(layer, None, text_tokens_slice=(0, 1), alignment_layer_idx=9, eos_idx=0)
 
 
-@needs_chatterbox
 def test_what_upstream_says_of_its_insides_is_not_in_the_log(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -171,105 +129,8 @@ def test_what_upstream_prints_goes_to_stderr(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr() == ("", "Latency\n")
 
 
-@needs_chatterbox
 def test_another_package_of_the_same_name_is_recognised(not_loaded_yet: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(upstream.load_chatterbox().ChatterboxTTS, "generate_stream")
     upstream.load_chatterbox.cache_clear()
     with pytest.raises(EngineUnavailable, match=r"no generate_stream\(\): chatterbox-tts"):
         upstream.load_chatterbox()
-
-
-def _torch(cuda: int = 0, mps: bool = False) -> Any:
-    return SimpleNamespace(
-        __version__="9.9",
-        cuda=SimpleNamespace(is_available=lambda: cuda > 0, device_count=lambda: cuda),
-        backends=SimpleNamespace(mps=SimpleNamespace(is_available=lambda: mps)),
-    )
-
-
-@pytest.mark.parametrize(
-    ("torch", "wanted", "device"),
-    [
-        (_torch(), "auto", "cpu"),
-        (_torch(cuda=1), "auto", "cuda"),
-        (_torch(mps=True), "auto", "mps"),
-        (_torch(cuda=1, mps=True), "auto", "cuda"),
-        (_torch(cuda=1), "cpu", "cpu"),
-        (_torch(cuda=1), "cuda", "cuda"),
-        (_torch(cuda=2), "cuda:1", "cuda:1"),
-        (_torch(mps=True), "mps", "mps"),
-    ],
-)
-def test_a_device_is_picked(torch: Any, wanted: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "load_torch", lambda: torch)
-    assert upstream.pick_device(wanted) == device
-
-
-@pytest.mark.parametrize(
-    ("torch", "wanted", "words"),
-    [
-        (_torch(), "cuda", "finds no CUDA GPU"),
-        (_torch(), "cuda:0", "finds no CUDA GPU"),
-        (_torch(cuda=1), "cuda:1", "only 1 CUDA GPUs"),
-        (_torch(cuda=1), "mps", "finds no Metal GPU"),
-    ],
-)
-def test_a_device_that_is_not_here_is_refused(
-    torch: Any, wanted: str, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(upstream, "load_torch", lambda: torch)
-    with pytest.raises(EngineUnavailable, match=words) as caught:
-        upstream.pick_device(wanted)
-    assert wanted in str(caught.value)
-
-
-def test_a_gpu_that_torch_cannot_use_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(upstream, "load_torch", _torch)
-    monkeypatch.setattr(upstream, "nvidia_gpu_present", lambda: True)
-    assert upstream.pick_device("auto") == "cpu"
-    assert "There is an NVIDIA GPU, but torch 9.9 cannot use it" in caplog.text
-
-
-@pytest.fixture
-def no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without a driver; returns the one folder on its PATH."""
-    monkeypatch.setattr(upstream, "_NVIDIA_GPUS", tmp_path / "gpus")
-    monkeypatch.setattr(upstream, "_NVIDIA_DEVICE", tmp_path / "nvidia0")
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    monkeypatch.setenv("PATH", str(programs))
-    return programs
-
-
-def test_no_nvidia_gpu(no_gpu: Path) -> None:
-    assert upstream.nvidia_gpu_present() is False
-
-
-def test_the_driver_of_an_nvidia_gpu_is_seen(no_gpu: Path) -> None:
-    upstream._NVIDIA_GPUS.mkdir()
-    assert upstream.nvidia_gpu_present() is False, "a driver without a GPU"
-    (upstream._NVIDIA_GPUS / "0000:01:00.0").mkdir()
-    assert upstream.nvidia_gpu_present() is True
-
-
-def test_the_device_file_of_an_nvidia_gpu_is_seen(no_gpu: Path) -> None:
-    upstream._NVIDIA_DEVICE.touch()
-    assert upstream.nvidia_gpu_present() is True
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="the program of this test is a shell script")
-@pytest.mark.parametrize(
-    ("script", "present"),
-    [
-        ("echo 'GPU 0: NVIDIA GeForce RTX 4090'", True),
-        ("echo 'No devices were found'; exit 6", False),
-        ("echo 'GPU 0: lost'; exit 9", False),
-        ("while :; do :; done", False),
-    ],
-)
-def test_nvidia_smi_is_asked(no_gpu: Path, monkeypatch: pytest.MonkeyPatch, script: str, present: bool) -> None:
-    monkeypatch.setattr(upstream, "_NVIDIA_SMI_TIMEOUT", 0.5)
-    program = no_gpu / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    assert upstream.nvidia_gpu_present() is present

@@ -7,21 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from tests.checkpoint_fixture import SKIP_REASON
 from tests.engine.chatterbox.tiny import agreement, load_model
 from wyoming_chatterbox.engine.base import Cancel
-from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.s3gen.flow import StreamingFlow
 from wyoming_chatterbox.engine.chatterbox.s3gen.incremental_hift import HiFTState, IncrementalHiFT, _Snake
 from wyoming_chatterbox.engine.chatterbox.s3gen.incremental_vocoder import IncrementalVocoder
 from wyoming_chatterbox.engine.chatterbox.s3gen.source import SAMPLES_PER_FRAME
 from wyoming_chatterbox.engine.chatterbox.s3gen.vocoder import LEFT_FRAMES, RIGHT_FRAMES, StreamingVocoder
-
-if not upstream.is_installed():
-    pytest.skip(SKIP_REASON, allow_module_level=True)
-
-import torch
 
 FRAMES = 120
 VOCODERS = [StreamingVocoder, IncrementalVocoder]

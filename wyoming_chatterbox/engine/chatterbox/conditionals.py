@@ -14,13 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from ...voices.clips import RATE, load_reference
 from ...voices.errors import VoiceError
 from ...voices.voice import Voice
 from ..base import EngineError
 from ..cuda_errors import raise_if_sticky
-from ..memory import release_pages, trim_heap
+from ..memory import trim_heap
 from . import upstream
+from .compute.pages import release_pages
 from .compute.placement import CLIP_MODULES, borrowed
 from .conditionals_store import Arrays, ConditionalsCache
 from .upstream_stream import described
@@ -101,7 +104,6 @@ class VoiceConditionals:
             self._on_forget(kept)
 
     def _computed(self, voice: Voice) -> Kept:
-        torch = upstream.load_torch()
         import soundfile
 
         started = time.perf_counter()
@@ -144,7 +146,6 @@ class VoiceConditionals:
 
 
 def _arrays(conditionals: Any) -> Arrays:
-    torch = upstream.load_torch()
     parts = {"t3": vars(conditionals.t3), "gen": conditionals.gen}
     return {
         f"{part}.{name}": value.detach().cpu().numpy()
@@ -156,7 +157,7 @@ def _arrays(conditionals: Any) -> Arrays:
 
 def _conditionals(arrays: Arrays, device: Any) -> Any:
     """Upstream's Conditionals, or None where the arrays are not those of conditionals."""
-    tts, torch = upstream.load_chatterbox(), upstream.load_torch()
+    tts = upstream.load_chatterbox()
     parts: dict[str, dict[str, Any]] = {"t3": {}, "gen": {_NONE_IN_GEN: None}}
     for key, array in arrays.items():
         part, _, name = key.partition(".")

@@ -17,6 +17,8 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ...compute_settings import ComputeSettings
 from ...speech_settings import GenerationSettings
 from ...voices.library import built_in
@@ -27,6 +29,7 @@ from ..registry import CHATTERBOX_DEFAULT, ORIGINAL
 from ..weights.download import find_files, revision_of
 from . import loader, upstream
 from .compute import gpu
+from .compute.device import pick_device
 from .compute.plan import Plan, choose_plan, without_overflow
 from .compute.threads import use_threads
 from .conditionals import VoiceConditionals
@@ -117,11 +120,11 @@ class OriginalEngine:
             EngineError: a file is damaged, or the clip cannot be used.
         """
         files = find_files(model_dir)
-        device = upstream.pick_device(device)
+        device = pick_device(device)
         threads = use_threads(compute.threads if compute is not None else 0)
         if device.startswith("cuda"):
-            gpu.set_up(upstream.load_torch(), device)  # on this thread, which is the one that speaks, too
-        plan = choose_plan(compute or ComputeSettings(), upstream.load_torch().device(device))
+            gpu.set_up(device)  # on this thread, which is the one that speaks, too
+        plan = choose_plan(compute or ComputeSettings(), torch.device(device))
         model = loader.load_model(files, device, max(seed, 0), plan)
         own = (CHATTERBOX_DEFAULT,) if model.conds is not None else ()
         voices = (*(voices or ()), *built_in(own, voices or ()))
@@ -134,7 +137,7 @@ class OriginalEngine:
             del model  # its weights are converted; not beside the new one
             plan, model = wider, loader.load_model(files, device, max(seed, 0), wider)
         _LOGGER.info("Profile %s: %s", (compute or ComputeSettings()).profile, plan)
-        with upstream.load_torch().no_grad():
+        with torch.no_grad():
             engine = cls(model, voices, plan, cache, revision_of(files), usual)
             engine.fingerprint = fingerprint(files.fingerprint(), device, max(seed, 0), plan, threads)
             engine._decoder = SeamlessDecoder(model, plan)
@@ -297,7 +300,7 @@ class OriginalEngine:
             self._decoder.forget(kept)
 
     def close(self) -> None:
-        """Drop the model; `memory.give_back()` returns its memory to the system."""
+        """Drop the model; `memory.release_memory()` returns its memory to the system."""
         if self._decoder is not None:
             self._decoder.close()
         self._model = self._decoder = None
@@ -331,10 +334,14 @@ class OriginalEngine:
     def _with_exaggeration(self, conditionals: Any, exaggeration: float) -> Any:
         """A copy that one call may do with as it likes: upstream writes into both parts."""
         tts = upstream.load_chatterbox()
-        torch = upstream.load_torch()
         t3 = tts.T3Cond(
             speaker_emb=conditionals.t3.speaker_emb,
             cond_prompt_speech_tokens=conditionals.t3.cond_prompt_speech_tokens,
             emotion_adv=torch.full((1, 1, 1), exaggeration),
         ).to(device=self._model.device)
         return tts.Conditionals(t3, dict(conditionals.gen))
+
+
+def to_tensor(samples: Samples) -> torch.Tensor:
+    """Returns samples as upstream's `generate_stream()` yields them: float32 on the CPU, shape (1, samples)."""
+    return torch.from_numpy(samples)[None]

@@ -13,10 +13,10 @@ import importlib.metadata
 import json
 import platform
 from pathlib import Path
-from typing import Any
+
+import torch
 
 from ... import __version__
-from . import upstream
 from .compute.plan import Plan
 from .t3.sampling import CURRENT, STREAMING, Sampling
 
@@ -79,7 +79,6 @@ def versions() -> dict[str, str]:
 
 def _hardware(device: str, threads: int) -> list[str]:
     """What chooses the kernels, which differ in their last bits."""
-    torch: Any = upstream.load_torch()
     if device.startswith("cuda"):
         return [torch.cuda.get_device_name(device)]
     if device == "cpu":

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..base import EngineError
-from ..memory import release_pages
 from ..weights.download import ModelFiles
 from . import upstream
+from .compute.pages import release_pages
 from .compute.placement import move_to_device
 from .compute.plan import Plan
 from .upstream_stream import described
@@ -40,11 +42,10 @@ def load_model(files: ModelFiles, device: str, seed: int, plan: Plan | None = No
         EngineError: a file is damaged, or holds another model's weights; the message names it.
     """
     tts = upstream.load_chatterbox()
-    torch = upstream.load_torch()
     started = time.perf_counter()
     # What libraries print must not reach standard output. Fresh modules draw random weights: nobody else's
     # random numbers should change for it.
-    with upstream.hushed(), torch.random.fork_rng(devices=[]):
+    with upstream.suppress_output(), torch.random.fork_rng(devices=[]):
         voice_encoder = _filled(tts.VoiceEncoder, files.voice_encoder)
         t3 = _filled(tts.T3, files.t3)
         s3gen = _filled(tts.S3Gen, files.s3gen, may_lack=_DERIVED_BUFFERS)
@@ -71,7 +72,6 @@ def drop_converted(model: Any, plan: Plan) -> None:
     """
     if plan.keeps_original:
         return
-    torch = upstream.load_torch()
     flow, hift = model.s3gen.flow, model.s3gen.mel2wav
     if plan.token_precision != "float32":
         _drop_weights(model.t3.tfmr.layers)
@@ -94,7 +94,6 @@ def drop_converted(model: Any, plan: Plan) -> None:
 
 
 def _drop_weights(module: Any) -> None:
-    torch = upstream.load_torch()
     for part in module.modules():
         if isinstance(part, (torch.nn.Linear, torch.nn.Conv1d)):
             release_pages([part.weight])
@@ -107,7 +106,6 @@ def read_state(path: Path) -> dict[str, Any]:
     Raises:
         EngineError: the file cannot be read, or holds more than tensors.
     """
-    torch = upstream.load_torch()
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -164,7 +162,6 @@ def _fold_weight_norms(module: Any) -> None:
 def _unfilled() -> Any:
     """A context in which fresh modules leave their weights unwritten: memory that nobody touched takes no room, and
     drawing half a billion random numbers takes longer than reading them from a file."""
-    torch = upstream.load_torch()
     from torch.utils._python_dispatch import TorchDispatchMode
 
     left_out = {torch.ops.aten.uniform_.default, torch.ops.aten.normal_.default}
@@ -179,7 +176,6 @@ def _unfilled() -> Any:
 def _conditionals(path: Path, device: str) -> Any:
     """The built-in voice's conditionals (upstream's Conditionals) from conds.pt."""
     tts = upstream.load_chatterbox()
-    torch = upstream.load_torch()
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         return tts.Conditionals(tts.T3Cond(**content["t3"]), dict(content["gen"])).to(device)

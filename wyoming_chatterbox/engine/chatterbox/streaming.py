@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from ...audio import peak_frame_power, trim_end
 from ...speech_settings import GenerationSettings
@@ -57,7 +58,6 @@ class SeamlessDecoder:
     """Speaks with upstream's ChatterboxTTS, whose modules it uses and does not change."""
 
     def __init__(self, model: Any, plan: Plan) -> None:
-        self._torch = upstream.load_torch()
         self._model = model
         self._plan = plan
         self._tokens = TokenGenerator(model.t3, plan.token_precision, columns=plan.token_columns, graphs=plan.graphs)
@@ -76,8 +76,8 @@ class SeamlessDecoder:
             else StreamingVocoder(hift, multiple=GPU_MULTIPLE if model.t3.device.type == "cuda" else 1)
         )
         # One stream for all utterances: torch keeps memory for every stream that was ever used.
-        self._stream = self._torch.cuda.Stream(model.t3.device) if model.t3.device.type == "cuda" else None
-        self._token_thread = TokenThread(self._torch, self._stream)
+        self._stream = torch.cuda.Stream(model.t3.device) if model.t3.device.type == "cuda" else None
+        self._token_thread = TokenThread(self._stream)
         # Of fewer tokens nothing can be heard yet: the last ones wait for what follows them, in the flow decoder and
         # in the vocoder.
         self._least = self._flow.lookahead + self._vocoder.right // FRAMES_PER_TOKEN + 1
@@ -108,7 +108,6 @@ class SeamlessDecoder:
         Raises:
             Cancelled: `cancel` was set.
         """
-        torch = self._torch
         timeline = Timeline() if timeline is None else timeline
         text_tokens = self._model.tokenizer.text_to_tokens(upstream.load_chatterbox().punc_norm(text))
         limit = most_tokens(text)
@@ -184,7 +183,7 @@ class SeamlessDecoder:
         tokens = speech_tokens(seed)
         with contextlib.ExitStack() as stack:
             stack.callback(tokens.close)
-            with self._torch.inference_mode():
+            with torch.inference_mode():
                 chunk, _, final = _take(tokens, [], size, 0)
             final = final or len(chunk) >= limit
             if not final:
@@ -194,7 +193,7 @@ class SeamlessDecoder:
     def capture(self, settings: GenerationSettings) -> None:
         """Capture the CUDA graphs that utterances of usual length need, and check them; elsewhere, do nothing."""
         guided = settings.cfg_weight > 0
-        with self._torch.inference_mode():
+        with torch.inference_mode():
             self._tokens.capture(guided=guided)
             self._flow.capture()
             self._check_together(guided)
@@ -206,7 +205,7 @@ class SeamlessDecoder:
             with self._tokens.trial(guided=guided) as tokens:
                 flow = self._flow.trial()
                 if tokens is not None and flow is not None and self._stream is not None:
-                    check_together(self._torch, self._tokens.decoder.device, self._stream, tokens, flow)
+                    check_together(self._tokens.decoder.device, self._stream, tokens, flow)
         except Exception as error:  # a mismatch; a driver, too little memory
             self._tokens.drop_graphs(error)
             self._flow.drop_graphs(error)
@@ -330,7 +329,7 @@ class _Utterance:
             )
             for index, piece in enumerate(pieces)
         ]
-        return mels[0] if len(mels) == 1 else self._decoder._torch.cat(mels, dim=2)
+        return mels[0] if len(mels) == 1 else torch.cat(mels, dim=2)
 
     def _vocoded(self, mel: Any, again: int, *, final: bool) -> tuple[Samples, Samples]:
         """(samples that are final, a preview of what follows them), see StreamingVocoder."""

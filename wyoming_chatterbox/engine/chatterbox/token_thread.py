@@ -16,6 +16,8 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from typing import Any
 
+import torch
+
 from ..base import Cancel, EngineError
 
 NAME = "speech-tokens"
@@ -31,13 +33,12 @@ _WAITING_SECONDS = 0.1
 class TokenThread:
     """Advances generators of tokens, one after the other, in one daemon thread that starts with the first of them."""
 
-    def __init__(self, torch: Any, stream: Any = None) -> None:
+    def __init__(self, stream: Any = None) -> None:
         """
         Args:
             torch: the module.
             stream: the CUDA stream for the tokens; None: not on a GPU.
         """
-        self._torch = torch
         self._stream = stream
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -54,7 +55,7 @@ class TokenThread:
             Cancelled: `cancel` was set.
             EngineError: the thread was closed.
         """
-        torch, stream = self._torch, self._stream
+        stream = self._stream
         made: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
         outside = None if stream is None else torch.cuda.current_stream(stream.device)
         state: Future[None] = Future()
@@ -64,7 +65,7 @@ class TokenThread:
                 return
             end: BaseException | None = None
             try:
-                with torch.inference_mode(), _in_stream(torch, stream, outside), contextlib.closing(tokens):
+                with torch.inference_mode(), _in_stream(stream, outside), contextlib.closing(tokens):
                     for token in tokens:
                         made.put(token)
             except BaseException as error:  # raised where the tokens are taken
@@ -119,7 +120,7 @@ def _next(
 
 
 @contextlib.contextmanager
-def _in_stream(torch: Any, stream: Any, outside: Any) -> Iterator[None]:
+def _in_stream(stream: Any, outside: Any) -> Iterator[None]:
     """In a CUDA stream, behind what `outside` has to do; everything is done at the end."""
     if stream is None:
         yield

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 
 from ...faults import without_spoken
 from ..base import Cancel, EngineError, Samples
 from ..cuda_errors import raise_if_sticky
-from . import upstream
 
 
 class Steps:
@@ -20,8 +20,7 @@ class Steps:
 
     def __init__(self, model: Any, seed: int, cancel: Cancel, text: str = "") -> None:
         """`text`: what the generator speaks; no error repeats it."""
-        self._torch = upstream.load_torch()
-        self._device = self._torch.device(model.device)
+        self._device = torch.device(model.device)
         self._cancel = cancel
         self._text = text
         self._random = self._seeded(secrets.randbelow(2**31) if seed < 0 else seed)
@@ -44,7 +43,7 @@ class Steps:
         Raises Cancelled before the next speech token or flow step, and EngineError for what upstream raises.
         """
         # Upstream leaves inference mode on when it yields; this one puts back what the caller had.
-        with explained_errors(self._text), self._torch.inference_mode(), self._own_random(), self._hooks():
+        with explained_errors(self._text), torch.inference_mode(), self._own_random(), self._hooks():
             item = next(stream, None)
         if item is None:
             return None
@@ -53,7 +52,7 @@ class Steps:
 
     def close(self, stream: Any) -> None:
         """End the generator where it is. It leaves inference mode then, which must not be the caller's."""
-        with self._torch.inference_mode():
+        with torch.inference_mode():
             stream.close()
 
     @contextlib.contextmanager
@@ -89,10 +88,9 @@ class Steps:
     def _seeded(self, seed: int) -> list[Any]:
         """The states that torch.manual_seed would set, without setting them."""
         kinds = ["cpu"] if self._device.type == "cpu" else ["cpu", self._device]
-        return [self._torch.Generator(kind).manual_seed(seed).get_state() for kind in kinds]
+        return [torch.Generator(kind).manual_seed(seed).get_state() for kind in kinds]
 
     def _read_random(self) -> list[Any]:
-        torch = self._torch
         states = [torch.get_rng_state()]
         if self._device.type == "cuda":
             states.append(torch.cuda.get_rng_state(self._device))
@@ -101,7 +99,6 @@ class Steps:
         return states
 
     def _write_random(self, states: list[Any]) -> None:
-        torch = self._torch
         torch.set_rng_state(states[0])
         if self._device.type == "cuda":
             torch.cuda.set_rng_state(states[1], self._device)
@@ -116,7 +113,6 @@ def explained_errors(text: str = "") -> Iterator[None]:
 
     `text`: what is spoken; the error's message does not repeat it.
     """
-    torch = upstream.load_torch()
     try:
         yield
     except EngineError:

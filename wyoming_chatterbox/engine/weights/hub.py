@@ -20,7 +20,7 @@ from typing import Any
 
 from ...errors import WyomingChatterboxError
 from ..base import Cancel, EngineError, EngineUnavailable
-from ..chatterbox.upstream import INSTALL_REMEDY
+from ..requirements import INSTALL_HINT
 from .progress import OnProgress, Progress, size_text
 from .repository import RemoteFile, Repository, WeightsError
 
@@ -58,7 +58,7 @@ class Fetcher:
             import huggingface_hub.errors
             import huggingface_hub.utils
         except ImportError as error:
-            raise EngineUnavailable(f"downloading weights needs huggingface_hub: {INSTALL_REMEDY}") from error
+            raise EngineUnavailable(f"downloading weights needs huggingface_hub: {INSTALL_HINT}") from error
         self._hub: Any = huggingface_hub
         self._constants: Any = huggingface_hub.constants
         self._repository = repository

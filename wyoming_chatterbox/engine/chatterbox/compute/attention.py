@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .. import upstream
+import torch
 
 
 def attend(query: Any, key: Any, value: Any, mask: Any = None) -> Any:
@@ -20,7 +20,6 @@ def attend(query: Any, key: Any, value: Any, mask: Any = None) -> Any:
         key, value: shape (rows, heads, m, size).
         mask: as scaled_dot_product_attention takes it; None: all attend to all.
     """
-    torch = upstream.load_torch()
     if mask is not None or query.dtype != torch.bfloat16 or query.device.type != "cpu":
         return torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     scores = torch.matmul(query / math.sqrt(query.shape[-1]), key.transpose(-1, -2))

@@ -17,6 +17,8 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+
 from ...cuda_errors import raise_if_sticky
 from .graph_check import GraphMismatch
 
@@ -35,13 +37,11 @@ _ALIVE: weakref.WeakSet[GraphFamily] = weakref.WeakSet()
 class GraphFamily:
     """Graphs that are replayed one after the other, never beside each other; two families may be."""
 
-    def __init__(self, torch: Any, device: Any) -> None:
+    def __init__(self, device: Any) -> None:
         """
         Args:
-            torch: the module.
             device: a CUDA device.
         """
-        self._torch = torch
         self._device = device
         self._stream = torch.cuda.Stream(device)
         _ALIVE.add(self)
@@ -56,7 +56,7 @@ class GraphFamily:
             pool: the memory of graphs that are never replayed at the same time (torch.cuda.graph_pool_handle());
                 None: memory of its own.
         """
-        cuda, stream = self._torch.cuda, self._stream
+        cuda, stream = torch.cuda, self._stream
         with _CAPTURING:
             outside = cuda.current_stream(self._device)
             before = [tensor.clone() for tensor in state]

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from ....errors import WyomingChatterboxError
 
 _TOLERANCE = 1e-3
@@ -52,7 +54,7 @@ class Trial:
         return self.results()
 
 
-def tolerance(torch: Any, dtype: Any) -> float:
+def tolerance(dtype: Any) -> float:
     """Returns the largest relative difference that rounding explains, for activations of a type."""
     return _TOLERANCE if dtype == torch.float32 else _TOLERANCE_16_BIT
 
@@ -73,9 +75,7 @@ def check_replay(trial: Trial, largest: float) -> None:
             raise GraphMismatch(f"{trial.name}: result {index} of a replay differs by {difference:.2g}")
 
 
-def check_together(
-    torch: Any, device: Any, stream: Any, beside: Trial, here: Trial, replays: int = _REPLAYS_TOGETHER
-) -> None:
+def check_together(device: Any, stream: Any, beside: Trial, here: Trial, replays: int = _REPLAYS_TOGETHER) -> None:
     """Replay two graphs of different families at the same time.
 
     Args:
@@ -90,7 +90,7 @@ def check_together(
     alone = [(trial, trial.after(trial.replay)) for trial in (beside, here)]
     # Waits for the host too: what follows must begin on an idle GPU, to overlap.
     for trial, expected in alone:
-        _raise_unless_equal(torch, trial, trial.after(trial.replay), expected, "a second replay alone")
+        _raise_unless_equal(trial, trial.after(trial.replay), expected, "a second replay alone")
     stream.wait_stream(outside)
     done: list[list[Sequence[Any]]] = [[], []]
     try:
@@ -102,12 +102,10 @@ def check_together(
         outside.wait_stream(stream)
     for (trial, expected), results in zip(alone, done, strict=True):
         for values in results:
-            _raise_unless_equal(torch, trial, values, expected, "a replay beside the other graphs")
+            _raise_unless_equal(trial, values, expected, "a replay beside the other graphs")
 
 
-def _raise_unless_equal(
-    torch: Any, trial: Trial, values: Sequence[Any], expected: Sequence[Any], description: str
-) -> None:
+def _raise_unless_equal(trial: Trial, values: Sequence[Any], expected: Sequence[Any], description: str) -> None:
     if not all(torch.equal(value, right) for value, right in zip(values, expected, strict=True)):
         raise GraphMismatch(f"{trial.name}: {description} gives another result")
 

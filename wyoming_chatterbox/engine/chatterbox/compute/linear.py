@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from .. import upstream
+import torch
+
 from . import microbench
 
 Layer: TypeAlias = Callable[[Any], Any]
@@ -43,13 +44,11 @@ class Linear:
             precision: one of PRECISIONS.
             columns: in float32, whether inputs of `FEW_ROWS` rows are multiplied as columns, see `columns_are_faster`.
         """
-        torch = upstream.load_torch()
-        self._torch = torch
         self._packed: Any = None
         self._precision = precision
         self._columns = columns and bias is None and precision == "float32"
         if precision == "int8":
-            self._packed = _packed(weight, torch)
+            self._packed = _packed(weight)
             self._bias = None if bias is None else bias.detach().float()
         elif precision == "float16":
             self._packed = torch.ops.quantized.linear_prepack_fp16(weight.detach().float().contiguous(), bias)
@@ -64,13 +63,13 @@ class Linear:
     def __call__(self, x: Any) -> Any:
         if self._packed is None:
             if self._columns and x.numel() == FEW_ROWS * x.shape[-1]:
-                product = self._torch.mm(self._weight, x.reshape(FEW_ROWS, -1).t())
+                product = torch.mm(self._weight, x.reshape(FEW_ROWS, -1).t())
                 return product.t().reshape(*x.shape[:-1], -1)
-            return self._torch.nn.functional.linear(x, self._weight, self._bias)
+            return torch.nn.functional.linear(x, self._weight, self._bias)
         if self._precision == "bfloat16":
-            return self._torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
+            return torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
         if self._precision == "float16":
-            return self._torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
+            return torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
         return self._in_int8(x)
 
     def plus(self, x: Any, residual: Any) -> Any:
@@ -79,10 +78,9 @@ class Linear:
         if self._packed is not None or self._columns or self._bias is not None:
             return residual + self(x)
         flat, rows = residual.reshape(-1, residual.shape[-1]), x.reshape(-1, x.shape[-1])
-        return self._torch.addmm(flat, rows, self._weight.t()).view(residual.shape)
+        return torch.addmm(flat, rows, self._weight.t()).view(residual.shape)
 
     def _in_int8(self, x: Any) -> Any:
-        torch = self._torch
         reduced = not has_int8_dot_product()
         if x.numel() <= FEW_ROWS * x.shape[-1]:
             # The rows of a step are alike, with guidance and without; scaling each costs a fifth of the product's time.
@@ -101,7 +99,6 @@ def fused(layers: Sequence[Any], precision: str, *, columns: bool = False) -> La
     In float32 the layers stay apart: on a CPU it is as fast, and their weights, which may be a file's own pages, need
     no second copy. Not on an NVIDIA GPU, where every kernel has its price.
     """
-    torch = upstream.load_torch()
     if len(layers) > 1 and precision == "float32" and layers[0].weight.device.type != "cuda":
         apart = [fused((layer,), precision, columns=columns) for layer in layers]
         return lambda x: torch.cat([layer(x) for layer in apart], dim=-1)
@@ -116,7 +113,6 @@ def columns_are_faster() -> bool:
     """Whether this CPU multiplies few rows faster as the columns of the right-hand matrix. It is the same product; MKL
     has different kernels for the two, and on AMD's processors one of them reads weights four times as fast. Timed once
     in a process (0.3 s, 0.2 GB); less than `_MUCH_FASTER` is left alone, so that the verdict is every start's."""
-    torch = upstream.load_torch()
     inputs, outputs = _TIMED
 
     def works() -> dict[str, Callable[[], Any]]:
@@ -135,14 +131,13 @@ def columns_are_faster() -> bool:
 
 def activations(precision: str) -> Any:
     """The torch type of what goes into such layers and comes out."""
-    torch = upstream.load_torch()
     return {"bfloat16": torch.bfloat16, "half": torch.float16}.get(precision, torch.float32)
 
 
 def has_int8_dot_product() -> bool:
     """Whether this CPU adds up products of 8-bit integers in 32 bits (VNNI). Older ones saturate at 16: there the
     inputs must do with 7 bits."""
-    cpu: Any = upstream.load_torch().cpu
+    cpu: Any = torch.cpu
     return any(bool(test()) for name in _VNNI_TESTS if (test := getattr(cpu, name, None)) is not None)
 
 
@@ -153,7 +148,6 @@ _VNNI_TESTS = ("_is_vnni_supported", "_is_avx512_vnni_supported")
 def _packs_bfloat16() -> bool:
     """Whether weights in bfloat16 can be laid out for oneDNN's kernels once. `torch.nn.functional.linear` does that at
     every call, a fifth of its time for 50 to 200 rows; the products are the same to the last bit."""
-    torch = upstream.load_torch()
     try:
         with torch.inference_mode():
             weight, x = torch.ones(16, 32, dtype=torch.bfloat16), torch.ones(2, 32, dtype=torch.bfloat16)
@@ -168,7 +162,7 @@ def _packs_bfloat16() -> bool:
         return False
 
 
-def _packed(weight: Any, torch: Any) -> Any:
+def _packed(weight: Any) -> Any:
     """The weight as PyTorch's dynamically quantized layers keep it, without a bias."""
     weight = weight.detach().float()
     scales = (weight.abs().amax(dim=1) / 127).clamp_min(1e-12)

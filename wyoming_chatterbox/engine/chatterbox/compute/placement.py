@@ -10,9 +10,10 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ...memory import release_pages
-from .. import upstream
+import torch
+
 from .linear import activations
+from .pages import release_pages
 from .plan import Plan
 
 
@@ -46,7 +47,6 @@ CLIP_MODULES = ("tokenizer", "speaker_encoder")
 @contextlib.contextmanager
 def borrowed(modules: Sequence[Any], device: Any) -> Iterator[None]:
     """Within it, the weights of modules are on a device; afterwards they are where they were, and the same memory."""
-    torch = upstream.load_torch()
     holders = [part for module in modules for part in module.modules()]
     before = [(dict(part._parameters), dict(part._buffers)) for part in holders]
     try:
@@ -68,7 +68,6 @@ def borrowed(modules: Sequence[Any], device: Any) -> Iterator[None]:
 
 def _convert_linear_layers(layers: Any, dtype: Any) -> None:
     """Convert the matrices of linear layers, which our decoder reads in this type; pages of a file are given back."""
-    torch = upstream.load_torch()
     if dtype == torch.float32:
         return
     for part in layers.modules():

@@ -18,9 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from ....compute_settings import ComputeSettings
 from ...base import Cancel, EngineError, FloatOverflow
-from .. import upstream
 from ..t3.tokens import TokenGenerator
 from ..upstream_stream import described
 from . import microbench
@@ -158,7 +159,7 @@ def choose_plan(settings: ComputeSettings, device: Any) -> Plan:
 def computes_in_bfloat16(device: Any) -> bool:
     """Returns True for an NVIDIA GPU of compute capability 8.0 (A100, RTX 30xx) or later. Older ones convert every
     operand to float32 and back."""
-    return bool(upstream.load_torch().cuda.get_device_capability(device) >= (8, 0))
+    return bool(torch.cuda.get_device_capability(device) >= (8, 0))
 
 
 def without_overflow(plan: Plan, model: Any) -> Plan:
@@ -170,7 +171,6 @@ def without_overflow(plan: Plan, model: Any) -> Plan:
     """
     if plan.token_precision != "half" or model.conds is None:
         return plan
-    torch = upstream.load_torch()
     generator = TokenGenerator(model.t3, "half", graphs=False)
     text = model.tokenizer.text_to_tokens(_OVERFLOW_TEXT)
     options: dict[str, Any] = {"cfg_weight": 0.5, "temperature": 0.8, "seed": 0, "limit": _OVERFLOW_TOKENS}
@@ -190,7 +190,7 @@ def _precision(settings: ComputeSettings, cpu: bool, part: Layers | Convolutions
     asked = "int8" if settings.quantize == "int8" else settings.dtype
     if asked != "auto":
         try:
-            Linear(upstream.load_torch().ones(8, 8), None, asked)
+            Linear(torch.ones(8, 8), None, asked)
         except Exception as error:  # an instruction or a library that this machine lacks
             raise EngineError(
                 f"{asked} does not work here ({described(error)}); leave --dtype and --quantize away"

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from .. import upstream
+import torch
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -18,7 +18,6 @@ def use_threads(wanted: int) -> int:
     Args:
         wanted: 0 is one for each core this process may use.
     """
-    torch = upstream.load_torch()
     # Torch counts cores, not the two threads that one of them may run, and honours OMP_NUM_THREADS; a container's
     # share of the machine it does not know.
     count = wanted or min(torch.get_num_threads(), usable_cpus())

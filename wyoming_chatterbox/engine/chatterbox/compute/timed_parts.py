@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .. import upstream
+import torch
+
 from . import microbench
 from .attention import attend
 from .linear import FEW_ROWS, Linear, activations, columns_are_faster
@@ -37,7 +38,6 @@ class Layers:
 
     def work(self, precision: str) -> Callable[[], Any]:
         """Returns what computes the block once for each of several copies. Raises what a missing instruction raises."""
-        torch = upstream.load_torch()
         random = torch.Generator().manual_seed(0)
         dtype = activations(precision)
         weights = sum(inputs * outputs for inputs, outputs in self.products)
@@ -80,7 +80,6 @@ class Convolutions:
 
     def work(self, precision: str) -> Callable[[], Any]:
         """Returns what computes each convolution once."""
-        torch = upstream.load_torch()
         random = torch.Generator().manual_seed(0)
         dtype = getattr(torch, precision)
         with torch.inference_mode():

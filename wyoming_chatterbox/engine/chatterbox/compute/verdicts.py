@@ -11,12 +11,12 @@ import json
 import logging
 import platform
 from pathlib import Path
-from typing import Any
+
+import torch
 
 from ....blocking import call_within
 from ....limits import PATH_SECONDS
 from ....private_files import make_folder, write_file
-from .. import upstream
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -71,7 +71,6 @@ VERDICTS = Verdicts()
 
 
 def _key(name: str) -> str:
-    torch: Any = upstream.load_torch()
     facts = [_processor(), f"{torch.get_num_threads()} threads", f"torch {torch.__version__}", _code(), name]
     return "; ".join(facts)
 
@@ -87,7 +86,6 @@ def _code() -> str:
 
 @functools.cache
 def _processor() -> str:
-    torch: Any = upstream.load_torch()
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
     except OSError:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import upstream
+import torch
+
 from ..compute.linear import Layer, activations, fused
 
 _POSITIONS_STEP = 256
@@ -72,8 +73,6 @@ class FlowEncoder:
             flow: chatterbox.models.s3gen.flow.CausalMaskedDiffWithXvec.
             precision: of the linear layers, see linear.py.
         """
-        torch = upstream.load_torch()
-        self._torch = torch
         self._precision = precision
         self._flow = flow
         encoder = flow.encoder
@@ -94,7 +93,7 @@ class FlowEncoder:
             memory: of the tokens before these, changed. All of them are attended to.
             final: there will be no more tokens; otherwise the last three wait for those that follow.
         """
-        torch, functional, encoder = self._torch, self._torch.nn.functional, self._encoder
+        functional, encoder = torch.nn.functional, self._encoder
         new = encoder.embed.out(self._flow.input_embedding(tokens)) * encoder.embed.pos_enc.xscale
         inputs = new if memory.inputs is None else torch.cat((memory.inputs, new), dim=1)
         count = inputs.shape[1] - (0 if final else self.lookahead)
@@ -128,7 +127,7 @@ class FlowEncoder:
         return self._flow.encoder_proj(encoder.after_norm(x))
 
     def _through(self, x: Any, layers: Sequence[_Layer], memory: Memory, index: int) -> Any:
-        torch, functional = self._torch, self._torch.nn.functional
+        functional = torch.nn.functional
         rows, length, width = x.shape
         for offset, layer in enumerate(layers):
             normed = layer.norm(x).to(self._dtype)
@@ -155,7 +154,7 @@ class FlowEncoder:
     def _attended(self, by_content: Any, by_position: Any, key: Any, value: Any, near: Any) -> Any:
         """Attention with relative positions of some heads, all of shape (rows, heads, …, size); `near`: the keys of all
         distances from the first position to the last query on."""
-        torch, length = self._torch, by_content.shape[2]
+        length = by_content.shape[2]
         scores = torch.matmul(by_content, key.transpose(-1, -2))
         by_distance = torch.matmul(by_position, near.transpose(-1, -2))
         # Row r is position end - length + r; its distance to position j lies in column length - 1 - r + j.
@@ -167,7 +166,6 @@ class FlowEncoder:
 
     def _table(self, layer: _Layer, index: int, positions: int) -> Any:
         """Keys of relative distances, those of the future behind those of the past, for at least so many positions."""
-        torch = self._torch
         table = self._tables.get(index)
         if table is None or table.shape[2] // 2 < positions:
             count = -(-positions // _POSITIONS_STEP) * _POSITIONS_STEP + 1

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .. import upstream
+import torch
+
 from ..compute.attention import attend
 from ..compute.linear import Layer, Linear, activations, fused
 
@@ -64,7 +65,6 @@ class Memory:
     """
 
     def __init__(self, estimator: Estimator, prompt: int, window: int) -> None:
-        torch = upstream.load_torch()
         self.prompt = prompt
         self.window = window
         self.frames = 0
@@ -128,8 +128,6 @@ class Estimator:
             times: when the steps begin, in [0, 1).
             precision: of its linear layers, see linear.py.
         """
-        torch = upstream.load_torch()
-        self._torch = torch
         self._precision = precision
         self.dtype = activations(precision)
         self.device = times.device
@@ -183,7 +181,7 @@ class Estimator:
         skip = None
         for index, (resnet, blocks) in enumerate(self._stages):
             if index == len(self._stages) - 1:
-                x = self._torch.cat((x, skip), dim=2)
+                x = torch.cat((x, skip), dim=2)
             shifted = self._activated(x, resnet.first, pasts) + resnet.shifts[step]
             x = self._activated(shifted, resnet.second, pasts) + resnet.shortcut(x)
             for block in blocks:
@@ -195,10 +193,9 @@ class Estimator:
         return self._head(self._activated(x, self._final, pasts)).float()
 
     def _activated(self, x: Any, convolution: _Convolution, pasts: Iterator[Any] | None) -> Any:
-        return self._torch.nn.functional.mish(convolution.norm(self._convolved(x, convolution, pasts)))
+        return torch.nn.functional.mish(convolution.norm(self._convolved(x, convolution, pasts)))
 
     def _convolved(self, x: Any, convolution: _Convolution, pasts: Iterator[Any] | None) -> Any:
-        torch = self._torch
         if pasts is None:
             x = torch.nn.functional.pad(x, (0, 0, _KERNEL - 1, 0))
         else:
@@ -225,7 +222,7 @@ class Estimator:
             query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
         mixed = attend(query, key, value, mask)
         x = x + block.out(mixed.transpose(1, 2).reshape(rows, frames, -1))
-        return x + block.feed_out(self._torch.nn.functional.gelu(block.feed_in(block.feed_norm(x))))
+        return x + block.feed_out(torch.nn.functional.gelu(block.feed_in(block.feed_norm(x))))
 
     def _resnet(self, resnet: Any, embedded: Any) -> _Resnet:
         first, second = resnet.block1.block, resnet.block2.block
@@ -251,6 +248,6 @@ class Estimator:
 
     def _norm(self, norm: Any) -> Any:
         """A LayerNorm in the type of the activations."""
-        torch, shape, eps = self._torch, norm.normalized_shape, norm.eps
+        shape, eps = norm.normalized_shape, norm.eps
         weight, bias = norm.weight.detach().to(self.dtype), norm.bias.detach().to(self.dtype)
         return lambda x: torch.nn.functional.layer_norm(x, shape, weight, bias, eps)

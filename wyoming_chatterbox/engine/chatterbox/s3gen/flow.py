@@ -21,8 +21,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from ...base import Cancel
-from .. import upstream
 from ..compute.graph_check import Trial
 from ..compute.transfer import to_device
 from . import encoder, estimator
@@ -127,8 +128,6 @@ class StreamingFlow:
             precision: of the linear layers, see linear.py.
             graphs: whether `capture` makes CUDA graphs of the steps; with attention "full" only.
         """
-        torch = upstream.load_torch()
-        self._torch = torch
         self._flow = flow
         self._causal = attention == "causal"
         self._prompt_tokens = max(1, round(prompt_seconds * TOKENS_PER_SECOND))
@@ -177,7 +176,6 @@ class StreamingFlow:
             voice_key: what the conditionals are; what is computed of them is kept for others with an equal key. None:
                 nothing is kept.
         """
-        torch = self._torch
         tokens, feat = conditionals["prompt_token"].long(), conditionals["prompt_feat"]
         # A clip's frames may be one more than its tokens' are.
         more = feat.shape[1] - FRAMES_PER_TOKEN * tokens.shape[1]
@@ -205,7 +203,6 @@ class StreamingFlow:
         Raises:
             Cancelled: `cancel` was set.
         """
-        torch = self._torch
         state.tokens += tokens
         prompt_frames = state.prompt_feat.shape[1]
         ready = state.prompt_tokens.shape[1] + len(state.tokens) - (0 if final else self.lookahead)
@@ -230,7 +227,6 @@ class StreamingFlow:
 
     def _decode_all(self, state: FlowState, final: bool, cancel: Cancel) -> Any:
         """All frames of the tokens so far, the prompt's included, shape (1, n, 80)."""
-        torch = self._torch
         new = to_device(torch.tensor([state.tokens], dtype=torch.long), state.prompt_tokens.device)
         tokens = torch.cat((state.prompt_tokens, new), dim=1)
         # As upstream's `finalize=False`: the last tokens are attended to, though their own frames are left out.
@@ -243,7 +239,7 @@ class StreamingFlow:
         """The frames behind those that were decoded before, shape (1, n, 80)."""
         if state.past is None:
             state.past = self._after_prompt(self._prompt(state, cancel))
-        past, torch = state.past, self._torch
+        past = state.past
         encoded = past.tokens.tokens + (0 if past.tokens.inputs is None else past.tokens.inputs.shape[1])
         fresh = state.tokens[encoded - state.prompt_tokens.shape[1] :]
         new = to_device(torch.tensor([fresh], dtype=torch.long), state.prompt_tokens.device)
@@ -286,7 +282,7 @@ class StreamingFlow:
             first: index of the first of them, the prompt's included.
             memory: of the frames before them, see Estimator; changed.
         """
-        torch, count = self._torch, mu.shape[1]
+        count = mu.shape[1]
         condition = torch.zeros_like(mu)
         known = state.prompt_feat[:, first : first + count]
         condition[:, : known.shape[1]] = known
@@ -308,7 +304,7 @@ class StreamingFlow:
     def _noise(self, state: FlowState, frames: int) -> Any:
         """The noise of the first frames, shape (1, n, 80); drawn block by block, so that it does not depend on how
         many are asked for."""
-        torch, device = self._torch, state.prompt_feat.device
+        device = state.prompt_feat.device
         if state.noise is None:
             random = torch.Generator().manual_seed(_PROMPT_SEED)
             noise = torch.randn(1, state.prompt_feat.shape[1], MEL_BANDS, generator=random)

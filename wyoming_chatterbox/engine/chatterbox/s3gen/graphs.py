@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from ...base import Cancel
-from .. import upstream
 from ..compute import cuda_graphs
 from ..compute.graph_check import Trial, check_replay, tolerance
 from .estimator import Estimator
@@ -52,8 +53,6 @@ class FlowGraphs:
             times: when the Euler steps begin, and the end of the last one.
             guidance: upstream's inference_cfg_rate.
         """
-        torch = upstream.load_torch()
-        self._torch = torch
         self._estimator = estimator
         self._guidance = guidance
         self._steps = len(times) - 1
@@ -69,8 +68,8 @@ class FlowGraphs:
         """Capture a step for every usual number of frames, and compare each with the step itself; what cannot be
         captured is done without."""
         try:
-            self._family = cuda_graphs.GraphFamily(self._torch, self._estimator.device)
-            pool = self._torch.cuda.graph_pool_handle()
+            self._family = cuda_graphs.GraphFamily(self._estimator.device)
+            pool = torch.cuda.graph_pool_handle()
             # The largest first: the others find room in its memory.
             for size in range(USUAL_FRAMES, 0, -FRAMES_STEP):
                 buffers = self.buffers(size)
@@ -79,7 +78,7 @@ class FlowGraphs:
                 buffers.graph = self._family.capture(work, state, pool)
                 self._captured[size] = buffers
             for trial in self.trials():
-                check_replay(trial, tolerance(self._torch, self._estimator.dtype))
+                check_replay(trial, tolerance(self._estimator.dtype))
         except Exception as error:
             self.drop(error)
 
@@ -99,7 +98,7 @@ class FlowGraphs:
 
     def _trial(self, size: int) -> Trial:
         """The first step of noise in all frames but the last one, which is filled up."""
-        torch, buffers = self._torch, self._captured[size]
+        buffers = self._captured[size]
         random = torch.Generator().manual_seed(size)
         x = torch.randn(1, size - 1, buffers.x.shape[2], generator=random).to(buffers.x)
         given = torch.randn(2, size - 1, buffers.given.shape[2], generator=random).to(buffers.given)
@@ -131,7 +130,7 @@ class FlowGraphs:
 
     def buffers(self, size: int) -> _Buffers:
         """Fresh ones for so many frames."""
-        zeros, estimator = self._torch.zeros, self._estimator
+        zeros, estimator = torch.zeros, self._estimator
         return _Buffers(
             zeros(1, size, estimator.bands, device=estimator.device),
             zeros(2, size, estimator.inputs - estimator.bands, device=estimator.device),
@@ -149,7 +148,7 @@ class FlowGraphs:
 
     def step(self, buffers: _Buffers) -> None:
         """One Euler step; its shapes depend on the buffers' alone."""
-        torch, x = self._torch, buffers.x
+        x = buffers.x
         both = self._estimator(torch.cat((x.expand(2, -1, -1), buffers.given), dim=2), self._index, mask=buffers.mask)
         direction = (1 + self._guidance) * both[:1] - self._guidance * both[1:]
         x.add_(self._lengths.index_select(0, self._index) * direction)

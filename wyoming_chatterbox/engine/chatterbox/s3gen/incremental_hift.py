@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import upstream
+import torch
 
 LAG_FRAMES = 20
 """Mel frames by which the samples lag behind: the pitch's five convolutions reach 5, those that add the source 4.5, the
@@ -48,26 +48,24 @@ class IncrementalHiFT:
             hift: chatterbox.models.s3gen.hifigan.HiFTGenerator, its weight norms folded.
             precision: of the convolutions' products: float32 or bfloat16; sums and activations stay float32.
         """
-        self._torch = upstream.load_torch()
         self._hift = hift
         numbers = itertools.count()
-        dtype = getattr(self._torch, precision)
-        torch = self._torch
+        dtype = getattr(torch, precision)
 
         def convolution(module: Any, layer_dtype: Any = dtype) -> _Convolution:
-            return _Convolution(module, next(numbers), torch, layer_dtype)
+            return _Convolution(module, next(numbers), layer_dtype)
 
         def residual_block(module: Any) -> _ResidualBlock:
             layers = [
-                (_Snake(first), convolution(one), _Snake(second), convolution(two), _Delay(next(numbers), torch))
+                (_Snake(first), convolution(one), _Snake(second), convolution(two), _Delay(next(numbers)))
                 for first, one, second, two in zip(
                     module.activations1, module.convs1, module.activations2, module.convs2, strict=True
                 )
             ]
             return _ResidualBlock(layers)
 
-        self._pitch = _Pitch(hift, next(numbers), torch)
-        self._spectrum = _Spectrum(hift, next(numbers), torch)
+        self._pitch = _Pitch(hift, next(numbers))
+        self._spectrum = _Spectrum(hift, next(numbers))
         self._first = convolution(hift.conv_pre)
         self._stages = []
         last = hift.num_upsamples - 1
@@ -75,17 +73,17 @@ class IncrementalHiFT:
             blocks = hift.resblocks[index * hift.num_kernels : (index + 1) * hift.num_kernels]
             self._stages.append(
                 _Stage(
-                    upsample=_Upsampling(hift.ups[index], next(numbers), torch),
-                    reflect=_Reflection(next(numbers), torch) if index == last else None,
+                    upsample=_Upsampling(hift.ups[index], next(numbers)),
+                    reflect=_Reflection(next(numbers)) if index == last else None,
                     source_convolution=convolution(hift.source_downs[index]),
                     source_block=residual_block(hift.source_resblocks[index]),
-                    fusion=_Sum(2, next(numbers), torch),
+                    fusion=_Sum(2, next(numbers)),
                     blocks=[residual_block(block) for block in blocks],
-                    sum=_Sum(len(blocks), next(numbers), torch),
+                    sum=_Sum(len(blocks), next(numbers)),
                 )
             )
         self._last = convolution(hift.conv_post, torch.float32)
-        self._waveform = _Waveform(hift, next(numbers), torch)
+        self._waveform = _Waveform(hift, next(numbers))
 
     def pitch(self, state: HiFTState, mel: Any, *, final: bool) -> Any:
         """The pitch of the frames whose neighbours are known, shape (1, frames), in Hz.
@@ -104,7 +102,7 @@ class IncrementalHiFT:
             source: the next samples of the source, shape (1, 1, any number): those of the frames whose pitch is known.
             final: there will be no more.
         """
-        relu = self._torch.nn.functional.leaky_relu
+        relu = torch.nn.functional.leaky_relu
         spectrum = self._spectrum(source, state, final)
         x = self._first(mel, state, final)
         for stage in self._stages:
@@ -135,14 +133,13 @@ class _Pitch:
     the pitch is off, and after a few seconds the last bit would be heard.
     """
 
-    def __init__(self, hift: Any, number: int, torch: Any) -> None:
-        self._torch = torch
+    def __init__(self, hift: Any, number: int) -> None:
         self._number = number
         self._predictor = hift.f0_predictor
 
     def __call__(self, mel: Any, state: HiFTState, final: bool) -> Any:
         tail, known = state.tails.get(self._number, (None, 0))
-        mel = mel if tail is None else self._torch.cat((tail, mel), dim=2)
+        mel = mel if tail is None else torch.cat((tail, mel), dim=2)
         count = mel.shape[2] if final else max(known, mel.shape[2] - PITCH_LAG_FRAMES)
         begin = max(0, count - _PITCH_CONTEXT_FRAMES)
         state.tails[self._number] = (mel[:, :, begin:].clone(), count - begin)
@@ -154,8 +151,7 @@ class _Pitch:
 class _Convolution:
     """A torch.nn.Conv1d that keeps what later outputs need of its inputs."""
 
-    def __init__(self, module: Any, number: int, torch: Any, dtype: Any) -> None:
-        self._torch = torch
+    def __init__(self, module: Any, number: int, dtype: Any) -> None:
         self._number = number
         self._weight = module.weight.detach().to(dtype)
         self._bias = None if module.bias is None else module.bias.detach().to(dtype)
@@ -164,7 +160,6 @@ class _Convolution:
         self._outputs = module.out_channels
 
     def __call__(self, x: Any, state: HiFTState, final: bool) -> Any:
-        torch = self._torch
         tail = state.tails.get(self._number)
         if tail is None:
             tail = x.new_zeros(1, x.shape[1], self._padding)
@@ -186,8 +181,7 @@ class _Convolution:
 class _Upsampling:
     """A torch.nn.ConvTranspose1d that keeps the inputs which later outputs need too."""
 
-    def __init__(self, module: Any, number: int, torch: Any) -> None:
-        self._torch = torch
+    def __init__(self, module: Any, number: int) -> None:
         self._module = module
         self._number = number
         (self._stride,), (self._padding,), (self._kernel,) = module.stride, module.padding, module.kernel_size
@@ -196,10 +190,10 @@ class _Upsampling:
     def __call__(self, x: Any, state: HiFTState, final: bool) -> Any:
         tail = state.tails.get(self._number)
         known = 0 if tail is None else tail.shape[2]
-        x = x if tail is None else self._torch.cat((tail, x), dim=2)
+        x = x if tail is None else torch.cat((tail, x), dim=2)
         if x.shape[2] == 0:
             return x.new_zeros(1, self._module.out_channels, 0)
-        y = self._torch.nn.functional.conv_transpose1d(x, self._module.weight, self._module.bias, self._stride)
+        y = torch.nn.functional.conv_transpose1d(x, self._module.weight, self._module.bias, self._stride)
         # An output is complete where the next input begins; the padding is cut off at the ends of the speech.
         begin = known * self._stride if tail is not None else self._padding
         end = y.shape[2] - self._padding if final else x.shape[2] * self._stride
@@ -210,28 +204,26 @@ class _Upsampling:
 class _Reflection:
     """torch.nn.ReflectionPad1d((1, 0)): the second sample once more, in front of the first."""
 
-    def __init__(self, number: int, torch: Any) -> None:
-        self._torch = torch
+    def __init__(self, number: int) -> None:
         self._number = number
 
     def __call__(self, x: Any, state: HiFTState, final: bool) -> Any:
         if x.shape[2] == 0 or self._number in state.tails:
             return x
         state.tails[self._number] = None
-        return self._torch.cat((x[:, :, 1:2], x), dim=2)
+        return torch.cat((x[:, :, 1:2], x), dim=2)
 
 
 class _Delay:
     """Holds back what is to be added to something that comes later."""
 
-    def __init__(self, number: int, torch: Any) -> None:
-        self._torch = torch
+    def __init__(self, number: int) -> None:
         self._number = number
 
     def __call__(self, x: Any, state: HiFTState, count: int) -> Any:
         """The next `count` of what was held back and `x`."""
         tail = state.tails.get(self._number)
-        x = x if tail is None else self._torch.cat((tail, x), dim=2)
+        x = x if tail is None else torch.cat((tail, x), dim=2)
         state.tails[self._number] = x[:, :, count:].clone()
         return x[:, :, :count]
 
@@ -239,8 +231,7 @@ class _Delay:
 class _Sum:
     """Adds streams that lag behind each other."""
 
-    def __init__(self, inputs: int, number: int, torch: Any) -> None:
-        self._torch = torch
+    def __init__(self, inputs: int, number: int) -> None:
         self._inputs = inputs
         self._number = number
 
@@ -248,7 +239,7 @@ class _Sum:
         tails = state.tails.get(self._number)
         if tails is not None:
             streams = [
-                x if tail is None else self._torch.cat((tail, x), dim=2) for tail, x in zip(tails, streams, strict=True)
+                x if tail is None else torch.cat((tail, x), dim=2) for tail, x in zip(tails, streams, strict=True)
             ]
         count = min(x.shape[2] for x in streams)
         state.tails[self._number] = [x[:, :, count:].clone() if x.shape[2] > count else None for x in streams]
@@ -285,14 +276,13 @@ class _ResidualBlock:
 class _Spectrum:
     """Upstream's `_stft` of the source: shape (1, 1, samples) → (1, 18, frames of 4 samples)."""
 
-    def __init__(self, hift: Any, number: int, torch: Any) -> None:
-        self._torch = torch
+    def __init__(self, hift: Any, number: int) -> None:
         self._number = number
         self._window = hift.stft_window
         self._size, self._hop = hift.istft_params["n_fft"], hift.istft_params["hop_len"]
 
     def __call__(self, x: Any, state: HiFTState, final: bool) -> Any:
-        torch, half = self._torch, self._size // 2
+        half = self._size // 2
         tail = state.tails.get(self._number)
         if tail is not None:
             x = torch.cat((tail, x), dim=2)
@@ -315,15 +305,14 @@ class _Spectrum:
 class _Waveform:
     """Upstream's magnitude, phase, `_istft` and limit: (1, 18, frames) → (1, samples)."""
 
-    def __init__(self, hift: Any, number: int, torch: Any) -> None:
-        self._torch = torch
+    def __init__(self, hift: Any, number: int) -> None:
         self._number = number
         self._size, self._hop = hift.istft_params["n_fft"], hift.istft_params["hop_len"]
         self._window = hift.stft_window
         self._limit = hift.audio_limit
 
     def __call__(self, x: Any, state: HiFTState, final: bool) -> Any:
-        torch, hop, overlap = self._torch, self._hop, self._size // self._hop
+        hop, overlap = self._hop, self._size // self._hop
         if x.shape[2] == 0 and not final:
             return x.new_zeros(1, 0)
         bins = self._size // 2 + 1

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import upstream
+import torch
+
 from .incremental_hift import HiFTState, IncrementalHiFT
 from .source import SAMPLES_PER_FRAME, HarmonicSource, SourceState
 from .vocoder import RIGHT_FRAMES
@@ -54,7 +55,6 @@ class IncrementalVocoder:
             hift: chatterbox.models.s3gen.hifigan.HiFTGenerator, its weight norms folded.
             precision: of the convolutions, see IncrementalHiFT.
         """
-        self._torch = upstream.load_torch()
         self._layers = IncrementalHiFT(hift, precision)
         self.source = HarmonicSource(hift)
 
@@ -80,7 +80,6 @@ class IncrementalVocoder:
             `StreamingVocoder.push`.
         """
         assert again == 0, "frames that the layers have seen cannot be replaced"
-        torch = self._torch
         self.source.draw_noise(state.source, mel.shape[2])
         state.frames += mel.shape[2]
         pending = mel if state.pending is None else torch.cat((state.pending, mel), dim=2)

@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from .. import upstream
+import torch
+
 from ..compute.transfer import to_device
 
 SAMPLES_PER_FRAME = 480
@@ -43,17 +44,15 @@ class HarmonicSource:
 
     def __init__(self, hift: Any) -> None:
         """`hift`: chatterbox.models.s3gen.hifigan.HiFTGenerator."""
-        self._torch = upstream.load_torch()
         self._module = hift.m_source
         self._sine = hift.m_source.l_sin_gen
         self._harmonics = self._sine.harmonic_num + 1
         device = hift.m_source.l_linear.weight.device
         # The phase adds up in double precision, which Apple's GPUs do not have.
-        self._device = self._torch.device("cpu") if device.type == "mps" else device
+        self._device = torch.device("cpu") if device.type == "mps" else device
 
     def start(self, seed: int) -> SourceState:
         """A new utterance."""
-        torch = self._torch
         generator = torch.Generator().manual_seed(seed)
         phases = (torch.rand(1, self._harmonics, 1, generator=generator) * 2 - 1) * math.pi
         phases[:, 0] = 0
@@ -67,7 +66,6 @@ class HarmonicSource:
 
     def draw_noise(self, state: SourceState, frames: int) -> None:
         """Draw the noise of so many further frames, in their order: how they arrive makes no difference."""
-        torch = self._torch
         drawn = torch.randn(frames, self._harmonics, SAMPLES_PER_FRAME, generator=state.generator)
         noise = drawn.permute(1, 0, 2).reshape(1, self._harmonics, frames * SAMPLES_PER_FRAME)
         state.noise = torch.cat((state.noise, to_device(noise, self._device)), dim=2)
@@ -82,7 +80,7 @@ class HarmonicSource:
             (samples of shape (1, 1, frames * 480) in f0's device and type, the cycles after each of the frames, shape
             (frames,)).
         """
-        torch, count = self._torch, f0.shape[1]
+        count = f0.shape[1]
         device, dtype = f0.device, f0.dtype
         f0 = f0.to(self._device).double()
         per_frame = f0[0] * (SAMPLES_PER_FRAME / self._sine.sampling_rate)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .. import upstream
+import torch
+
 from .source import SAMPLES_PER_FRAME, HarmonicSource, SourceState
 
 LEFT_FRAMES, RIGHT_FRAMES = 24, 16
@@ -53,7 +54,6 @@ class StreamingVocoder:
             multiple: windows have a multiple of so many frames, by more left context, which changes nothing that is
                 heard; only at the beginning of an utterance there is no more to take.
         """
-        self._torch = upstream.load_torch()
         self._hift = hift
         self._left = left
         self._multiple = multiple
@@ -78,7 +78,6 @@ class StreamingVocoder:
             what the right context decodes to; it ends the utterance's audio so far and is made again later: exactly,
             unless frames are replaced.
         """
-        torch = self._torch
         if state.mel is not None:
             mel = torch.cat((state.mel[:, :, : state.mel.shape[2] - again], mel), dim=2)
         self.source.draw_noise(state.source, mel.shape[2] - state.left - state.waiting)

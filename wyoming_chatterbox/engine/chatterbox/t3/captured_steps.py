@@ -7,7 +7,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from .. import upstream
+import torch
+
 from ..compute.cuda_graphs import GraphFamily, warn_without
 from ..compute.graph_check import Trial, check_replay, tolerance
 from . import decode
@@ -25,7 +26,6 @@ class CapturedSteps:
     these can be captured."""
 
     def __init__(self, decoder: Decoder) -> None:
-        self._torch = upstream.load_torch()
         self._decoder = decoder
         self._family: GraphFamily | None = None
         self._lock = threading.Lock()
@@ -66,7 +66,7 @@ class CapturedSteps:
                 for end in _usual_ends():
                     self._graph(sequence, end)
             for trial in self.trials(guided=guided):
-                check_replay(trial, tolerance(self._torch, decoder.dtype))
+                check_replay(trial, tolerance(decoder.dtype))
         except Exception as error:  # a driver, a version of torch, too little memory
             self.drop(error)
 
@@ -98,7 +98,7 @@ class CapturedSteps:
     def _trial(self, sequence: Sequence, end: int) -> Trial:
         """The step at the last position of a graph, behind positions of random keys and values. What it draws does not
         hang on rounding: the first token that is drawn is twice as likely from then on."""
-        torch, position, rows = self._torch, end - 1, sequence.rows
+        position, rows = end - 1, sequence.rows
         sequence.begin(0.5 if rows == 2 else 0.0, 0.8, CURRENT)
         random = torch.Generator().manual_seed(end)
         for layer in sequence.cache.layers:
@@ -141,7 +141,7 @@ class CapturedSteps:
         if key not in sequence.graphs:
             state = (sequence.position, sequence.index, sequence.token, sequence.seen)
             with self._lock:
-                family = self._family = self._family or GraphFamily(self._torch, self._decoder.device)
+                family = self._family = self._family or GraphFamily(self._decoder.device)
             sequence.graphs[key] = family.capture(lambda: self._decoder.captured_step(sequence, end), state)
         return sequence.graphs[key]
 

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import upstream
+import torch
+
 from ..compute.attention import attend
 from ..compute.linear import Linear
 from .kv_cache import KVCache
@@ -58,7 +59,6 @@ class Decoder:
             columns: how these multiply in float32, see there.
             captured: whether steps are those that a CUDA graph can capture, see `captured_step`; None: on CUDA devices.
         """
-        torch = self._torch = upstream.load_torch()
         self.device = t3.device
         on_cuda = self.device.type == "cuda"
         self.captured = on_cuda if captured is None else captured
@@ -91,7 +91,7 @@ class Decoder:
         if sequence is None or sequence.cache.positions < positions:
             if self.device.type == "cuda" and sequence is not None:
                 # The stream that used it last need not be the one that it was made in, and that may reuse its memory.
-                self._torch.cuda.current_stream(self.device).synchronize()
+                torch.cuda.current_stream(self.device).synchronize()
             del sequence  # not beside the new one
             cache = KVCache(self.llama, -(-positions // CACHE_STEP) * CACHE_STEP, self.device)
             sequence = Sequence(cache, len(self.invalid), self.device)
@@ -127,7 +127,7 @@ class Decoder:
         Args:
             text_tokens: shape (1, n), without start and stop.
         """
-        torch, t3 = self._torch, self._t3
+        t3 = self._t3
         tokens = torch.nn.functional.pad(text_tokens, (1, 0), value=t3.hp.start_text_token)
         tokens = torch.nn.functional.pad(tokens, (0, 1), value=t3.hp.stop_text_token).long().to(self.device)
         embeddings: Tensor = t3.text_emb(tokens)[0] + t3.text_pos_emb.emb.weight[: tokens.shape[1]]
@@ -143,7 +143,7 @@ class Decoder:
         Returns:
             The prefix, with what was computed of positions without words.
         """
-        torch, cache, begin, length = self._torch, sequence.cache, prefix.length, words.shape[0]
+        cache, begin, length = sequence.cache, prefix.length, words.shape[0]
         end = begin + length
         for layer, voice in zip(cache.layers, prefix.voice, strict=True):
             layer[:, : sequence.rows, :, :begin] = voice[:, None]
@@ -186,7 +186,6 @@ class Decoder:
 
     def _forward(self, hidden: Tensor, spans: tuple[_Span, ...], cache: KVCache) -> Tensor:
         """The Llama over new positions of shape (n, width), `spans` one behind the other → the same."""
-        torch = self._torch
         positions = torch.cat([cache.places[span.begin : span.begin + span.length] for span in spans])
         rotary = cache.rotary.index_select(4, positions)
         hidden = hidden[None]
@@ -215,7 +214,7 @@ class Decoder:
         Args:
             sequences: at least one; all different.
         """
-        torch, llama = self._torch, self.llama
+        llama = self.llama
         hidden, rotary = self._fed(sequences)
         rows = _rows(sequences)
         alone = len(sequences) == 1
@@ -248,7 +247,7 @@ class Decoder:
     def captured_step(self, sequence: Sequence, end: int) -> None:
         """The same of one sequence, as a CUDA graph needs it: its shapes depend on `end` alone, the positions that it
         attends to, and it draws with the noise that is there."""
-        torch, llama, cache = self._torch, self.llama, sequence.cache
+        llama, cache = self.llama, sequence.cache
         hidden = self._speech_embedding(sequence)
         rotary = cache.rotary.index_select(4, sequence.position)
         # Added to the scores: of a mask of yes and no, a GPU would make this in every layer, in three steps.
@@ -279,7 +278,6 @@ class Decoder:
 
     def draw_noise(self, sequence: Sequence) -> None:
         """Draw the noise that the next token is drawn with."""
-        torch = self._torch
         sequence.noise.exponential_(generator=sequence.random)
         # MPS draws an exact zero now and then; divided by it, an excluded token would win.
         sequence.noise.clamp_min_(torch.finfo(torch.float32).tiny)
@@ -305,7 +303,6 @@ class Decoder:
             tables.append(sequence.cache.rotary[:, :, :, :, position : position + 1])
         if len(sequences) == 1:
             return embeddings[0], tables[0]
-        torch = self._torch
         expanded = [
             table.expand(-1, -1, sequence.rows, -1, -1, -1) for table, sequence in zip(tables, sequences, strict=True)
         ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ...memory import zeros_on_pages
-from .. import upstream
+import torch
+
+from ..compute.pages import zeros_on_pages
 from .llama import Llama
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ class KVCache:
     sequence is never read."""
 
     def __init__(self, llama: Llama, positions: int, device: Any) -> None:
-        torch = upstream.load_torch()
         shape = (2, 2, llama.heads, positions, llama.head_size)
         self.positions = positions
         self.layers: list[Tensor]

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ...memory import release_pages
-from .. import upstream
+import torch
+
 from ..compute.linear import Layer, Linear, activations, fused
+from ..compute.pages import release_pages
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,12 @@ class Llama:
             lean: fewer kernels where that rounds otherwise: norms read and write the type of the activations, and sums
                 are part of the product before them.
         """
-        self._torch = upstream.load_torch()
         self._tfmr = tfmr
         self.dtype = activations(precision)
         """Of what linear layers read and write, and of keys and values."""
 
         # The sums of all layers can be larger than float16 holds; bfloat16 reaches as far as float32.
-        self.residual = self._torch.float32 if precision == "half" else self.dtype
+        self.residual = torch.float32 if precision == "half" else self.dtype
         """Of what goes from layer to layer."""
 
         self._lean = lean and self.residual == self.dtype
@@ -57,7 +57,7 @@ class Llama:
             self.layers.append(self._layer(layer, precision, columns))
             if precision != "float32":  # the float32 weights of all layers would be in memory beside the others
                 release_pages(layer.parameters())
-        self.last_norm = self._norm(tfmr.norm, self._torch.float32 if reduced(precision) else self.dtype, lean=False)
+        self.last_norm = self._norm(tfmr.norm, torch.float32 if reduced(precision) else self.dtype, lean=False)
         """Before the head."""
 
     def rotary(self, positions: int, device: Any) -> Any:
@@ -67,7 +67,6 @@ class Llama:
 
         Values are turned by nothing, so that all three can be turned at once; the sines of the first half have the sign
         of its formula."""
-        torch = self._torch
         rotary = self._tfmr.rotary_emb
         places = torch.arange(positions, device=device, dtype=torch.float32)
         angles = torch.outer(places, rotary.inv_freq.float().to(device))
@@ -90,7 +89,7 @@ class Llama:
         projected = projected.permute(2, 0, 3, 1, 4)
         cos, sin = rotary
         halves = projected.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
-        turned = self._torch.addcmul(projected * cos, halves, sin)
+        turned = torch.addcmul(projected * cos, halves, sin)
         return turned[0], turned[1:]
 
     def feed(self, layer: LlamaLayer, hidden: Any, mixed: Any) -> Any:
@@ -98,7 +97,7 @@ class Llama:
         rows, length, _ = hidden.shape
         hidden = self._plus(hidden, layer.out, mixed.transpose(1, 2).reshape(rows, length, -1))
         gate, up = layer.feed_in(layer.feed_norm(hidden)).chunk(2, dim=-1)
-        return self._plus(hidden, layer.feed_out, self._torch.nn.functional.silu(gate) * up)
+        return self._plus(hidden, layer.feed_out, torch.nn.functional.silu(gate) * up)
 
     def _plus(self, hidden: Any, linear: Linear, x: Any) -> Any:
         return linear.plus(x, hidden) if self._lean else hidden + linear(x)
@@ -116,7 +115,7 @@ class Llama:
 
     def _norm(self, norm: Any, dtype: Any, *, lean: bool) -> Callable[[Any], Any]:
         """A LlamaRMSNorm (arXiv 1910.07467), computed in single precision, that gives `dtype`."""
-        rms_norm = self._torch.nn.functional.rms_norm
+        rms_norm = torch.nn.functional.rms_norm
         # A copy, lest it keep the whole file of weights mapped.
         weight, eps = norm.weight.detach().clone().float(), norm.variance_epsilon
         if lean:  # one kernel, which computes in single precision by itself where all its types are one
@@ -128,5 +127,4 @@ class Llama:
 def reduced(precision: str) -> bool:
     """Whether activations have less than single precision: then the last norm and the head are computed in that, since
     8 bits of a logit of 20 are off by as much as decides between two tokens."""
-    torch = upstream.load_torch()
     return bool(activations(precision) != torch.float32)

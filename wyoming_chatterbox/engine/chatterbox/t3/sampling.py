@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ....speech_settings import GenerationSettings
-from .. import upstream
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +53,6 @@ class SamplingTensors:
     """An utterance's settings where a step reads them: a captured one reads the same tensors whatever they are."""
 
     def __init__(self, device: Any) -> None:
-        torch = upstream.load_torch()
         self.cfg_weight: Tensor = torch.zeros((), device=device)
         self.temperature: Tensor = torch.ones((), device=device)
         self.repetition_penalty: Tensor = torch.ones((), device=device)
@@ -102,7 +102,6 @@ def draw(
 
 def penalize(scores: Tensor, seen: Tensor, penalty: Tensor) -> Tensor:
     """Returns scores of shape (vocabulary,) with the repetition penalty on those where `seen` is true."""
-    torch = upstream.load_torch()
     return torch.where(seen, torch.where(scores < 0, scores * penalty, scores / penalty), scores)
 
 
@@ -115,7 +114,6 @@ def drop_below_min_p(scores: Tensor, min_p: Tensor) -> Tensor:
 def drop_outside_top_p(scores: Tensor, tail: Tensor) -> Tensor:
     """Returns scores of shape (vocabulary,), -inf for the least likely tokens that together have a probability of
     `tail`, which is 1 - top_p."""
-    torch = upstream.load_torch()
     ordered, order = torch.sort(scores, descending=False)
     dropped = ordered.softmax(dim=-1).cumsum(dim=-1) <= tail
     dropped[-1:] = False

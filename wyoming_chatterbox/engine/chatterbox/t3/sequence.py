@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import upstream
+import torch
+
 from .kv_cache import KVCache
 from .sampling import Sampling, SamplingTensors
 
@@ -17,7 +18,6 @@ class Sequence:
     tensors each time."""
 
     def __init__(self, cache: KVCache, vocabulary: int, device: Any) -> None:
-        torch = upstream.load_torch()
         self.cache = cache
         self.rows = 2
         """Rows in use: with guidance two, of which the second has no words; without, the first one alone."""

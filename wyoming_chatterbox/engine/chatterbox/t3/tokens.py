@@ -9,8 +9,9 @@ import contextlib
 from collections.abc import Generator, Hashable
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ...base import Cancel, FloatOverflow
-from .. import upstream
 from ..compute.graph_check import Trial
 from ..tracing import Timeline
 from .captured_steps import CapturedSteps
@@ -38,7 +39,6 @@ class TokenGenerator:
             columns: how these multiply in float32, see there.
             graphs: whether a step is a CUDA graph; None: on CUDA devices.
         """
-        self._torch = upstream.load_torch()
         self.decoder = Decoder(t3, precision, columns=columns, captured=graphs)
         self.steps = CapturedSteps(self.decoder)
         self.prefixes = PrefixCache()
@@ -75,7 +75,7 @@ class TokenGenerator:
         """
         decoder = self.decoder
         timeline = Timeline() if timeline is None else timeline
-        random = self._torch.Generator(decoder.device).manual_seed(seed)
+        random = torch.Generator(decoder.device).manual_seed(seed)
         started = timeline.now()
         prefix = self._prefix(conditionals, prefix_key)
         cancel.raise_if_set()
@@ -87,7 +87,7 @@ class TokenGenerator:
             extended = decoder.prefill(sequence, prefix, words)
             if prefix_key is not None:
                 self.prefixes.extend(prefix_key, extended)
-            reader = TokenReader(self._torch, sequence.token, sequence.overflowed if decoder.may_overflow else None)
+            reader = TokenReader(sequence.token, sequence.overflowed if decoder.may_overflow else None)
             timeline.add("prefill", started, words.shape[0])
             for index in range(limit):
                 started = timeline.now()
@@ -143,7 +143,7 @@ class TokenGenerator:
 class TokenReader:
     """Reads tokens from a device; on a GPU after more work was given to it, so that it never waits."""
 
-    def __init__(self, torch: Any, token: Tensor, overflowed: Tensor | None = None) -> None:
+    def __init__(self, token: Tensor, overflowed: Tensor | None = None) -> None:
         """`overflowed`: is read with every token; None: nothing can overflow."""
         self._sources = [token] if overflowed is None else [token, overflowed]
         self.asynchronous = token.device.type == "cuda"
