@@ -48,7 +48,7 @@ EXPOSE 10200/tcp 10201/tcp
 USER 10200:10200
 
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 \
-    CMD ["python", "-m", "wyoming_chatterbox.health"]
+    CMD ["python", "-m", "wyoming_chatterbox.healthcheck"]
 
 ENTRYPOINT ["wyoming-chatterbox"]
 

@@ -9,7 +9,7 @@ from _environment import ROOT
 sys.path.insert(0, str(ROOT))
 
 from wyoming_chatterbox import __version__
-from wyoming_chatterbox.command_line import from_command_line
+from wyoming_chatterbox.cli import from_command_line
 from wyoming_chatterbox.commands.arguments import parse
 from wyoming_chatterbox.engine.registry import MODELS
 from wyoming_chatterbox.errors import SettingsError

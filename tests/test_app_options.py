@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from wyoming_chatterbox.app_options import OPTIONS, read_options
-from wyoming_chatterbox.command_line import from_command_line
+from wyoming_chatterbox.cli import from_command_line
 from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.knobs import knobs_of
 from wyoming_chatterbox.settings import Settings

@@ -19,7 +19,7 @@ from wyoming.info import Info
 
 from tests.checkpoint_fixture import TOKENS
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
-from wyoming_chatterbox.models import create_catalog
+from wyoming_chatterbox.model_factory import create_catalog
 from wyoming_chatterbox.settings import Settings
 from wyoming_chatterbox.testing.random_checkpoint import CLIP
 from wyoming_chatterbox.testing.serving import (

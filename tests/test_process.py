@@ -16,7 +16,7 @@ import pytest
 from wyoming.client import AsyncClient, AsyncTcpClient, AsyncUnixClient
 from wyoming.event import Event, read_event, write_event
 
-from wyoming_chatterbox.command_line import from_command_line
+from wyoming_chatterbox.cli import from_command_line
 from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.settings import Settings
 from wyoming_chatterbox.testing.serving import environment, read_answer, spawned, stream, synthesize

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wyoming_chatterbox.command_line import from_command_line
+from wyoming_chatterbox.cli import from_command_line
 from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.knobs import knobs_of
 from wyoming_chatterbox.path_checks import check_paths

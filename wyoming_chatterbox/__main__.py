@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from . import __version__, logs
 from .blocking import OUTPUT_THREAD, UnjoinedExecutor
-from .command_line import as_typed, from_command_line
+from .cli import as_typed, from_command_line
 from .errors import SettingsError
 from .openmp import limit_spinning
 from .settings import Settings

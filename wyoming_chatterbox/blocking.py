@@ -18,7 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from .waiting import within
+from .timeouts import wait_for
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class DaemonThreads:
 
         self._start(work)
         try:
-            return await within(timeout, future)
+            return await wait_for(timeout, future)
         finally:
             with self._lock, contextlib.suppress(ValueError):
                 self._queue.remove(work)

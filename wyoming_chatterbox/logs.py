@@ -23,7 +23,7 @@ sends nonsense in a loop makes twenty thousand lines a second."""
 REPEAT_SECONDS = 10.0
 """How long a kind of line is counted: with lines of 150 bytes, one kind writes 1.5 kB a second at most."""
 
-_UNLIMITED = ("wyoming_chatterbox.voices", "wyoming_chatterbox.models")
+_UNLIMITED = ("wyoming_chatterbox.voices", "wyoming_chatterbox.model_factory")
 """Loggers of which no client decides how much they say: five hundred unusable clips are five hundred lines."""
 
 _MAX_KINDS = 1000

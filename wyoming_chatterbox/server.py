@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .blocking import run_blocking
 from .descriptors import report_exhaustion_briefly
-from .discovery import Advertisement
+from .discovery.advertisement import Advertisement
 from .edge import Edge
 from .engine.registry import create_library
 from .errors import SettingsError
 from .installation import installing
-from .models import create_catalog
+from .model_factory import create_catalog
 from .protocol.edge import WyomingEdge
 from .settings import Settings
 from .speech.catalog import ModelCatalog
 from .speech.model import Model
 from .speech.service import SpeechService
+from .timeouts import wait_for
 from .voices.library import VoiceLibrary
 from .voices.watcher import watch_folders
-from .waiting import within
 
 if TYPE_CHECKING:
     from .http.edge import HttpEdge
@@ -122,7 +122,7 @@ class Server:
             fallback = self.models.fallback
             if fallback is not None:
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await within(_EMBEDDED_SECONDS, self._unless_stopped(fallback.wait_until_decided()))
+                    await wait_for(_EMBEDDED_SECONDS, self._unless_stopped(fallback.wait_until_decided()))
             for edge in self.edges:
                 await edge.serve()
         except BaseException:
@@ -265,7 +265,7 @@ class Server:
         fallback, is_primary = self.models.fallback_for(model), model == self.models.primary
         if fallback is not None:
             with contextlib.suppress(asyncio.TimeoutError):
-                await within(_EMBEDDED_SECONDS, fallback.wait_until_decided())
+                await wait_for(_EMBEDDED_SECONDS, fallback.wait_until_decided())
         await model.load()
         if is_primary and model.ready:
             _LOGGER.info("Model %s speaks, %.1f s after the start", model.name, time.perf_counter() - self._started)

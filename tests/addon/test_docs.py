@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from wyoming_chatterbox.metrics import UtteranceMetrics
 from wyoming_chatterbox.protocol.info import PROGRAM_NAME
 from wyoming_chatterbox.settings import Settings
+from wyoming_chatterbox.speech.metrics import UtteranceMetrics
 from wyoming_chatterbox.testing.serving import ROOT, environment
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "addon").glob("*.md")])
@@ -74,9 +74,12 @@ def test_the_commands_of_the_page_are_those_of_the_files() -> None:
 
 def test_the_health_command_of_the_page_runs() -> None:
     page = (ROOT / "docs" / "install.md").read_text()
-    assert ".venv/bin/python -m wyoming_chatterbox.health\n" in page
+    assert ".venv/bin/python -m wyoming_chatterbox.healthcheck\n" in page
     done = subprocess.run(
-        [sys.executable, "-m", "wyoming_chatterbox.health", "--help"], capture_output=True, text=True, env=environment()
+        [sys.executable, "-m", "wyoming_chatterbox.healthcheck", "--help"],
+        capture_output=True,
+        text=True,
+        env=environment(),
     )
     assert done.returncode == 0
     assert "Exit status" in done.stdout

@@ -53,9 +53,12 @@ def test_both_images_install_in_the_same_way() -> None:
 @pytest.mark.parametrize("path", FILES)
 def test_the_health_check_is_ours_and_its_limit_is_long_enough(path: str) -> None:
     (check,) = every(path, "HEALTHCHECK")
-    assert json.loads(check[check.index("[") :]) == ["python", "-m", "wyoming_chatterbox.health"]
+    assert json.loads(check[check.index("[") :]) == ["python", "-m", "wyoming_chatterbox.healthcheck"]
     help_text = subprocess.run(
-        [sys.executable, "-m", "wyoming_chatterbox.health", "--help"], capture_output=True, text=True, env=environment()
+        [sys.executable, "-m", "wyoming_chatterbox.healthcheck", "--help"],
+        capture_output=True,
+        text=True,
+        env=environment(),
     ).stdout
     own = re.search(r"for one address \(default: (\d+)\)", help_text)
     limit = re.search(r"--timeout=(\d+)s", check)

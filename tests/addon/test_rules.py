@@ -81,7 +81,7 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("change", "message"), MISTAKES, ids=lambda one: str(one)[:40] if one else "allowed")
+@pytest.mark.parametrize(("change", "message"), MISTAKES, ids=[str(words or "allowed")[:40] for _, words in MISTAKES])
 def test_a_mistake_is_noticed(change: Callable[[dict[str, Any]], None], message: str | None) -> None:
     config = copy.deepcopy(CONFIG)
     change(config)

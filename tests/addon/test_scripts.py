@@ -1,4 +1,4 @@
-"""The scripts that s6 runs in the app, with stand-ins for bashio and the Supervisor (tests/addon/standins)."""
+"""The scripts that s6 runs in the app, with stand-ins for bashio and the Supervisor (tests/addon/fakes)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from wyoming_chatterbox.app_options import OPTIONS
 from wyoming_chatterbox.testing.serving import ROOT, Process, environment, spawned
 
 SERVICES = ROOT / "addon" / "rootfs" / "etc" / "s6-overlay" / "s6-rc.d"
-STANDINS = ROOT / "tests" / "addon" / "standins"
+FAKES = ROOT / "tests" / "addon" / "fakes"
 TOKEN = "a-token-of-the-supervisor"
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="bashio's stand-in needs curl, as bashio does")
@@ -46,7 +46,7 @@ class Supervisor:
 @contextlib.contextmanager
 def supervisor(refusals: int = 0) -> Iterator[Supervisor]:
     process = subprocess.Popen(
-        [sys.executable, STANDINS / "supervisor.py", "0", TOKEN, str(refusals)], stdout=subprocess.PIPE, text=True
+        [sys.executable, FAKES / "supervisor.py", "0", TOKEN, str(refusals)], stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
@@ -71,7 +71,7 @@ def run(path: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[
     """Run a script as bashio does."""
     bin_path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return subprocess.run(
-        [STANDINS / "bashio", path, *arguments],
+        [FAKES / "bashio", path, *arguments],
         capture_output=True,
         text=True,
         timeout=100,
@@ -148,7 +148,7 @@ def test_a_wrong_option_ends_the_waiting_early(tmp_path: Path) -> None:
 def test_the_run_script_starts_the_server_with_the_apps_options(tmp_path: Path) -> None:
     options = tmp_path / "options.json"
     options.write_text(json.dumps({one.name: one.default for one in OPTIONS} | {"log_level": "DEBUG"}))
-    program = [str(STANDINS / "bashio"), str(script("wyoming-chatterbox/run", tmp_path))]
+    program = [str(FAKES / "bashio"), str(script("wyoming-chatterbox/run", tmp_path))]
     env = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "WYOMING_CHATTERBOX_OPTIONS_FILE": str(options),
@@ -230,7 +230,7 @@ def test_a_server_that_starts_slowly_is_waited_for(tmp_path: Path) -> None:
             SUPERVISOR_API=f"http://127.0.0.1:{playing.port}",
             SUPERVISOR_TOKEN=TOKEN,
         )
-        waiting = subprocess.Popen([STANDINS / "bashio", script("discovery/run", tmp_path)], env=env)
+        waiting = subprocess.Popen([FAKES / "bashio", script("discovery/run", tmp_path)], env=env)
         try:
             time.sleep(1)
             assert waiting.poll() is None

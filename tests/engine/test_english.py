@@ -7,7 +7,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.speech.linearity import HOSTILE, assert_linear
+from tests.speech.text.linearity import HOSTILE, assert_linear
 from wyoming_chatterbox.engine.embedded import HibariEngine
 from wyoming_chatterbox.engine.english import spoken_english
 

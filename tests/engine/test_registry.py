@@ -12,7 +12,7 @@ import pytest
 from wyoming_chatterbox.app_options import OPTIONS
 from wyoming_chatterbox.engine.registry import MODELS, ModelSpec
 from wyoming_chatterbox.knobs import knobs_of
-from wyoming_chatterbox.models import create_catalog
+from wyoming_chatterbox.model_factory import create_catalog
 from wyoming_chatterbox.settings import CLONING_MODELS, Settings
 from wyoming_chatterbox.testing.serving import environment
 

@@ -21,7 +21,7 @@ from wyoming_chatterbox.engine.base import CancelToken, Engine
 from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.hosting.base import EngineSpec, LoadPhase, StatusReport
 from wyoming_chatterbox.http import app
-from wyoming_chatterbox.models import create_catalog
+from wyoming_chatterbox.model_factory import create_catalog
 from wyoming_chatterbox.testing.engines import SlowEngine, ToneEngine, hosted_model, model_of
 from wyoming_chatterbox.testing.serving import running, settings
 

@@ -13,7 +13,7 @@ import httpx2 as httpx
 import pytest
 
 from wyoming_chatterbox.addresses import http_address
-from wyoming_chatterbox.command_line import from_command_line
+from wyoming_chatterbox.cli import from_command_line
 from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.settings import Settings
 from wyoming_chatterbox.testing.serving import ROOT, environment, spawned
@@ -114,7 +114,7 @@ def test_what_takes_long_is_done_before_clients_are_served(tmp_path: Path) -> No
     code = (
         "import sys\n"
         "from wyoming_chatterbox.http import edge\n"
-        "from wyoming_chatterbox.models import create_catalog\n"
+        "from wyoming_chatterbox.model_factory import create_catalog\n"
         "from wyoming_chatterbox.settings import Settings\n"
         "from wyoming_chatterbox.speech.service import SpeechService\n"
         "settings = Settings(model='embedded', cache_size=0)\n"

@@ -10,7 +10,7 @@ import pytest
 from wyoming.event import Event, async_read_event
 
 from tests.protocol.raw import line, raw, raw_clients
-from wyoming_chatterbox.health import check
+from wyoming_chatterbox.healthcheck import check
 from wyoming_chatterbox.protocol import pool
 from wyoming_chatterbox.testing.engines import SlowEngine, ToneEngine, model_of
 from wyoming_chatterbox.testing.serving import describe, read_answer, running, stream, synthesize

@@ -19,7 +19,7 @@ from wyoming.tts import SynthesizeChunk, SynthesizeStart, SynthesizeStop
 from wyoming_chatterbox.engine.base import Cancel, CancelToken, Engine, EngineError
 from wyoming_chatterbox.hosting.base import EngineSpec, StatusReport
 from wyoming_chatterbox.hosting.thread import ThreadHost
-from wyoming_chatterbox.models import create_catalog
+from wyoming_chatterbox.model_factory import create_catalog
 from wyoming_chatterbox.speech.model import Model, ModelState
 from wyoming_chatterbox.testing.engines import SlowEngine, ToneEngine, hosted_model, model_of, voice
 from wyoming_chatterbox.testing.serving import Answer, describe, read_answer, running, settings, synthesize

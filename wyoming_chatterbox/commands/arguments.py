@@ -7,7 +7,7 @@ import argparse
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
-from ..command_line import FlagParser, settings_from
+from ..cli import FlagParser, settings_from
 from ..errors import SettingsError
 from ..installation import voices_command
 from ..settings import Settings

@@ -14,21 +14,21 @@ from typing import Any
 from ..audio import CHANNELS, SAMPLE_WIDTH
 from ..blocking import run_blocking
 from ..engine.registry import create_library
-from ..models import create_catalog
+from ..model_factory import create_catalog
 from ..settings import CLONING_MODELS, Settings
 from ..speech.errors import SpeechError
 from ..speech.model import Model
 from ..speech.request import SpeechRequest
 from ..speech.service import SpeechService
+from ..timeouts import wait_for
 from ..voices.errors import VoiceError
-from ..waiting import within
-from .shown import Screen
+from .output import Output
 
 _LOOK_SECONDS = 0.2
 _JOIN_SECONDS = 5.0
 
 
-def preview(name: str, output: Path, text: str, settings: Settings, screen: Screen) -> int:
+def preview(name: str, output: Path, text: str, settings: Settings, screen: Output) -> int:
     """Write a WAV file with some words in a voice; the exit status.
 
     Raises:
@@ -43,7 +43,7 @@ def preview(name: str, output: Path, text: str, settings: Settings, screen: Scre
     return 0
 
 
-async def _preview(name: str, output: Path, text: str, settings: Settings, screen: Screen) -> dict[str, Any]:
+async def _preview(name: str, output: Path, text: str, settings: Settings, screen: Output) -> dict[str, Any]:
     library = create_library(settings.voice_folders, settings.reference_clip)
     library.scan(patient=False)  # nothing else happens in this loop yet
     models = create_catalog(settings)
@@ -62,12 +62,12 @@ async def _preview(name: str, output: Path, text: str, settings: Settings, scree
         await run_blocking(model.join, _JOIN_SECONDS, timeout=None)
 
 
-async def _load(model: Model, screen: Screen) -> None:
+async def _load(model: Model, screen: Output) -> None:
     loading = asyncio.create_task(model.load())
     with screen.working(f"Model {model.name}") as say:
         while not model.ready:
             with contextlib.suppress(asyncio.TimeoutError):
-                await within(_LOOK_SECONDS, model.wait_until_decided())
+                await wait_for(_LOOK_SECONDS, model.wait_until_decided())
             say(f"Model {model.name}: {model.status}")
             if loading.done() or model.status.error:
                 break
@@ -76,7 +76,7 @@ async def _load(model: Model, screen: Screen) -> None:
         raise VoiceError(f"model {model.name} cannot speak: {model.status.error}")
 
 
-async def _speak(service: SpeechService, request: SpeechRequest, output: Path, screen: Screen) -> dict[str, Any]:
+async def _speak(service: SpeechService, request: SpeechRequest, output: Path, screen: Output) -> dict[str, Any]:
     started = time.perf_counter()
     first: float | None = None
     pcm = b""

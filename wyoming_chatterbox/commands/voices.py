@@ -18,7 +18,7 @@ from ..voices.library import VoiceLibrary
 from ..voices.names import name_key
 from ..voices.voice import Voice
 from .arguments import parse
-from .shown import Screen
+from .output import Output
 
 EXIT_PROBLEM = 1
 
@@ -32,7 +32,7 @@ def run(arguments: Sequence[str]) -> int:
         SettingsError: they cannot be understood.
     """
     options, settings = parse(arguments)
-    screen = Screen(as_json=options.json)
+    screen = Output(as_json=options.json)
     try:
         return _COMMANDS[options.command](options, settings, screen)
     except VoiceError as error:
@@ -43,13 +43,13 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_PROBLEM
 
 
-def _list(options: Any, settings: Settings, screen: Screen) -> int:
+def _list(options: Any, settings: Settings, screen: Output) -> int:
     library = _scanned(settings, screen)
     screen.voices(library, [_facts(library, voice) for voice in library.voices])
     return 0
 
 
-def _check(options: Any, settings: Settings, screen: Screen) -> int:
+def _check(options: Any, settings: Settings, screen: Output) -> int:
     files = [Path(one) for one in options.what if Path(one).suffix.lower() in SUFFIXES and Path(one).exists()]
     names = [one for one in options.what if Path(one) not in files]
     reports = [_file_report(file) for file in files]
@@ -96,7 +96,7 @@ def _library_reports(library: VoiceLibrary, names: Sequence[str]) -> list[dict[s
     return list(chosen.values())
 
 
-def _add(options: Any, settings: Settings, screen: Screen) -> int:
+def _add(options: Any, settings: Settings, screen: Output) -> int:
     library = _scanned(settings, screen)
     file = Path(options.file)
     config = ""
@@ -115,7 +115,7 @@ def _add(options: Any, settings: Settings, screen: Screen) -> int:
     return 0
 
 
-def _remove(options: Any, settings: Settings, screen: Screen) -> int:
+def _remove(options: Any, settings: Settings, screen: Output) -> int:
     library = _scanned(settings, screen)
     if not options.yes and sys.stdin.isatty() and not screen.as_json:
         try:
@@ -131,13 +131,13 @@ def _remove(options: Any, settings: Settings, screen: Screen) -> int:
     return 0
 
 
-def _preview(options: Any, settings: Settings, screen: Screen) -> int:
+def _preview(options: Any, settings: Settings, screen: Output) -> int:
     from .preview import preview
 
     return preview(options.name, Path(options.output), options.text or _TEXT, settings, screen)
 
 
-def _scanned(settings: Settings, screen: Screen) -> VoiceLibrary:
+def _scanned(settings: Settings, screen: Output) -> VoiceLibrary:
     library = create_library(settings.voice_folders, settings.reference_clip)
     with screen.counting("Looking at the voices") as progress:
         library.scan(patient=False, progress=progress)
@@ -165,7 +165,7 @@ def _facts(library: VoiceLibrary, voice: Voice) -> dict[str, Any]:
     }
 
 
-_COMMANDS: Mapping[str, Callable[[Any, Settings, Screen], int]] = {
+_COMMANDS: Mapping[str, Callable[[Any, Settings, Output], int]] = {
     "list": _list,
     "check": _check,
     "add": _add,

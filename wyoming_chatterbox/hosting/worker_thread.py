@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import Any, TypeVar
 
 from ..engine.base import CancelToken, EngineError
-from ..waiting import within
+from ..timeouts import wait_for
 from .base import EngineHung
 
 _LOGGER = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ class WorkerThread:
         try:
             while True:
                 try:
-                    kind, value = await within(timeout, items.get())
+                    kind, value = await wait_for(timeout, items.get())
                 except asyncio.TimeoutError:
                     assert timeout is not None
                     if not started:

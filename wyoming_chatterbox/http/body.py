@@ -7,7 +7,7 @@ import asyncio
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive
 
-from ..waiting import Timer
+from ..timeouts import Timer
 from .errors import BodyTimeout, BodyTooLarge
 
 

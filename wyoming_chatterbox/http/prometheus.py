@@ -1,7 +1,7 @@
 """The Prometheus series: what every edge's utterances cost, and how the server is.
 
 They are counted where somebody can ask for them: at the HTTP edge, whose extra brings `prometheus-client`. The light
-server has its log line per utterance (metrics.py).
+server has its log line per utterance (speech/metrics.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from .. import __version__
 from ..engine.memory import MemoryUsage
-from ..metrics import UtteranceMetrics
+from ..speech.metrics import UtteranceMetrics
 
 PREFIX = "wyoming_chatterbox"
 

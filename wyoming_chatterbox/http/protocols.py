@@ -16,7 +16,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 
 from ..limits import MAX_FRAGMENTS, MAX_HEAD_LINES, UNREAD_BODY_SECONDS
-from ..waiting import LATE_SECONDS, Timer
+from ..timeouts import LATE_SECONDS, Timer
 from .connection_slots import HALF_REQUEST, NO_REQUEST, SILENT_SECONDS, SILENT_WEBSOCKET
 from .disconnects import CloseCode
 from .transport import ClientTransport

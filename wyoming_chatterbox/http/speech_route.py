@@ -20,7 +20,7 @@ from ..faults import log_fault
 from ..hosting.base import AudioChunk
 from ..speech.errors import ShuttingDown, SpeechError
 from ..speech.request import SpeechRequest
-from ..waiting import within
+from ..timeouts import wait_for
 from .disconnects import WriteTimeout
 from .encoders import MEDIA_TYPES, Encoder, encoder_for
 from .errors import error_body, error_response
@@ -176,7 +176,7 @@ class StreamingSpeechResponse(Response):
     async def _send(self, send: Send, message: dict[str, Any]) -> None:
         limit = self._state.settings.write_timeout
         try:
-            await within(limit, send(message))
+            await wait_for(limit, send(message))
         except asyncio.TimeoutError:
             raise WriteTimeout(f"the client took no audio for {limit:g} s") from None
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 
 from ..faults import log_fault
 from ..limits import LINGER_BYTES, LINGER_SECONDS
-from ..waiting import Timer
+from ..timeouts import Timer
 from .connection_slots import ConnectionSlots
 from .parse_scheduler import ParseScheduler
 

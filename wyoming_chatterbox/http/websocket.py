@@ -21,7 +21,7 @@ from ..json_limits import parse
 from ..limits import MAX_MESSAGE_FAULTS
 from ..speech.errors import InvalidEvent, ServerBusy, ShuttingDown, SpeechError
 from ..speech.turns import TurnQueue
-from ..waiting import ends_within
+from ..timeouts import ends_within
 from .disconnects import ClientDisconnected, CloseCode, PolicyViolation, WriteTimeout
 from .errors import Unauthorized
 from .messages import CLIENT, CancelUtterance, Connected, End, Failed, Ping, Pong, Text

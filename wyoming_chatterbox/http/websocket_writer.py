@@ -9,7 +9,7 @@ import json
 from pydantic import BaseModel
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..waiting import within
+from ..timeouts import wait_for
 from .disconnects import ClientDisconnected, WriteTimeout
 from .messages import Chunk
 
@@ -56,7 +56,7 @@ class MessageWriter:
         """Close the connection. Raises nothing."""
         with contextlib.suppress(Exception):
             short = reason.encode()[:MAX_REASON_BYTES].decode("utf-8", "ignore")
-            await within(self._write_timeout, self._socket.close(code, short))
+            await wait_for(self._write_timeout, self._socket.close(code, short))
 
     async def _send_chunk(self, chunk: Chunk, frame: bytes) -> None:
         async with self._lock:  # nothing comes between a chunk and its frame
@@ -66,7 +66,7 @@ class MessageWriter:
     async def _write(self, data: str | bytes) -> None:
         sending = self._socket.send_text(data) if isinstance(data, str) else self._socket.send_bytes(data)
         try:
-            await within(self._write_timeout, sending)
+            await wait_for(self._write_timeout, sending)
         except asyncio.TimeoutError:
             raise WriteTimeout(f"the client took no audio for {self._write_timeout:g} s") from None
         except (WebSocketDisconnect, RuntimeError, OSError):

@@ -23,7 +23,7 @@ from ..speech.errors import InvalidEvent, ServerBusy, ShuttingDown, SpeechError
 from ..speech.request import SpeechRequest
 from ..speech.service import SpeechService
 from ..speech.turns import TurnQueue
-from ..waiting import ends_within, within
+from ..timeouts import ends_within, wait_for
 from .events import (
     DESCRIBE,
     SYNTHESIZE_STOP,
@@ -157,7 +157,7 @@ class Connection:
     async def refuse(self, error: SpeechError) -> None:
         """Say why this client is not served, and close. Raises nothing."""
         with contextlib.suppress(OSError, asyncio.TimeoutError):
-            await within(_FAREWELL_SECONDS, self._write_and_close(error))
+            await wait_for(_FAREWELL_SECONDS, self._write_and_close(error))
         self._writer.abort()
 
     async def _write_and_close(self, error: SpeechError) -> None:

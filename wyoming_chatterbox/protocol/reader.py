@@ -15,7 +15,7 @@ from wyoming.event import Event
 from .. import json_limits
 from ..limits import LARGE_DATA_BYTES, MAX_HEADER_BYTES, MAX_JSON_BYTES, MAX_PAYLOAD_BYTES
 from ..speech.errors import InvalidEvent
-from ..waiting import within
+from ..timeouts import wait_for
 from .events import CLIENT_EVENTS, truncate
 
 HANDLED = frozenset(event.type for event in CLIENT_EVENTS)
@@ -52,7 +52,7 @@ class EventReader:
             return None
         self.inside_since = time.monotonic()
         try:
-            return await within(self._event_timeout, self._read_rest(first))
+            return await wait_for(self._event_timeout, self._read_rest(first))
         except asyncio.TimeoutError:
             raise InvalidEvent(f"An event was not complete after {self._event_timeout:g} s") from None
         except asyncio.IncompleteReadError:

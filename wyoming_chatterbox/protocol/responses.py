@@ -15,7 +15,7 @@ from ..audio import CHANNELS, SAMPLE_WIDTH
 from ..faults import log_fault
 from ..speech.errors import ShuttingDown, SpeechError
 from ..speech.service import SpeechService
-from ..waiting import within
+from ..timeouts import wait_for
 from .events import AudioChunk, AudioStart, AudioStop, Error, SpokenBy
 from .requests import PendingRequest
 from .writer import EventWriter
@@ -91,7 +91,7 @@ class Responder:
         """
         pending.unended_since = time.monotonic()
         try:
-            await within(self._text_timeout, pending.text_ended.wait())
+            await wait_for(self._text_timeout, pending.text_ended.wait())
         except asyncio.TimeoutError:
             _LOGGER.warning("Utterance %d: its text was never ended; closing the connection", pending.request.id)
             raise ConnectionAbortedError("the text was never ended") from None

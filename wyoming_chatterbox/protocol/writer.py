@@ -10,7 +10,7 @@ from typing import Any
 from wyoming.event import Event
 from wyoming.version import __version__ as wyoming_version
 
-from ..waiting import within
+from ..timeouts import wait_for
 
 
 class EventWriter:
@@ -38,7 +38,7 @@ class EventWriter:
         if self.blocked_since is None:
             self.blocked_since = time.monotonic()
         try:
-            await within(self._write_timeout, self._drain())
+            await wait_for(self._write_timeout, self._drain())
         except asyncio.TimeoutError:
             self.abort()
             raise ConnectionAbortedError(f"the client took no audio for {self._write_timeout:g} s") from None
@@ -57,7 +57,7 @@ class EventWriter:
         """Close the connection once what was written is sent, or after `write_timeout` seconds."""
         try:
             self._writer.close()
-            await within(self._write_timeout, self._writer.wait_closed())
+            await wait_for(self._write_timeout, self._writer.wait_closed())
         except asyncio.TimeoutError:
             self.abort()
         except OSError:

@@ -7,7 +7,7 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
 
-from ..waiting import within
+from ..timeouts import wait_for
 from .errors import ServerBusy
 
 PATIENCE_SECONDS = 1.0
@@ -35,7 +35,7 @@ class Admission:
         self._waiting.append(slot)
         entered = False
         try:
-            await within(self._patience, slot)
+            await wait_for(self._patience, slot)
             entered = True
         except asyncio.TimeoutError:
             raise ServerBusy(

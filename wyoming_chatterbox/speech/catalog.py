@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 
+from ..timeouts import wait_for
 from ..voices.voice import Voice
-from ..waiting import within
 from .errors import ModelUnavailable
 from .model import Model, ModelStatus
 
@@ -102,7 +102,7 @@ class ModelRoute:
         if self.model != self._fallback and not self.switch_to_fallback():
             raise ModelUnavailable(f"Model {self.model.name} is {self.model.status}; try again later")
         with contextlib.suppress(asyncio.TimeoutError):
-            await within(FALLBACK_READY_TIMEOUT, self.model.wait_until_decided())
+            await wait_for(FALLBACK_READY_TIMEOUT, self.model.wait_until_decided())
         if not self.model.ready:
             raise ModelUnavailable(f"The embedded voice is {self.model.status}")
 

@@ -23,9 +23,9 @@ from ..hosting.base import (
     SentenceJob,
 )
 from ..logs import error_kind
+from ..timeouts import wait_for
 from ..voices.library import built_in
 from ..voices.voice import Voice
-from ..waiting import within
 from .admission import SentenceOrder
 from .idle import IdleTracker
 from .voice_preparation import PreparationQueue
@@ -155,7 +155,7 @@ class Model:
             await self._preparation.next(first)
             # Speech comes first: in the middle of an utterance this would be heard as a pause.
             with contextlib.suppress(asyncio.TimeoutError):
-                await within(PREPARE_ANYWAY_SECONDS, self._usage.idle(0.0))
+                await wait_for(PREPARE_ANYWAY_SECONDS, self._usage.idle(0.0))
             voice = await self._preparation.next(first)
             if self._usable.is_set() and self._engine is not None:
                 await self._prepare(self._engine, voice)

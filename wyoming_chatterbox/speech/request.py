@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import WyomingChatterboxError
-from ..waiting import within
+from ..timeouts import wait_for
 from .errors import SpeechError, TextTimeout, TextTooLong
 
 _ids = itertools.count(1)
@@ -103,7 +103,7 @@ class TextStream:
             if self.starved_since is None:
                 self.starved_since = time.monotonic()
             try:
-                piece = await within(patience if soon else self._timeout, self._pieces.get())
+                piece = await wait_for(patience if soon else self._timeout, self._pieces.get())
             except asyncio.TimeoutError:
                 if soon:
                     raise TextPaused from None

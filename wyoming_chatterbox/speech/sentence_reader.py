@@ -8,10 +8,10 @@ from contextlib import aclosing
 from ..settings import Settings
 from .admission import QueueSlot
 from .request import SpeechRequest, TextPaused
-from .sentences import Sentence, SentenceSplitter
-from .ssml import SSMLStripper
+from .text.sentences import Sentence, SentenceSplitter
+from .text.ssml import SSMLStripper
+from .text.thoughts import ThoughtFilter
 from .text_turns import TextTurns
-from .thoughts import ThoughtFilter
 
 SENTENCE_PAUSE_SECONDS = 1.0
 """Seconds without text after which what looks like a whole sentence is spoken, rather than when the next one begins:

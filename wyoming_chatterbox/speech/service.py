@@ -6,7 +6,6 @@ import contextlib
 import logging
 
 from ..errors import SettingsError
-from ..metrics import Observer
 from ..settings import Settings
 from ..speech_settings import UtteranceSettings
 from ..voices.selection import MalformedName, UnknownVoice, find_voice, split_name
@@ -15,6 +14,7 @@ from .admission import Admission
 from .cache import SpeechCache
 from .catalog import ModelCatalog, ModelRoute, Readiness
 from .errors import InvalidSetting, VoiceNotFound
+from .metrics import Observer
 from .outbox import AudioStore
 from .request import SpeechRequest, TextStream
 from .text_turns import TextTurns

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 
-from .sentences import Sentence
+from .text.sentences import Sentence
 
 TURN_SECONDS = 0.001
 """Work on one text before another one, or a client's event, gets its turn."""

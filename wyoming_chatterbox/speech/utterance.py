@@ -20,17 +20,17 @@ from ..audio import PCMEncoder, apply_gain_db, silence
 from ..engine.base import Cancelled, EngineError, NothingToSay
 from ..faults import log_fault, without_spoken
 from ..hosting.base import AudioChunk, SentenceJob
-from ..metrics import Observer, UtteranceMetrics
 from ..settings import Settings
 from ..speech_settings import UtteranceSettings
 from .admission import Admission, QueueSlot
 from .cache import CachedSentence, SentenceRecorder, SpeechCache
 from .catalog import ModelRoute
-from .cleaning import clean
 from .errors import EngineFailed, SpeechError
+from .metrics import Observer, UtteranceMetrics
 from .outbox import AudioStore, Outbox
 from .request import SpeechRequest
 from .sentence_reader import read_sentences
+from .text.cleaning import clean
 from .text_turns import TextTurns
 
 _LOGGER = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 from ..blocking import DaemonThreads
-from ..waiting import within
+from ..timeouts import wait_for
 from .library import VoiceLibrary
 
 _LOGGER = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ async def watch_folders(library: VoiceLibrary) -> None:
         while True:
             interval = _POLL_SECONDS if watching.done() else RESCAN_SECONDS
             with contextlib.suppress(asyncio.TimeoutError):
-                await within(interval if rescan_after is None else rescan_after, changed.wait())
+                await wait_for(interval if rescan_after is None else rescan_after, changed.wait())
             changed.clear()
             try:
                 rescan_after = (await threads.run(library.scan, timeout=None)).rescan_after

@@ -175,7 +175,7 @@ def _streamings(sampling: Sampling) -> list[Any]:
         (Sampling(1.0, 0.0, 0.9), _processors),
         (Sampling(1.0, 0.0, 1.0), _processors),
     ],
-    ids=str,
+    ids=["streaming", "current", "strong", "top-p", "plain"],
 )
 def test_sampling_is_transformers_but_for_tokens_that_do_not_exist(
     model: Any, graphs: bool, sampling: Sampling, processors: Any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.speech.linearity import HOSTILE, assert_linear
+from tests.speech.text.linearity import HOSTILE, assert_linear
 from wyoming_chatterbox.engine.chatterbox.text import prepare_text
 from wyoming_chatterbox.engine.chatterbox.upstream import load_chatterbox
 

@@ -1,4 +1,4 @@
-"""`python -m wyoming_chatterbox.health`: does the server answer? For a container's HEALTHCHECK, and for people.
+"""`python -m wyoming_chatterbox.healthcheck`: does the server answer? For a container's HEALTHCHECK, and for people.
 
 It takes the server's own flags and variables, so that it asks where the server listens, and sends what Home Assistant
 sends every 30 seconds: `describe`. It uses plain sockets: importing a Wyoming client would take longer than the check.
@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import __version__
-from .command_line import from_command_line
+from .cli import from_command_line
 from .errors import SettingsError, WyomingChatterboxError
 from .limits import MAX_HEADER_BYTES, MAX_JSON_BYTES
 
@@ -30,7 +30,7 @@ class Unhealthy(WyomingChatterboxError):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check every address of the server; the exit status is 0 when all answer, 1 when one does not, 2 for misuse."""
     parser = argparse.ArgumentParser(
-        prog="python -m wyoming_chatterbox.health",
+        prog="python -m wyoming_chatterbox.healthcheck",
         description="Ask a running server to describe itself. Exit status: 0 it did, 1 it did not, 2 wrong use.",
         epilog="The server's own flags and variables say where it listens: --uri, --options-file and so on.",
         allow_abbrev=False,

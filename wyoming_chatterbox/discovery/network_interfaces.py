@@ -28,7 +28,7 @@ _UNSTEADY_IPV6 = 0x01 | 0x08 | 0x20 | 0x40
 
 
 @dataclass(frozen=True)
-class Link:
+class Interface:
     """A network interface and the addresses that can be used on it now: none while it is down."""
 
     name: str
@@ -38,7 +38,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Reach:
+class AdvertisedAddresses:
     """What is advertised, and where. A new one means new sockets."""
 
     addresses: tuple[str, ...] = ()
@@ -48,12 +48,12 @@ class Reach:
     """Of those interfaces. One that was unplugged and came back with the same addresses has a new one."""
 
 
-def read_links() -> list[Link]:
-    """The machine's network interfaces, those without a usable address too."""
+def list_interfaces() -> list[Interface]:
+    """Returns the machine's network interfaces, including those without a usable address."""
     import ifaddr
 
     unsteady = _unsteady_addresses()
-    links: dict[str, Link] = {}
+    interfaces: dict[str, Interface] = {}
     for adapter in ifaddr.get_adapters(include_unconfigured=True):
         name = adapter.name.partition(":")[0]  # "eth0:1" is a labelled second address of eth0
         flags = _flags(name)
@@ -63,24 +63,30 @@ def read_links() -> list[Link]:
         if flags & _IFF_UP and flags & _IFF_RUNNING and not flags & _IFF_LOOPBACK:
             found = [_canonical(ip.ip if isinstance(ip.ip, str) else ip.ip[0]) for ip in adapter.ips]
             addresses = tuple(address for address in found if address not in unsteady)
-        known = links[name].addresses if name in links else ()
-        links[name] = Link(name, known + addresses, adapter.index, bool(flags & _IFF_POINTOPOINT))
-    return list(links.values())
+        known = interfaces[name].addresses if name in interfaces else ()
+        interfaces[name] = Interface(name, known + addresses, adapter.index, bool(flags & _IFF_POINTOPOINT))
+    return list(interfaces.values())
 
 
-def select(links: Iterable[Link], hosts: Sequence[str], interfaces: Sequence[str]) -> Reach:
-    """What to advertise for a server that listens on `hosts`, on these interfaces only (or all of the LAN)."""
+def select_addresses(
+    interfaces: Iterable[Interface], hosts: Sequence[str], selected: Sequence[str]
+) -> AdvertisedAddresses:
+    """Returns what to advertise for a server that listens on `hosts`.
+
+    Args:
+        selected: names or addresses of the interfaces to advertise on; empty: all of the LAN.
+    """
     listening = {_canonical(host) for host in hosts}
     everywhere = bool(listening & {"0.0.0.0", "::"})
-    named = {_canonical(interface) for interface in interfaces}
+    named = {_canonical(name) for name in selected}
     addresses: set[str] = set()
     sockets: list[str] = []
     indexes: list[int | None] = []
-    for link in links:
-        usable = sorted({address for address in link.addresses if _is_lan(address)}, key=_order)
-        if named and link.name not in named:
+    for interface in interfaces:
+        usable = sorted({address for address in interface.addresses if _is_lan(address)}, key=_order)
+        if named and interface.name not in named:
             offered = [address for address in usable if address in named]
-        elif not named and everywhere and (link.point_to_point or _VIRTUAL.match(link.name)):
+        elif not named and everywhere and (interface.point_to_point or _VIRTUAL.match(interface.name)):
             # Home Assistant connects to the first address it reads, and zeroconf sends them in no particular
             # order: one address that the LAN cannot reach makes every other attempt fail.
             offered = []
@@ -89,29 +95,29 @@ def select(links: Iterable[Link], hosts: Sequence[str], interfaces: Sequence[str
         chosen = [address for address in offered if everywhere or address in listening]
         if chosen:
             addresses.update(chosen)
-            indexes.append(link.index)
+            indexes.append(interface.index)
             by_family = {":" in address: address for address in reversed([*chosen, *usable])}
             sockets += by_family.values()  # one of each family: one interface can be joined only once
-    return Reach(tuple(sorted(addresses, key=_order)), tuple(sorted(sockets, key=_order)), tuple(indexes))
+    return AdvertisedAddresses(tuple(sorted(addresses, key=_order)), tuple(sorted(sockets, key=_order)), tuple(indexes))
 
 
-def unknown_interfaces(links: Iterable[Link], interfaces: Sequence[str]) -> list[str]:
-    """A message for every interface asked for that is not there (it may still come)."""
-    known = {name for link in links for name in (link.name, *link.addresses)}
-    names = ", ".join(sorted(link.name for link in links))
+def unknown_interfaces(interfaces: Iterable[Interface], selected: Sequence[str]) -> list[str]:
+    """Returns a message for every selected interface that does not exist now (it may still appear)."""
+    known = {name for interface in interfaces for name in (interface.name, *interface.addresses)}
+    names = ", ".join(sorted(interface.name for interface in interfaces))
     return [
-        f"zeroconf_interface: {interface!r} is no interface here, nor an address in use on one (there are: {names})"
-        for interface in interfaces
-        if _canonical(interface) not in known
+        f"zeroconf_interface: {name!r} is no interface here, nor an address in use on one (there are: {names})"
+        for name in selected
+        if _canonical(name) not in known
     ]
 
 
 def resolve(hosts: Iterable[str]) -> list[str]:
-    """The addresses of the hosts; a name that does not resolve has none."""
+    """Returns the addresses of the hosts; a name that does not resolve has none."""
     found: list[str] = []
     for host in hosts:
         try:
-            found += [str(one[4][0]) for one in socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)]
+            found += [str(info[4][0]) for info in socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)]
         except (OSError, ValueError) as error:
             _LOGGER.warning("Not advertised at %s: %s", host, error)
     return [_canonical(address) for address in found]

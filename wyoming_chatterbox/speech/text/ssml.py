@@ -6,7 +6,7 @@ import html
 
 import regex
 
-from ..limits import MAX_SSML_TAG_CHARS
+from ...limits import MAX_SSML_TAG_CHARS
 
 _BREAKS = frozenset({"p", "s", "break", "sentence", "paragraph", "speak"})
 """Elements between which a sentence cannot go on."""

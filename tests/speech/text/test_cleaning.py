@@ -7,8 +7,8 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.speech.linearity import HOSTILE, assert_linear
-from wyoming_chatterbox.speech.cleaning import clean
+from tests.speech.text.linearity import HOSTILE, assert_linear
+from wyoming_chatterbox.speech.text.cleaning import clean
 
 
 @pytest.mark.parametrize(

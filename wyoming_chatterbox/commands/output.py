@@ -20,7 +20,7 @@ from ..voices.voice import Voice
 _WIDTH_OF_A_PIPE = 200
 
 
-class Screen:
+class Output:
     """Results go to standard output, progress to standard error."""
 
     def __init__(self, *, as_json: bool) -> None:

@@ -20,10 +20,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import __version__
-from .blocking import DaemonThreads
-from .links import Link, Reach, read_links, resolve, select, unknown_interfaces
-from .waiting import within
+from .. import __version__
+from ..blocking import DaemonThreads
+from ..timeouts import wait_for
+from .network_interfaces import (
+    AdvertisedAddresses,
+    Interface,
+    list_interfaces,
+    resolve,
+    select_addresses,
+    unknown_interfaces,
+)
 
 if TYPE_CHECKING:
     from zeroconf import ServiceInfo
@@ -72,7 +79,7 @@ class Advertisement:
         self._threads = DaemonThreads("zeroconf")
         self._task: asyncio.Task[None] | None = None
         self._zeroconf: AsyncZeroconf | None = None
-        self._reach = Reach()
+        self._reach = AdvertisedAddresses()
         self._name: str | None = None
         self._problems: list[str] = []
 
@@ -93,7 +100,7 @@ class Advertisement:
             task.cancel()
             await asyncio.wait([task], timeout=_STOP_TIMEOUT)
         try:
-            await within(_STOP_TIMEOUT, self._withdraw())
+            await wait_for(_STOP_TIMEOUT, self._unregister())
         except Exception as error:
             _LOGGER.warning("The zeroconf goodbye could not be sent: %r", error)
 
@@ -117,9 +124,9 @@ class Advertisement:
 
     async def _refresh(self, hosts: Sequence[str]) -> list[str]:
         """Advertise what the machine's addresses are now; return what the user should mend."""
-        links = await self._threads.run(_look, timeout=None)
-        problems = unknown_interfaces(links, self._interfaces)
-        reach = select(links, hosts, self._interfaces)
+        interfaces = await self._threads.run(_scan_interfaces, timeout=None)
+        problems = unknown_interfaces(interfaces, self._interfaces)
+        reach = select_addresses(interfaces, hosts, self._interfaces)
         if not reach.addresses:
             where = f" on {', '.join(self._interfaces)}" if self._interfaces else ""
             problems.append(f"Not advertised: no LAN address{where}; looking again every {self._interval:g} s")
@@ -127,12 +134,12 @@ class Advertisement:
             return problems
         # Fresh sockets: zeroconf binds one per interface when it is made. The name is probed for again too, because
         # the machine may have joined another network.
-        await self._withdraw()
+        await self._unregister()
         if reach.addresses:
             await self._announce(reach)
         return problems
 
-    async def _announce(self, reach: Reach) -> None:
+    async def _announce(self, reach: AdvertisedAddresses) -> None:
         from zeroconf import NonUniqueNameException
         from zeroconf.asyncio import AsyncZeroconf
 
@@ -142,7 +149,7 @@ class Advertisement:
             raise OSError(f"no multicast socket could be opened on {', '.join(reach.sockets)}")
         logging.getLogger("zeroconf").addFilter(_without_traceback)
         if self._interfaces and len(reach.indexes) == 1:
-            _hear_only(reach.indexes[0], self._zeroconf)
+            _bind_to_interface(reach.indexes[0], self._zeroconf)
         wanted = clean_label(self._wanted_name or "") or default_name(self._port)
         for number in range(1, _MAX_RENAMES + 1):
             # Not zeroconf's allow_name_change: it keeps the host name, so two machines would share one host record
@@ -161,8 +168,8 @@ class Advertisement:
             _LOGGER.warning("Another machine is called %r on the LAN; this one becomes %r", wanted, name)
         _LOGGER.info("Advertised on the LAN as %r: %s, port %d", name, ", ".join(reach.addresses), self._port)
 
-    async def _withdraw(self) -> None:
-        self._reach, self._name = Reach(), None
+    async def _unregister(self) -> None:
+        self._reach, self._name = AdvertisedAddresses(), None
         if self._zeroconf is None:
             return
         try:
@@ -180,7 +187,7 @@ def default_name(port: int) -> str:
 
     Home Assistant remembers a server by it. Two servers of one machine differ by their ports.
     """
-    digest = hashlib.sha256(machine().encode()).hexdigest()[:6]
+    digest = hashlib.sha256(machine_id().encode()).hexdigest()[:6]
     suffix = f"-{digest}" if port == DEFAULT_PORT else f"-{digest}-{port}"
     host = clean_label(socket.gethostname())
     return clean_label(f"chatterbox-{host}" if host else "chatterbox", suffix)
@@ -199,7 +206,7 @@ def _service(name: str, port: int, addresses: Sequence[str]) -> ServiceInfo:
     from zeroconf import ServiceInfo
 
     # The host's name is nobody else's: not <hostname>.local, whose records are avahi's, nor that of a namesake.
-    host = hashlib.sha256(f"{machine()} {port} {name}".encode()).hexdigest()[:12]
+    host = hashlib.sha256(f"{machine_id()} {port} {name}".encode()).hexdigest()[:12]
     return ServiceInfo(
         SERVICE_TYPE,
         f"{name}.{SERVICE_TYPE}",
@@ -211,7 +218,7 @@ def _service(name: str, port: int, addresses: Sequence[str]) -> ServiceInfo:
 
 
 @functools.cache
-def machine() -> str:
+def machine_id() -> str:
     """What tells this machine from others, and stays: its id, else its MAC, else nothing."""
     for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
         try:
@@ -225,15 +232,15 @@ def machine() -> str:
     return "" if node >> 40 & 1 else f"{node:012x}"
 
 
-def _look() -> list[Link]:
-    """The machine's links. For a thread: the first look takes longer than `describe` may (100 ms)."""
+def _scan_interfaces() -> list[Interface]:
+    """Returns the machine's network interfaces. For a thread: the first scan takes longer than 100 ms."""
     import zeroconf.asyncio  # noqa: F401
 
-    machine()
-    return read_links()
+    machine_id()
+    return list_interfaces()
 
 
-def _hear_only(index: int | None, zeroconf: AsyncZeroconf) -> None:
+def _bind_to_interface(index: int | None, zeroconf: AsyncZeroconf) -> None:
     """Bind zeroconf's sockets to one interface.
 
     Linux hands a socket the multicast of every interface that any process joined, avahi for one, and zeroconf would

@@ -17,10 +17,16 @@ from typing import Any
 import pytest
 
 from tests.namespaces import Namespace, Program, lan, why_not
-from wyoming_chatterbox import discovery
-from wyoming_chatterbox.discovery import Advertisement, clean_label, default_name
-from wyoming_chatterbox.links import Link, read_links, resolve, select, unknown_interfaces
-from wyoming_chatterbox.testing.serving import environment
+from wyoming_chatterbox.discovery import advertisement as advertisement_module
+from wyoming_chatterbox.discovery.advertisement import Advertisement, clean_label, default_name
+from wyoming_chatterbox.discovery.network_interfaces import (
+    Interface,
+    list_interfaces,
+    resolve,
+    select_addresses,
+    unknown_interfaces,
+)
+from wyoming_chatterbox.testing.serving import ROOT, environment
 
 Machines = tuple[Namespace, Namespace, Namespace]
 
@@ -29,7 +35,7 @@ A_LAN = ["10.77.1.1", "10.77.2.1", "fd00:77:1::1", "fd00:77:2::1"]
 
 ADVERTISE = """
 import asyncio, json, logging, sys, time
-from wyoming_chatterbox.discovery import Advertisement
+from wyoming_chatterbox.discovery.advertisement import Advertisement
 async def main():
     logging.basicConfig(level="INFO", format="%(levelname)s %(name)s %(message)s")
     advertisement = Advertisement(**json.loads(sys.argv[1]))
@@ -117,7 +123,7 @@ def test_browser_on_another_machine_finds_every_lan_address(machines: Machines, 
     try:
         with advertise(a, "Found", port=10333) as server:
             found = seen(browser, "Found", A_LAN)
-            server.wait_for_log("INFO wyoming_chatterbox.discovery Advertised on the LAN as 'Found': 10.77.1.1")
+            server.wait_for_log("Advertised on the LAN as 'Found': 10.77.1.1")
             assert found["port"] == 10333
             assert server.events[0]["started_in"] < 0.1
             # What Home Assistant does with addresses it cannot use: nothing, and the server is never found.
@@ -197,7 +203,7 @@ def test_network_that_comes_up_later_is_used(machines: Machines, browser: Progra
     a.ip("link", "set", "eth1", "down")
     try:
         with advertise(a, "Patient") as server:
-            server.wait_for_log("WARNING wyoming_chatterbox.discovery Not advertised: no LAN address")
+            server.wait_for_log("WARNING wyoming_chatterbox.discovery.advertisement Not advertised: no LAN address")
             time.sleep(0.7)
             assert server.log.count("Not advertised") == 1, "said once, not at every look"
             a.address("eth0", "fd00:77:1::1/64")
@@ -284,7 +290,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeZeroconf]:
     import zeroconf.asyncio
 
     monkeypatch.setattr(zeroconf.asyncio, "AsyncZeroconf", FakeZeroconf)
-    monkeypatch.setattr(discovery, "read_links", lambda: [Link("eth0", ("10.0.0.1",))])
+    monkeypatch.setattr(advertisement_module, "list_interfaces", lambda: [Interface("eth0", ("10.0.0.1",))])
     monkeypatch.setattr(FakeZeroconf, "failures", [])
     monkeypatch.setattr(FakeZeroconf, "registered", [])
     monkeypatch.setattr(FakeZeroconf, "opened", 0)
@@ -329,7 +335,7 @@ def test_no_usable_socket_counts_as_failure(
         advertisement.start()
         await until(lambda: fake.closed > 1)
         assert advertisement.name is None
-        monkeypatch.setattr(discovery, "read_links", lambda: [])
+        monkeypatch.setattr(advertisement_module, "list_interfaces", lambda: [])
         await until(lambda: "no LAN address" in caplog.text)
         assert fake.closed == fake.opened, "sockets of an attempt that failed are not left open"
         await advertisement.stop()
@@ -349,7 +355,7 @@ def test_failed_goodbye_does_not_prevent_the_next_announcement(
         advertisement.start()
         await until(lambda: advertisement.name == "Fake")
         monkeypatch.setattr(FakeZeroconf, "async_close", broken)
-        monkeypatch.setattr(discovery, "read_links", lambda: [Link("eth0", ("10.0.0.2",))])
+        monkeypatch.setattr(advertisement_module, "list_interfaces", lambda: [Interface("eth0", ("10.0.0.2",))])
         await until(lambda: len(fake.registered) == 2)
         await advertisement.stop()
 
@@ -369,7 +375,7 @@ def test_stop_is_bounded_and_may_come_at_any_time(fake: type[FakeZeroconf], monk
         await advertisement.stop()
         assert not fake.registered
         monkeypatch.setattr(FakeZeroconf, "async_close", never)
-        monkeypatch.setattr(discovery, "_STOP_TIMEOUT", 0.1)
+        monkeypatch.setattr(advertisement_module, "_STOP_TIMEOUT", 0.1)
         advertisement.start()
         await until(lambda: bool(fake.registered))
         await asyncio.wait_for(advertisement.stop(), 1)
@@ -395,14 +401,14 @@ def test_server_of_this_machine_only_is_not_advertised(
     assert caplog.text.count("listens only on") == 1
 
 
-LINKS = [
-    Link("lo", ("127.0.0.1", "::1"), 1),
-    Link("eth0", ("192.168.1.5", "169.254.3.4", "fe80::1", "2001:db9::5", "fd12::5", "ff02::fb"), 2),
-    Link("wlan0", ("192.168.1.6", "0.0.0.0", "::"), 3),
-    Link("docker0", ("172.17.0.1",), 4),
-    Link("br-0123456789ab", ("172.18.0.1",), 5),
-    Link("tun0", ("10.8.0.2",), 6, point_to_point=True),
-    Link("eth1", (), 7),
+INTERFACES = [
+    Interface("lo", ("127.0.0.1", "::1"), 1),
+    Interface("eth0", ("192.168.1.5", "169.254.3.4", "fe80::1", "2001:db9::5", "fd12::5", "ff02::fb"), 2),
+    Interface("wlan0", ("192.168.1.6", "0.0.0.0", "::"), 3),
+    Interface("docker0", ("172.17.0.1",), 4),
+    Interface("br-0123456789ab", ("172.18.0.1",), 5),
+    Interface("tun0", ("10.8.0.2",), 6, point_to_point=True),
+    Interface("eth1", (), 7),
 ]
 EVERY_LAN_ADDRESS = ("192.168.1.5", "192.168.1.6", "2001:db9::5", "fd12::5")
 
@@ -432,32 +438,36 @@ EVERY_LAN_ADDRESS = ("192.168.1.5", "192.168.1.6", "2001:db9::5", "fd12::5")
     ],
 )
 def test_selected_addresses(hosts: list[str], interfaces: list[str], addresses: tuple[str, ...]) -> None:
-    assert select(LINKS, hosts, interfaces).addresses == addresses
+    assert select_addresses(INTERFACES, hosts, interfaces).addresses == addresses
 
 
 def test_each_interface_gets_one_socket_of_each_family() -> None:
-    assert select(LINKS, ["0.0.0.0"], []).sockets == ("192.168.1.5", "192.168.1.6", "2001:db9::5")
+    assert select_addresses(INTERFACES, ["0.0.0.0"], []).sockets == ("192.168.1.5", "192.168.1.6", "2001:db9::5")
     # The other family too: Home Assistant may ask over IPv4 for a server that has only an IPv6 address.
-    assert select(LINKS, ["fd12::5"], []).sockets == ("192.168.1.5", "fd12::5")
+    assert select_addresses(INTERFACES, ["fd12::5"], []).sockets == ("192.168.1.5", "fd12::5")
 
 
 def test_interface_that_was_replugged_is_a_change() -> None:
-    before, after = Link("eth0", ("10.0.0.1",), 2), Link("eth0", ("10.0.0.1",), 9)
-    assert select([before], ["0.0.0.0"], []) != select([after], ["0.0.0.0"], [])
-    assert select([before], ["0.0.0.0"], []) == select([before, Link("eth1", (), 3)], ["0.0.0.0"], [])
+    before, after = Interface("eth0", ("10.0.0.1",), 2), Interface("eth0", ("10.0.0.1",), 9)
+    assert select_addresses([before], ["0.0.0.0"], []) != select_addresses([after], ["0.0.0.0"], [])
+    assert select_addresses([before], ["0.0.0.0"], []) == select_addresses(
+        [before, Interface("eth1", (), 3)], ["0.0.0.0"], []
+    )
 
 
 def test_unknown_interfaces_are_told_from_known_ones() -> None:
-    assert unknown_interfaces(LINKS, ["eth0", "eth1", "lo", "192.168.1.6", "fd12:0::5"]) == []
-    (message,) = unknown_interfaces(LINKS, ["eth0", "wlan7"])
+    assert unknown_interfaces(INTERFACES, ["eth0", "eth1", "lo", "192.168.1.6", "fd12:0::5"]) == []
+    (message,) = unknown_interfaces(INTERFACES, ["eth0", "wlan7"])
     assert "'wlan7'" in message
     assert "br-0123456789ab, docker0, eth0, eth1, lo, tun0, wlan0" in message
 
 
 def test_links_of_this_machine_are_read() -> None:
-    links = {link.name: link for link in read_links()}
-    assert links
-    assert not any(address.startswith(("127.", "::1")) for link in links.values() for address in link.addresses)
+    found = {interface.name: interface for interface in list_interfaces()}
+    assert found
+    assert not any(
+        address.startswith(("127.", "::1")) for interface in found.values() for address in interface.addresses
+    )
 
 
 def test_unsteady_ipv6_addresses_are_left_out(machines: Machines) -> None:
@@ -467,9 +477,12 @@ def test_unsteady_ipv6_addresses_are_left_out(machines: Machines) -> None:
         a.address("pair0", "10.9.9.9/24", "fd09::1/64")
         a.address("pair1")
         a.ip("address", "add", "fd09::2/64", "dev", "pair0", "nodad", "preferred_lft", "0")  # deprecated
-        script = "from wyoming_chatterbox.links import *; print(select(read_links(), ['::'], ['pair0']).addresses)"
+        script = (
+            "from wyoming_chatterbox.discovery.network_interfaces import *; "
+            "print(select_addresses(list_interfaces(), ['::'], ['pair0']).addresses)"
+        )
         command = ["ip", "netns", "exec", a.name, sys.executable, "-c", script]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(discovery.__file__).parent.parent)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
         assert done.stdout.strip() == "('10.9.9.9', 'fd09::1')", done.stderr
     finally:
         a.ip("link", "delete", "pair0")
@@ -483,7 +496,7 @@ def test_hosts_are_resolved_to_addresses(caplog: pytest.LogCaptureFixture) -> No
 
 @pytest.fixture
 def one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discovery, "machine", lambda: "0123456789abcdef")  # sha256: 9f9f5111...
+    monkeypatch.setattr(advertisement_module, "machine_id", lambda: "0123456789abcdef")  # sha256: 9f9f5111...
 
 
 @pytest.mark.usefixtures("one_machine")
@@ -505,7 +518,7 @@ def one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_default_name(host: str, port: int, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discovery.socket, "gethostname", lambda: host)
+    monkeypatch.setattr(advertisement_module.socket, "gethostname", lambda: host)
     assert default_name(port) == name
     assert len(name.encode()) <= 63
 
@@ -513,7 +526,7 @@ def test_default_name(host: str, port: int, name: str, monkeypatch: pytest.Monke
 def test_default_name_differs_between_machines_of_one_host_name(monkeypatch: pytest.MonkeyPatch) -> None:
     names = set()
     for machine in ("one", "two"):
-        monkeypatch.setattr(discovery, "machine", lambda machine=machine: machine)
+        monkeypatch.setattr(advertisement_module, "machine_id", lambda machine=machine: machine)
         names.add(default_name(10200))
     assert len(names) == 2
 
@@ -524,9 +537,9 @@ def test_machine_without_id_or_mac_still_has_a_stable_name(monkeypatch: pytest.M
 
     monkeypatch.setattr(Path, "read_text", missing)
     monkeypatch.setattr(uuid, "getnode", lambda: 0x001122334455)
-    assert discovery.machine.__wrapped__() == "001122334455"
+    assert advertisement_module.machine_id.__wrapped__() == "001122334455"
     monkeypatch.setattr(uuid, "getnode", lambda: 0x011122334455)  # drawn at random: the multicast bit is set
-    assert discovery.machine.__wrapped__() == ""
+    assert advertisement_module.machine_id.__wrapped__() == ""
 
 
 @pytest.mark.parametrize(
@@ -544,7 +557,10 @@ def test_label_is_one_that_mdns_can_carry(text: str, suffix: str, label: str) ->
 
 
 def test_package_import_does_not_load_zeroconf() -> None:
-    script = "import wyoming_chatterbox.discovery, sys; print(sorted({'zeroconf', 'ifaddr'} & set(sys.modules)))"
-    root = Path(discovery.__file__).parent.parent
+    script = (
+        "import wyoming_chatterbox.discovery.advertisement, sys; "
+        "print(sorted({'zeroconf', 'ifaddr'} & set(sys.modules)))"
+    )
+    root = ROOT
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root)
     assert done.stdout.strip() == "[]", done.stderr

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.speech.linearity import HOSTILE, assert_linear
-from wyoming_chatterbox.speech.sentences import Sentence, SentenceSplitter
+from tests.speech.text.linearity import HOSTILE, assert_linear
+from wyoming_chatterbox.speech.text.sentences import Sentence, SentenceSplitter
 
 
 def split(*pieces: str, max_chars: int = 240, first_clause_words: int = 0) -> list[Sentence]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wyoming_chatterbox.models import create_catalog
+from wyoming_chatterbox.model_factory import create_catalog
 from wyoming_chatterbox.settings import Settings
 
 

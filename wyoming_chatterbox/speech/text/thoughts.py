@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import regex
 
-from ..limits import MAX_THOUGHT_CHARS
+from ...limits import MAX_THOUGHT_CHARS
 
 _NAMES = "think|thinking|thought|thoughts|reasoning|reflection|scratchpad|tool_call|tool_response"
 """Elements in which models put what is not part of the answer; programs around them mostly take them out."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .engine.base import StreamMetrics
+from ..engine.base import StreamMetrics
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ LATE_SECONDS = 0.1
 _SHORTEST = 0.001
 
 
-async def within(seconds: float | None, awaitable: Awaitable[_T]) -> _T:
+async def wait_for(seconds: float | None, awaitable: Awaitable[_T]) -> _T:
     """The result of something that takes at most so long; None: as long as it takes.
 
     Counted is time in which the event loop runs, as of `ends_within`. In the place of `asyncio.wait_for`, which before

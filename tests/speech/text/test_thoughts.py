@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.speech.linearity import HOSTILE, assert_linear
-from wyoming_chatterbox.speech import thoughts
-from wyoming_chatterbox.speech.thoughts import ThoughtFilter
+from tests.speech.text.linearity import HOSTILE, assert_linear
+from wyoming_chatterbox.speech.text import thoughts
+from wyoming_chatterbox.speech.text.thoughts import ThoughtFilter
 from wyoming_chatterbox.testing.engines import ToneEngine, model_of
 from wyoming_chatterbox.testing.serving import running, stream, synthesize
 

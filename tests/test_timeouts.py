@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from wyoming_chatterbox.testing.serving import spawned
-from wyoming_chatterbox.waiting import within
+from wyoming_chatterbox.timeouts import wait_for
 
 
 async def test_what_takes_too_long_is_cancelled() -> None:
     started = time.monotonic()
     with pytest.raises(asyncio.TimeoutError):
-        await within(0.2, asyncio.sleep(30))
+        await wait_for(0.2, asyncio.sleep(30))
     assert 0.15 < time.monotonic() - started < 5
 
 
@@ -27,7 +27,7 @@ async def test_time_in_which_the_loop_did_not_run_does_not_count() -> None:
             await asyncio.sleep(0.001)
         return "done"
 
-    task = asyncio.ensure_future(within(0.8, work()))
+    task = asyncio.ensure_future(wait_for(0.8, work()))
     await asyncio.sleep(0)
     time.sleep(1.5)
     assert await task == "done"

@@ -21,7 +21,7 @@ from wyoming_chatterbox.testing.serving import environment, spawned
 
 def check(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "wyoming_chatterbox.health", *arguments],
+        [sys.executable, "-m", "wyoming_chatterbox.healthcheck", *arguments],
         capture_output=True,
         text=True,
         timeout=60,
@@ -94,7 +94,7 @@ def test_it_costs_less_than_a_second_of_processor_time(tmp_path: Path) -> None:
 
 def test_it_loads_neither_the_edge_nor_the_voice() -> None:
     program = (
-        "import sys, wyoming_chatterbox.health\n"
+        "import sys, wyoming_chatterbox.healthcheck\n"
         "print(sorted({'numpy', 'wyoming', 'asyncio', 'zeroconf', 'onnxruntime', 'regex'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment())

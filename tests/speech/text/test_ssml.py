@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wyoming_chatterbox.speech.ssml import SSMLStripper
+from wyoming_chatterbox.speech.text.ssml import SSMLStripper
 
 
 def strip(*pieces: str) -> str:

@@ -1,0 +1,1 @@
+"""Advertising the server on the local network by zeroconf, and choosing the interfaces and addresses for it."""
