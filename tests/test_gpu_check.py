@@ -104,8 +104,8 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
 
     monkeypatch.setattr(Decoder, "captured_step", token_step)
     monkeypatch.setattr(FlowGraphs, "step", frame_step)
-    monkeypatch.setattr(captured_steps, "USUAL_POSITIONS", 512)
-    monkeypatch.setattr(graphs, "USUAL_FRAMES", 384)
+    monkeypatch.setattr(captured_steps, "TYPICAL_POSITIONS", 512)
+    monkeypatch.setattr(graphs, "TYPICAL_FRAMES", 384)
     monkeypatch.setattr(torch, "cuda", cuda)
     monkeypatch.setattr(checks, "REPLAYS_TOGETHER", 5)
     monkeypatch.setattr(checks, "_TIMED_REPLAYS", 1)

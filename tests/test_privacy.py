@@ -15,7 +15,7 @@ import pytest
 
 from tests.http.clients import HTTP, asking, say, talking
 from wyoming_chatterbox.engine.base import Cancel, EngineError, NothingToSay
-from wyoming_chatterbox.engine.chatterbox.upstream_stream import explained_errors
+from wyoming_chatterbox.engine.chatterbox.upstream_stream import wrap_errors
 from wyoming_chatterbox.engine.embedded import HibariEngine
 from wyoming_chatterbox.engine.system_speech import SystemSpeechEngine
 from wyoming_chatterbox.faults import log_fault, without_spoken
@@ -142,7 +142,7 @@ def test_errors_of_libraries_and_programs_do_not_repeat_the_text(tmp_path: Path)
     assert SECRET not in str(caught.value)
 
     pytest.importorskip("torch")
-    with pytest.raises(EngineError, match="failed on this text") as caught, explained_errors(f"The {SECRET}"):
+    with pytest.raises(EngineError, match="failed on this text") as caught, wrap_errors(f"The {SECRET}"):
         raise ValueError(f"no token for {SECRET}")
     assert SECRET not in str(caught.value)
 

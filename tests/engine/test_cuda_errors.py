@@ -63,10 +63,10 @@ def test_an_error_that_another_one_caused_counts_as_that() -> None:
 def test_what_torch_raises_inside_the_model_is_recognised() -> None:
     import torch
 
-    from wyoming_chatterbox.engine.chatterbox.upstream_stream import explained_errors
+    from wyoming_chatterbox.engine.chatterbox.upstream_stream import wrap_errors
 
-    with pytest.raises(EngineBroken), explained_errors():
+    with pytest.raises(EngineBroken), wrap_errors():
         raise torch.AcceleratorError(STICKY[0])
-    with pytest.raises(EngineError, match="too little memory") as caught, explained_errors():
+    with pytest.raises(EngineError, match="too little memory") as caught, wrap_errors():
         raise torch.cuda.OutOfMemoryError(PASSING[0])
     assert not isinstance(caught.value, EngineBroken)

@@ -59,7 +59,7 @@ class MemoryUsage:
 def release_memory() -> None:
     """Return to the system what nothing refers to any more.
 
-    What `without_collections` froze is not looked at: half a million objects of libraries and word lists would stop
+    What `gc_paused` froze is not looked at: half a million objects of libraries and word lists would stop
     the event loop for 0.2 s.
     """
     gc.collect()

@@ -39,7 +39,7 @@ def preload_torch() -> None:
         raise EngineUnavailable(f"Chatterbox needs torch, not installed here: {INSTALL_HINT}")
     limit_spinning()  # for programs that use the Python API; the server has done it
     load_libraries("torch", "lib/libtorch_cpu.so", "lib/libtorch_cuda.so", "lib/libtorch_python.so")
-    with without_collections():  # modules are never unloaded
+    with gc_paused():  # modules are never unloaded
         import_module("torch")
 
 
@@ -85,7 +85,7 @@ def load_libraries(package: str, *patterns: str) -> None:
 
 
 @contextlib.contextmanager
-def without_collections(*, keep: bool = True) -> Iterator[None]:
+def gc_paused(*, keep: bool = True) -> Iterator[None]:
     """Collect no garbage inside.
 
     Args:

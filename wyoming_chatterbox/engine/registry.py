@@ -138,7 +138,7 @@ def _conditionals_cache(folder: Path) -> ConditionalsCache:
 def _build_original(options: BuildOptions, progress: BuildProgress, cancel: CancelToken) -> Engine:
     from .chatterbox.compute.verdicts import VERDICTS
     from .chatterbox.engine import OriginalEngine
-    from .preload import without_collections
+    from .preload import gc_paused
     from .weights import download
 
     directory = options.model_dir
@@ -154,7 +154,7 @@ def _build_original(options: BuildOptions, progress: BuildProgress, cancel: Canc
     progress.loading()
     VERDICTS.keep_in(options.data / "timed-tests.json")
     voices = _voices_to_prepare(options, directory)
-    with without_collections(keep=options.stays_loaded):
+    with gc_paused(keep=options.stays_loaded):
         return OriginalEngine.load(
             directory,
             options.device,
@@ -190,9 +190,9 @@ def original_compute(compute: ComputeSettings, decoder: str) -> ComputeSettings:
 
 def _build_embedded(options: BuildOptions, progress: BuildProgress, cancel: CancelToken) -> Engine:
     from .embedded import create_embedded_engine
-    from .preload import without_collections
+    from .preload import gc_paused
 
-    with without_collections():
+    with gc_paused():
         return create_embedded_engine()
 
 

@@ -113,7 +113,7 @@ def test_an_utterance_goes_on_without_graphs_that_cannot_be_captured(
 def test_warming_up_captures_what_usual_utterances_need(
     model: Any, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(captured_steps, "USUAL_POSITIONS", 384)
+    monkeypatch.setattr(captured_steps, "TYPICAL_POSITIONS", 384)
     generator = _on_gpu(model, cuda)
     with torch.inference_mode():
         generator.capture()
@@ -136,7 +136,7 @@ def flow(model: Any, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> Streami
 
     monkeypatch.setattr(FlowGraphs, "step", seen)
     usual = model.conds.gen["prompt_feat"].shape[1] + 60
-    monkeypatch.setattr(graphs, "USUAL_FRAMES", -(-usual // 64) * 64)
+    monkeypatch.setattr(graphs, "TYPICAL_FRAMES", -(-usual // 64) * 64)
     flow = StreamingFlow(model.s3gen.flow, graphs=True)
     assert flow._graphs is not None
     return flow
@@ -159,7 +159,7 @@ def test_a_flow_step_that_is_captured_says_what_the_other_says(
     plain = _mel(StreamingFlow(model.s3gen.flow), model, cuts)
     with torch.inference_mode():
         flow.capture()
-    assert cuda.captured == graphs.USUAL_FRAMES // 64
+    assert cuda.captured == graphs.TYPICAL_FRAMES // 64
     calls = []
     replayed = FlowGraphs.solve
 
@@ -174,13 +174,13 @@ def test_a_flow_step_that_is_captured_says_what_the_other_says(
         assert mel.shape == plain.shape
         assert (mel - plain).norm() / plain.norm() < 1e-5
     assert any(calls)
-    assert cuda.captured == graphs.USUAL_FRAMES // 64, "none is captured on the way"
+    assert cuda.captured == graphs.TYPICAL_FRAMES // 64, "none is captured on the way"
 
 
 def test_more_frames_than_usual_are_decoded_without_a_graph(
     flow: StreamingFlow, model: Any, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graphs, "USUAL_FRAMES", 64)
+    monkeypatch.setattr(graphs, "TYPICAL_FRAMES", 64)
     with torch.inference_mode():
         flow.capture()
     assert cuda.captured == 1
@@ -212,7 +212,7 @@ def test_coarser_flow_steps_can_be_captured_too(model: Any, flow: StreamingFlow,
     assert coarse._graphs is not None
     with torch.inference_mode():
         coarse.capture()
-    assert cuda.captured == graphs.USUAL_FRAMES // 64
+    assert cuda.captured == graphs.TYPICAL_FRAMES // 64
     plain = _mel(StreamingFlow(model.s3gen.flow, precision="bfloat16", steps=steps), model, (12,))
     mel = _mel(coarse, model, (12,))
     assert (mel - plain).norm() / plain.norm() < 0.03
@@ -222,7 +222,7 @@ def test_every_family_warms_up_and_captures_on_one_lasting_stream_of_its_own(
     flow: StreamingFlow, model: Any, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On one stream, cuBLAS gives both families one workspace, and each overwrites the other's partial sums."""
-    monkeypatch.setattr(captured_steps, "USUAL_POSITIONS", 128)
+    monkeypatch.setattr(captured_steps, "TYPICAL_POSITIONS", 128)
     generator = _on_gpu(model, cuda)
     with torch.inference_mode():
         generator.capture()
@@ -281,7 +281,7 @@ def test_tokens_are_made_without_graphs_that_compute_something_else(
     caplog: pytest.LogCaptureFixture,
     fault: Callable[[FakeCuda], None],
 ) -> None:
-    monkeypatch.setattr(captured_steps, "USUAL_POSITIONS", 256)
+    monkeypatch.setattr(captured_steps, "TYPICAL_POSITIONS", 256)
     generator = _on_gpu(model, cuda)
     cuda.spoil = lambda: fault(cuda)
     with torch.inference_mode():
@@ -317,7 +317,7 @@ def test_graphs_that_disturb_each_other_are_not_used(
     caplog: pytest.LogCaptureFixture,
     disturbed: bool,
 ) -> None:
-    monkeypatch.setattr(captured_steps, "USUAL_POSITIONS", 256)
+    monkeypatch.setattr(captured_steps, "TYPICAL_POSITIONS", 256)
     plan = choose_plan(ComputeSettings(profile="exact"), torch.device("cpu"))
     decoder = SeamlessDecoder(model, plan)
     decoder._stream = cuda.Stream()

@@ -50,9 +50,9 @@ def _alone(decoder: Decoder, model: Any, number: int, steps: int) -> list[int]:
     return tokens
 
 
-@pytest.mark.parametrize("columns", [False, True])
-def test_sequences_that_are_stepped_together_say_what_they_say_alone(model: Any, columns: bool) -> None:
-    decoder = Decoder(model.t3, columns=columns)
+@pytest.mark.parametrize("weight_first", [False, True])
+def test_sequences_that_are_stepped_together_say_what_they_say_alone(model: Any, weight_first: bool) -> None:
+    decoder = Decoder(model.t3, weight_first=weight_first)
     with torch.inference_mode(), contextlib.ExitStack() as stack:
         alone = [_alone(decoder, model, number, STEPS) for number in range(3)]
         sequences = [_begin(decoder, model, number, stack) for number in range(3)]
@@ -95,16 +95,16 @@ def test_a_prefix_is_shared_and_never_changed(model: Any) -> None:
         prefix = decoder.prefix(model.conds.t3)
         before = [tensor.clone() for tensor in prefix.voice]
         sequence.begin(0.5, 0.8, CURRENT, torch.Generator().manual_seed(0))
-        words = decoder.text_embeddings(model.tokenizer.text_to_tokens("a" * 70))
-        extended = decoder.prefill(sequence, prefix, words)
-        assert prefix.blanks == () and len(extended.blanks) == 2
+        text_embeddings = decoder.text_embeddings(model.tokenizer.text_to_tokens("a" * 70))
+        extended = decoder.prefill(sequence, prefix, text_embeddings)
+        assert prefix.unconditional == () and len(extended.unconditional) == 2
         assert all(torch.equal(tensor, was) for tensor, was in zip(prefix.voice, before, strict=True))
-        blanks = [tensor.clone() for block in extended.blanks for tensor in block]
+        unconditional = [tensor.clone() for block in extended.unconditional for tensor in block]
         sequence.begin(0.5, 0.8, CURRENT, torch.Generator().manual_seed(0))
-        again = decoder.prefill(sequence, extended, words[:10])
-    assert again.blanks == extended.blanks, "computed once"
-    left = [tensor for block in extended.blanks for tensor in block]
-    assert all(torch.equal(tensor, was) for tensor, was in zip(left, blanks, strict=True))
+        again = decoder.prefill(sequence, extended, text_embeddings[:10])
+    assert again.unconditional == extended.unconditional, "computed once"
+    left = [tensor for block in extended.unconditional for tensor in block]
+    assert all(torch.equal(tensor, was) for tensor, was in zip(left, unconditional, strict=True))
 
 
 def test_a_longer_prefix_takes_the_place_of_a_shorter_one_that_is_still_kept() -> None:

@@ -113,7 +113,7 @@ def test_a_long_utterances_scores_are_computed_head_by_head(
 ) -> None:
     whole = flow.push(flow.start(_voice(model), 0), TOKENS, final=True, cancel=Cancel())
     groups = []
-    real = FlowEncoder._attended
+    real = FlowEncoder._attention
     monkeypatch.setattr(
         FlowEncoder, "_attended", lambda self, *given: groups.append(given[0].shape[1]) or real(self, *given)
     )
@@ -128,11 +128,11 @@ def test_frames_can_be_had_again_once_more_is_known(flow: StreamingFlow, model: 
     voice = _voice(model, odd=odd)
     whole = flow.push(flow.start(voice, 0), TOKENS, final=True, cancel=Cancel())
     state = flow.start(voice, 0)
-    early = flow.push(state, TOKENS[:20], final=False, cancel=Cancel(), again=16)
+    early = flow.push(state, TOKENS[:20], final=False, cancel=Cancel(), redo_frames=16)
     assert early.shape[2] == state.frames == 2 * 17 - odd, "there is nothing yet to be had again"
-    nothing = flow.push(state, [], final=False, cancel=Cancel(), again=16)
+    nothing = flow.push(state, [], final=False, cancel=Cancel(), redo_frames=16)
     assert nothing.shape[2] == 0
-    late = flow.push(state, TOKENS[20:], final=True, cancel=Cancel(), again=16)
+    late = flow.push(state, TOKENS[20:], final=True, cancel=Cancel(), redo_frames=16)
     assert state.frames == whole.shape[2] == early.shape[2] + late.shape[2] - 16
     assert torch.allclose(late, whole[:, :, -late.shape[2] :], atol=1e-5)
     assert (early[:, :, -16:] - late[:, :, :16]).norm() / late[:, :, :16].norm() > 0.01
@@ -311,13 +311,13 @@ def test_memory_is_bounded_and_only_old_speech_is_forgotten(
 
 
 def test_pieces_are_no_longer_than_the_window(causal: StreamingFlow) -> None:
-    assert causal.longest == 60
-    pieces = list(flow_module.split(list(range(300)), causal.longest))
+    assert causal.max_push_tokens == 60
+    pieces = list(flow_module.split_tokens(list(range(300)), causal.max_push_tokens))
     assert [len(piece) for piece in pieces] == [60, 60, 60, 60, 60]
     assert [token for piece in pieces for token in piece] == list(range(300))
-    assert [len(piece) for piece in flow_module.split([0] * 128, causal.longest)] == [43, 43, 42]
-    assert list(flow_module.split([], causal.longest)) == [[]]
-    assert list(flow_module.split([1, 2], None)) == [[1, 2]]
+    assert [len(piece) for piece in flow_module.split_tokens([0] * 128, causal.max_push_tokens)] == [43, 43, 42]
+    assert list(flow_module.split_tokens([], causal.max_push_tokens)) == [[]]
+    assert list(flow_module.split_tokens([1, 2], None)) == [[1, 2]]
 
 
 def test_a_very_short_clip_is_a_voice_too(causal: StreamingFlow, model: Any) -> None:

@@ -80,10 +80,10 @@ def test_on_a_gpu_it_is_one_product_in_single_precision_too() -> None:
 
 
 @pytest.fixture
-def columns(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """A machine on which columns are faster, or as the test says."""
-    times = {"rows": 4.0, "columns": 1.0}
-    monkeypatch.setattr(microbench, "least_times", lambda works: [work() for work in works.values()] and times)
+def weight_first(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """A machine on which the weight as the left factor is faster, or as the test says."""
+    times = {"rows": 4.0, "weight_first": 1.0}
+    monkeypatch.setattr(microbench, "best_times", lambda works: [work() for work in works.values()] and times)
     monkeypatch.setattr(linear, "_TIMED", (8, 8))
     monkeypatch.setattr(microbench, "_BYTES", 1000.0)
     monkeypatch.setattr(VERDICTS, "_known", {})
@@ -96,7 +96,7 @@ def test_two_rows_are_multiplied_as_columns_where_that_is_faster(
     monkeypatch: pytest.MonkeyPatch, rows: int, count: int
 ) -> None:
     layers = _layers(False)[:count]
-    fused = linear.fused(layers, "float32", columns=True)
+    fused = linear.fused(layers, "float32", weight_first=True)
     x = torch.randn(rows, 1, 64, generator=torch.Generator().manual_seed(1))
     turned = []
     real = torch.mm
@@ -107,12 +107,12 @@ def test_two_rows_are_multiplied_as_columns_where_that_is_faster(
     assert len(turned) == (count if rows == 2 else 0)
 
 
-def test_columns_are_taken_where_they_are_much_faster(columns: dict[str, float]) -> None:
-    assert linear.columns_are_faster()
-    columns["columns"] = 3.0
-    assert linear.columns_are_faster(), "the verdict stays"
+def test_columns_are_taken_where_they_are_much_faster(weight_first: dict[str, float]) -> None:
+    assert linear.weight_first_is_faster()
+    weight_first["weight_first"] = 3.0
+    assert linear.weight_first_is_faster(), "the verdict stays"
     VERDICTS._known.clear()
-    assert not linear.columns_are_faster(), "so little could be chance, and another start's verdict another"
+    assert not linear.weight_first_is_faster(), "so little could be chance, and another start's verdict another"
 
 
 @pytest.mark.parametrize(("precision", "bias"), [("bfloat16", False), ("float32", True)])
@@ -123,7 +123,7 @@ def test_only_float32_without_a_bias_is_multiplied_as_columns(
     monkeypatch.setattr(torch, "mm", None)
     x = torch.randn(2, 1, 64, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        got = linear.fused([layer], precision, columns=True)(x.to(linear.activations(precision)))
+        got = linear.fused([layer], precision, weight_first=True)(x.to(linear.activations(precision)))
         assert torch.allclose(got.float(), layer(x), atol=0.05)
 
 

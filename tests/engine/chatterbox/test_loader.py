@@ -12,7 +12,7 @@ import torch
 from tests.engine.chatterbox.tiny import load_model
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine.chatterbox.compute.plan import choose_plan
-from wyoming_chatterbox.engine.chatterbox.loader import drop_converted
+from wyoming_chatterbox.engine.chatterbox.loader import free_converted_weights
 from wyoming_chatterbox.engine.chatterbox.streaming import SeamlessDecoder
 
 REDUCED = {"token_precision": "int8", "flow_precision": "bfloat16", "vocoder_precision": "bfloat16"}
@@ -24,7 +24,7 @@ def _left(model: Any, **precisions: str) -> dict[str, int]:
     plan = dataclasses.replace(plan, incremental_vocoder=True, **precisions)
     with torch.no_grad():
         SeamlessDecoder(model, plan)
-    drop_converted(model, plan)
+    free_converted_weights(model, plan)
     flow, hift = model.s3gen.flow, model.s3gen.mel2wav
     parts = {
         "language model": (model.t3.tfmr.layers, model.t3.speech_head),

@@ -28,13 +28,13 @@ def _plan(
     monkeypatch: pytest.MonkeyPatch,
     device: Any = CPU,
     fast: str = "int8",
-    columns: bool = False,
+    weight_first: bool = False,
     capability: tuple[int, int] = (8, 6),
     **settings: Any,
 ) -> plans.Plan:
     """A plan on a machine that is fastest in one precision, where it may choose."""
     monkeypatch.setattr(plans, "fastest", lambda choices, shape: fast if fast in choices else choices[0])
-    monkeypatch.setattr(plans, "columns_are_faster", lambda: columns)
+    monkeypatch.setattr(plans, "weight_first_is_faster", lambda: weight_first)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     return plans.choose_plan(ComputeSettings(**settings), device)
 
@@ -43,22 +43,22 @@ def test_exact_is_upstreams_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = _plan(monkeypatch)
     assert (plan.token_precision, plan.flow_precision) == ("float32", "float32")
     assert (plan.flow_attention, plan.flow_steps, plan.flow_prompt) == ("full", 10, 10.0)
-    assert plan.keeps_original and not plan.parallel and not plan.graphs
-    assert plan.frugal
-    assert not _plan(monkeypatch, profile="balanced").frugal and not _plan(monkeypatch, GPU).frugal
+    assert plan.upstream_weights_intact and not plan.parallel and not plan.graphs
+    assert plan.low_memory
+    assert not _plan(monkeypatch, profile="balanced").low_memory and not _plan(monkeypatch, GPU).low_memory
     # The dearer a chunk, the more tokens may it wait for.
-    ahead = [_plan(monkeypatch, profile=profile).tokens_ahead for profile in ("exact", "balanced", "fast")]
-    assert ahead[0] > ahead[1] > ahead[2] > 0 == _plan(monkeypatch, GPU).tokens_ahead
-    assert _plan(monkeypatch, profile="fast", flow_attention="full").tokens_ahead == ahead[0]
+    ahead = [_plan(monkeypatch, profile=profile).lookahead_tokens for profile in ("exact", "balanced", "fast")]
+    assert ahead[0] > ahead[1] > ahead[2] > 0 == _plan(monkeypatch, GPU).lookahead_tokens
+    assert _plan(monkeypatch, profile="fast", flow_attention="full").lookahead_tokens == ahead[0]
 
 
 def test_how_float32_is_multiplied_belongs_to_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     """And so to the engine's fingerprint: what is kept of another start that multiplied otherwise is not spoken."""
-    by_rows, by_columns = (_plan(monkeypatch, columns=columns) for columns in (False, True))
-    assert by_columns.token_columns and not by_rows.token_columns
+    by_rows, by_columns = (_plan(monkeypatch, weight_first=weight_first) for weight_first in (False, True))
+    assert by_columns.token_weight_first and not by_rows.token_weight_first
     assert str(by_rows) != str(by_columns)
-    assert not _plan(monkeypatch, columns=True, dtype="bfloat16").token_columns
-    assert not _plan(monkeypatch, GPU, columns=True, dtype="float32").token_columns
+    assert not _plan(monkeypatch, weight_first=True, dtype="bfloat16").token_weight_first
+    assert not _plan(monkeypatch, GPU, weight_first=True, dtype="float32").token_weight_first
 
 
 def test_balanced_keeps_all_steps_and_the_whole_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_fast_takes_what_it_gets(monkeypatch: pytest.MonkeyPatch) -> None:
         plan = _plan(monkeypatch, fast=fast, profile="fast")
         assert (plan.token_precision, plan.flow_precision) == (fast, fast)
         assert (plan.flow_attention, plan.flow_steps, plan.flow_prompt) == ("causal", 4, 3.0)
-        assert plan.keeps_original == (fast == "float32")
+        assert plan.upstream_weights_intact == (fast == "float32")
 
 
 def test_a_gpu_attends_to_everything(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_gpus_that_only_emulate_bfloat16_compute_in_float16(
             assert "language model float16; flow decoder float32" in str(plan)
         else:
             assert plan.token_precision == "bfloat16"
-        assert not plan.keeps_original
+        assert not plan.upstream_weights_intact
     assert _plan(monkeypatch, GPU, capability=capability, dtype="float32").token_precision == "float32"
     plan = _plan(monkeypatch, GPU, capability=capability, dtype="float16")
     assert (plan.token_precision, plan.flow_precision) == ("half", "float32")
@@ -208,7 +208,7 @@ def test_a_precision_that_this_machine_lacks_is_not_chosen(part: Any) -> None:
 @pytest.mark.parametrize("real", [TOKEN_STEP, FLOW_CHUNK], ids=lambda real: real.name)
 def test_what_is_timed_are_real_products(monkeypatch: pytest.MonkeyPatch, precision: str, real: Any) -> None:
     monkeypatch.setattr(microbench, "_BYTES", 1.0)
-    monkeypatch.setattr(timed_parts, "columns_are_faster", lambda: False)
+    monkeypatch.setattr(timed_parts, "weight_first_is_faster", lambda: False)
     few, many = (
         min(microbench.duration(work) for work in [dataclasses.replace(real, rows=rows).work(precision)] * 3)
         for rows in (2, 512)

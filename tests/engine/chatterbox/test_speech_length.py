@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wyoming_chatterbox.engine.chatterbox.speech_length import least_tokens, most_tokens
+from wyoming_chatterbox.engine.chatterbox.speech_length import max_tokens_for, min_tokens_for
 
 
 @pytest.mark.parametrize(
@@ -12,17 +12,17 @@ from wyoming_chatterbox.engine.chatterbox.speech_length import least_tokens, mos
     [("Hi.", 90), ("$1,234,567", 205), ("", 75), ("a" * 184, 995), ("a" * 185, 1000), ("1" * 5000, 1000)],
 )
 def test_the_most_tokens_of_a_text(text: str, tokens: int) -> None:
-    assert most_tokens(text) == tokens
+    assert max_tokens_for(text) == tokens
 
 
 @pytest.mark.parametrize("text", ["±§¶©®™°", "%&@#*/+", "€£¥<>=~", "½²Ⅷ٣十二月", "HTTPS", "\u2030\u2020|^`"])
 def test_what_is_read_as_words_has_the_time_that_digits_have(text: str) -> None:
-    assert most_tokens(text) == 75 + 15 * len(text) == most_tokens("7" * len(text))
+    assert max_tokens_for(text) == 75 + 15 * len(text) == max_tokens_for("7" * len(text))
 
 
 @pytest.mark.parametrize("text", ["abcdefg", "naïveté", "привет", ".,;:!?…", "\"'“”„«»", "()[]{}-–—", "KITCHEN", "I A"])
 def test_letters_and_pauses_have_less(text: str) -> None:
-    assert most_tokens(text) == 75 + 5 * len(text)
+    assert max_tokens_for(text) == 75 + 5 * len(text)
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,9 @@ def test_letters_and_pauses_have_less(text: str) -> None:
     ],
 )
 def test_the_least_tokens_of_a_text(text: str, tokens: int) -> None:
-    assert least_tokens(text) == tokens
+    assert min_tokens_for(text) == tokens
 
 
 @pytest.mark.parametrize("text", ["Hi.", "The kettle is on, and so is the radio.", "1", "a" * 3000, "IEEE 1588"])
 def test_there_is_room_between_the_bounds(text: str) -> None:
-    assert least_tokens(text) * 2 <= most_tokens(text) or most_tokens(text) == 1000
+    assert min_tokens_for(text) * 2 <= max_tokens_for(text) or max_tokens_for(text) == 1000

@@ -43,15 +43,15 @@ def generator(model: Any) -> Iterator[TokenGenerator]:
 def either(model: Any, request: pytest.FixtureRequest) -> Iterator[TokenGenerator]:
     """In both orders in which it may multiply in float32."""
     with torch.inference_mode():
-        yield TokenGenerator(model.t3, columns=request.param)
+        yield TokenGenerator(model.t3, weight_first=request.param)
 
 
 def _conditionals(model: Any, exaggeration: float = 0.5, *, other_voice: bool = False) -> Any:
-    own = model.conds.t3
-    speaker = own.speaker_emb.flip(-1) if other_voice else own.speaker_emb
+    part = model.conds.t3
+    speaker = part.speaker_emb.flip(-1) if other_voice else part.speaker_emb
     return upstream.load_chatterbox().T3Cond(
         speaker_emb=speaker,
-        cond_prompt_speech_tokens=own.cond_prompt_speech_tokens,
+        cond_prompt_speech_tokens=part.cond_prompt_speech_tokens,
         emotion_adv=torch.full((1, 1, 1), exaggeration),
     )
 
@@ -86,12 +86,12 @@ def _our_logits(generator: TokenGenerator) -> Iterator[list[Any]]:
     decoder = generator.decoder
     real = decoder.logits
 
-    def kept(hidden: Any) -> Any:
+    def layer_cache(hidden: Any) -> Any:
         logits = real(hidden)
         seen.append(logits[:, :SPEECH_TOKENS].clone())
         return logits
 
-    decoder.logits = kept  # type: ignore[method-assign]
+    decoder.logits = layer_cache  # type: ignore[method-assign]
     try:
         yield seen
     finally:
@@ -119,7 +119,7 @@ def _saying(tokens: list[int], monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     """Our decode loop draws these tokens, whatever the logits are."""
     coming = iter(tokens)
     with monkeypatch.context() as patched:
-        patched.setattr(Decoder, "_draw", lambda self, logits, sequence: sequence.token.fill_(next(coming)))
+        patched.setattr(Decoder, "_sample", lambda self, logits, sequence: sequence.token.fill_(next(coming)))
         yield
 
 
@@ -430,11 +430,11 @@ def test_utterances_that_take_turns_do_not_mix_and_their_cache_is_used_again(
         for stream, tokens in zip(streams, together, strict=True):
             tokens += [token for token in [next(stream, None)] if token is not None]
     assert together == alone
-    kept = generator.decoder.free
-    assert kept is not None
+    layer_cache = generator.decoder.free
+    assert layer_cache is not None
     for each in (*options, {"seed": 1, "limit": 5}):
         _tokens(generator, model, **each)
-        assert generator.decoder.free is kept, "no memory is taken for it"
+        assert generator.decoder.free is layer_cache, "no memory is taken for it"
 
 
 def test_threads_that_read_a_voice_for_the_first_time_at_once_keep_it_right(model: Any) -> None:
@@ -471,8 +471,8 @@ def test_threads_that_read_a_voice_for_the_first_time_at_once_keep_it_right(mode
 
 def test_what_is_kept_of_prompts_is_bounded_whatever_is_asked_for(generator: TokenGenerator, model: Any) -> None:
     def positions() -> int:
-        kept = generator.prefixes._prefixes.values()
-        return sum(layers[0].shape[2] for prefix in kept for layers in (prefix.voice, *prefix.blanks))
+        layer_cache = generator.prefixes._prefixes.values()
+        return sum(layers[0].shape[2] for prefix in layer_cache for layers in (prefix.voice, *prefix.unconditional))
 
     most = 0
     for number in range(4):

@@ -92,7 +92,7 @@ def test_frames_that_are_not_heard_yet_can_be_replaced(hift: Any, mel: Any) -> N
     guessed = torch.cat((mel[:, :, :52], mel[:, :, 8:16]), dim=2)
     first, _ = vocoder.push(state, guessed, final=False)
     assert state.waiting == RIGHT_FRAMES
-    rest, _ = vocoder.push(state, mel[:, :, 60 - RIGHT_FRAMES :], final=True, again=RIGHT_FRAMES)
+    rest, _ = vocoder.push(state, mel[:, :, 60 - RIGHT_FRAMES :], final=True, redo_frames=RIGHT_FRAMES)
     assert state.waiting == 0
     assert len(first) + len(rest) == len(whole)
     assert agreement(rest, whole[len(first) :]) > 100, "what was guessed is forgotten"

@@ -395,7 +395,7 @@ def test_a_disk_that_fails_is_an_error_of_its_own(
     def fail(*args: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(hub_module.Fetcher, "_write", fail)
+    monkeypatch.setattr(hub_module.HubDownloader, "_write", fail)
     error = _failure(hub, tmp_path)
     assert words in str(error) and error.retryable is may_pass
 

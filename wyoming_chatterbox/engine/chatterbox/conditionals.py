@@ -26,7 +26,7 @@ from . import upstream
 from .compute.pages import release_pages
 from .compute.placement import CLIP_MODULES, borrowed
 from .conditionals_store import Arrays, ConditionalsCache
-from .upstream_stream import described
+from .upstream_stream import describe_error
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class VoiceConditionals:
             raise_if_sticky(error)
             raise EngineError(
                 f"voice {voice.name!r} cannot be taken from {', '.join(path.name for path in voice.clips)} "
-                f"({described(error)}); give 5 to 15 s of clear speech as WAV"
+                f"({describe_error(error)}); give 5 to 15 s of clear speech as WAV"
             ) from error
         finally:
             # A voice is computed once: what only clips need would stay in memory, 0.6 GB.
@@ -155,7 +155,7 @@ def _arrays(conditionals: Any) -> Arrays:
     }
 
 
-def _conditionals(arrays: Arrays, device: Any) -> Any:
+def _conditionals(arrays: Arrays, device: torch.device) -> Any:
     """Upstream's Conditionals, or None where the arrays are not those of conditionals."""
     tts = upstream.load_chatterbox()
     parts: dict[str, dict[str, Any]] = {"t3": {}, "gen": {_NONE_IN_GEN: None}}

@@ -41,7 +41,7 @@ from .streaming import SAMPLE_RATE, SeamlessDecoder
 from .t3.sampling import CURRENT, STREAMING, Sampling
 from .text import prepare_text
 from .tracing import Timeline
-from .upstream_stream import Steps, explained_errors
+from .upstream_stream import UpstreamStream, wrap_errors
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -58,11 +58,11 @@ _GPU_WARM_UP_TEXT = (
 )
 """About 10 s of speech, a long sentence: its chunks have the lengths that others will have."""
 
-_BUILT_IN = "built-in"
+BUILT_IN_KEY = "built-in"
 """What is computed of the built-in voice is kept under this name, of a clip under what was computed of it."""
 
 
-def _forget_nothing(kept: Any) -> None:
+def _ignore(kept: Any) -> None:
     """Of an engine that is closed nothing is kept."""
 
 
@@ -76,14 +76,14 @@ class OriginalEngine:
         plan: Plan,
         cache: ConditionalsCache | None = None,
         revision: str = "",
-        usual: GenerationSettings | None = None,
+        warm_up_settings: GenerationSettings | None = None,
     ) -> None:
         self._model: Any = model
         """Upstream's ChatterboxTTS; its `conds` are the built-in voice's, or None."""
 
         self._voices = voices
         self._plan = plan
-        self._usual = usual or GenerationSettings()
+        self._warm_up_settings = warm_up_settings or GenerationSettings()
         self._decoder: Any = None
         """Ours; None for an engine that speaks with upstream's only."""
 
@@ -102,7 +102,7 @@ class OriginalEngine:
         seed: int,
         compute: ComputeSettings | None = None,
         cache: ConditionalsCache | None = None,
-        usual: GenerationSettings | None = None,
+        warm_up_settings: GenerationSettings | None = None,
     ) -> OriginalEngine:
         """Load the weights and the voices that are wanted at once.
 
@@ -113,7 +113,7 @@ class OriginalEngine:
             seed: of the noise that upstream's decoder has; -1 counts as 0, since the noise is part of the voice.
             compute: speed against fidelity; None: exact.
             cache: where what is computed of voices is kept; None: only in memory.
-            usual: how the first voice will mostly be spoken, to be warm for it.
+            warm_up_settings: how the first voice will mostly be spoken, to be warm for it.
 
         Raises:
             EngineUnavailable: packages, weights or the device are missing.
@@ -126,8 +126,8 @@ class OriginalEngine:
             gpu.set_up(device)  # on this thread, which is the one that speaks, too
         plan = choose_plan(compute or ComputeSettings(), torch.device(device))
         model = loader.load_model(files, device, max(seed, 0), plan)
-        own = (CHATTERBOX_DEFAULT,) if model.conds is not None else ()
-        voices = (*(voices or ()), *built_in(own, voices or ()))
+        built_in_voices = (CHATTERBOX_DEFAULT,) if model.conds is not None else ()
+        voices = (*(voices or ()), *built_in(built_in_voices, voices or ()))
         if not voices:
             raise EngineUnavailable(
                 f"{model_dir} has no conds.pt, the built-in voice: add it, or a voice of your own (--voices-dir)"
@@ -138,10 +138,10 @@ class OriginalEngine:
             plan, model = wider, loader.load_model(files, device, max(seed, 0), wider)
         _LOGGER.info("Profile %s: %s", (compute or ComputeSettings()).profile, plan)
         with torch.no_grad():
-            engine = cls(model, voices, plan, cache, revision_of(files), usual)
+            engine = cls(model, voices, plan, cache, revision_of(files), warm_up_settings)
             engine.fingerprint = fingerprint(files.fingerprint(), device, max(seed, 0), plan, threads)
             engine._decoder = SeamlessDecoder(model, plan)
-            loader.drop_converted(model, plan)
+            loader.free_converted_weights(model, plan)
         trim_heap()  # of what loading used and gave back
         if voices[0].clips:
             engine._conditionals_of(voices[0])
@@ -168,10 +168,10 @@ class OriginalEngine:
         """Speak up to the first chunk, on a GPU to the end of a long sentence: it loads kernels, captures graphs, fills
         the allocator's pools, lets libraries choose algorithms for the lengths of later chunks, and computes what is
         kept of the default voice in its manner."""
-        if self._usual.decoder == "seamless":
-            self._decoder.capture(self._usual)
+        if self._warm_up_settings.decoder == "seamless":
+            self._decoder.capture(self._warm_up_settings)
         text = _GPU_WARM_UP_TEXT if self.is_on_gpu else _WARM_UP_TEXT
-        stream = self.generate_stream(text, self._voices[0], self._usual, Cancel())
+        stream = self.generate_stream(text, self._voices[0], self._warm_up_settings, Cancel())
         with contextlib.closing(stream):
             _, metrics = next(stream)
             if self.is_on_gpu:
@@ -194,7 +194,7 @@ class OriginalEngine:
         text = prepare_text(text)
         self._check_length(text)
         self._warn_of_fixed_sampling(settings)
-        kept, key = self._kept_of(voice)
+        kept, key = self._conditionals_and_key(voice)
         conditionals = self._with_exaggeration(kept, settings.exaggeration)
         if settings.decoder == "upstream":
             stream = self._upstream(text, conditionals, settings, cancel)
@@ -244,7 +244,7 @@ class OriginalEngine:
         stream = self._decoder.stream(text, conditionals, settings, seed, cancel, key, self.timeline)
         with contextlib.closing(stream):
             while True:
-                with explained_errors(text):
+                with wrap_errors(text):
                     samples = next(stream, None)
                 if samples is None:
                     return
@@ -254,7 +254,7 @@ class OriginalEngine:
         self, text: str, conditionals: Any, settings: GenerationSettings, cancel: Cancel
     ) -> Generator[Samples, None, None]:
         """chatterbox-streaming's own `generate_stream()`, for comparison."""
-        if not self._plan.keeps_original:
+        if not self._plan.upstream_weights_intact:
             raise EngineError(
                 "decoder upstream needs the weights as they were published; start with --profile exact --dtype float32"
             )
@@ -271,7 +271,7 @@ class OriginalEngine:
             fade_duration=settings.fade_duration,
             print_metrics=settings.print_metrics,
         )
-        steps = Steps(view, settings.seed, cancel, text)
+        steps = UpstreamStream(view, settings.seed, cancel, text)
         try:
             while (samples := steps.next_chunk(stream)) is not None:
                 yield samples
@@ -304,7 +304,7 @@ class OriginalEngine:
         if self._decoder is not None:
             self._decoder.close()
         self._model = self._decoder = None
-        self._cloned = VoiceConditionals(None, None, "", _forget_nothing)
+        self._cloned = VoiceConditionals(None, None, "", _ignore)
 
     def _check_length(self, text: str) -> None:
         """Raise EngineError for a text that upstream would answer with an IndexError, or with another text."""
@@ -320,16 +320,16 @@ class OriginalEngine:
 
     def _conditionals_of(self, voice: Voice) -> Any:
         """The voice's conditionals (upstream's Conditionals, at some exaggeration); not to be changed."""
-        return self._kept_of(voice)[0]
+        return self._conditionals_and_key(voice)[0]
 
-    def _kept_of(self, voice: Voice) -> tuple[Any, Any]:
+    def _conditionals_and_key(self, voice: Voice) -> tuple[Any, Any]:
         """(the voice's conditionals, what they are known by where something is kept of them)."""
         if voice.clips:
             kept = self._cloned.of(voice)
             return kept.conditionals, kept
         if self._model.conds is None:
             raise EngineError(f"voice {voice.name!r} is not here: the weights came without conds.pt")
-        return self._model.conds, _BUILT_IN
+        return self._model.conds, BUILT_IN_KEY
 
     def _with_exaggeration(self, conditionals: Any, exaggeration: float) -> Any:
         """A copy that one call may do with as it likes: upstream writes into both parts."""

@@ -17,7 +17,7 @@ from . import upstream
 from .compute.pages import release_pages
 from .compute.placement import move_to_device
 from .compute.plan import Plan
-from .upstream_stream import described
+from .upstream_stream import describe_error
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -46,9 +46,9 @@ def load_model(files: ModelFiles, device: str, seed: int, plan: Plan | None = No
     # What libraries print must not reach standard output. Fresh modules draw random weights: nobody else's
     # random numbers should change for it.
     with upstream.suppress_output(), torch.random.fork_rng(devices=[]):
-        voice_encoder = _filled(tts.VoiceEncoder, files.voice_encoder)
-        t3 = _filled(tts.T3, files.t3)
-        s3gen = _filled(tts.S3Gen, files.s3gen, may_lack=_DERIVED_BUFFERS)
+        voice_encoder = _load_module(tts.VoiceEncoder, files.voice_encoder)
+        t3 = _load_module(tts.T3, files.t3)
+        s3gen = _load_module(tts.S3Gen, files.s3gen, may_lack=_DERIVED_BUFFERS)
         # Upstream draws this noise, unseeded, when S3Gen is made, so that every process speaks a little differently.
         decoder = s3gen.flow.decoder
         decoder.rand_noise = torch.randn(decoder.rand_noise.shape, generator=torch.Generator().manual_seed(seed))
@@ -62,7 +62,7 @@ def load_model(files: ModelFiles, device: str, seed: int, plan: Plan | None = No
     return model
 
 
-def drop_converted(model: Any, plan: Plan) -> None:
+def free_converted_weights(model: Any, plan: Plan) -> None:
     """Give back the memory of weights that our decoder holds in another precision; nothing where upstream's own modules
     can still be used.
 
@@ -70,7 +70,7 @@ def drop_converted(model: Any, plan: Plan) -> None:
         model: upstream's ChatterboxTTS; its own `generate()` cannot be used afterwards.
         plan: of the decoder that was made of it.
     """
-    if plan.keeps_original:
+    if plan.upstream_weights_intact:
         return
     flow, hift = model.s3gen.flow, model.s3gen.mel2wav
     if plan.token_precision != "float32":
@@ -100,7 +100,7 @@ def _drop_weights(module: Any) -> None:
             part.weight = torch.nn.Parameter(part.weight.new_empty(0), requires_grad=False)
 
 
-def read_state(path: Path) -> dict[str, Any]:
+def read_state(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a .safetensors or .pt file, by name, on the CPU.
 
     Raises:
@@ -116,7 +116,7 @@ def read_state(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # both libraries have errors of their own, and torch unpickles: anything can come
         raise EngineError(
-            f"{path} cannot be read as weights ({described(error)}); delete it and let it be downloaded again"
+            f"{path} cannot be read as weights ({describe_error(error)}); delete it and let it be downloaded again"
         ) from error
     if isinstance(state, Mapping) and isinstance(state.get("model"), list) and state["model"]:
         state = state["model"][0]  # t3_cfg.pt as published
@@ -125,9 +125,9 @@ def read_state(path: Path) -> dict[str, Any]:
     return dict(state)
 
 
-def _filled(make: Callable[[], Any], path: Path, may_lack: frozenset[str] = frozenset()) -> Any:
+def _load_module(make: Callable[[], Any], path: Path, may_lack: frozenset[str] = frozenset()) -> Any:
     """A module with the file's weights, which must be exactly the module's but for `may_lack`."""
-    with _unfilled():
+    with _skip_weight_init():
         module = make()
     state = read_state(path)
     own = module.state_dict()
@@ -159,7 +159,7 @@ def _fold_weight_norms(module: Any) -> None:
             release_pages(given)
 
 
-def _unfilled() -> Any:
+def _skip_weight_init() -> Any:
     """A context in which fresh modules leave their weights unwritten: memory that nobody touched takes no room, and
     drawing half a billion random numbers takes longer than reading them from a file."""
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -181,7 +181,7 @@ def _conditionals(path: Path, device: str) -> Any:
         return tts.Conditionals(tts.T3Cond(**content["t3"]), dict(content["gen"])).to(device)
     except Exception as error:  # as in read_state
         raise EngineError(
-            f"{path} cannot be read as a voice ({described(error)}); delete it and let it be downloaded again"
+            f"{path} cannot be read as a voice ({describe_error(error)}); delete it and let it be downloaded again"
         ) from error
 
 
@@ -189,7 +189,7 @@ def _tokenizer(path: Path) -> Any:
     try:
         return upstream.load_chatterbox().EnTokenizer(str(path))
     except Exception as error:  # the tokenizers library raises bare Exception, upstream asserts
-        raise EngineError(f"{path} is not Chatterbox's tokenizer ({described(error)})") from error
+        raise EngineError(f"{path} is not Chatterbox's tokenizer ({describe_error(error)})") from error
 
 
 def _some(names: Iterable[str]) -> str:

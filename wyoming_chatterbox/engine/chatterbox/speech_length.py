@@ -27,7 +27,7 @@ _SPELLED = re.compile(r"\b[A-Z]{2,5}\b")
 """Words in capitals that may be read letter by letter; "W" has three syllables. Longer ones are read as words."""
 
 
-def most_tokens(text: str) -> int:
+def max_tokens_for(text: str) -> int:
     """Returns the number of tokens that no speech of this text exceeds."""
     words = sum(_is_read_as_word(character) for character in text)
     words += sum(len(match) for match in _SPELLED.findall(text))
@@ -35,7 +35,7 @@ def most_tokens(text: str) -> int:
     return min(MAX_SPEECH_TOKENS, _MARGIN_TOKENS + tokens)
 
 
-def least_tokens(text: str) -> int:
+def min_tokens_for(text: str) -> int:
     """Returns the number of tokens, at least 1, that every speech of this text has."""
     letters = sum(character.isalnum() for character in text)
     return min(MAX_SPEECH_TOKENS, max(1, int(_LEAST_TOKENS_PER_LETTER * letters)))

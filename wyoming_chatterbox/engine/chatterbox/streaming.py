@@ -25,10 +25,10 @@ from ..memory import trim_heap
 from . import upstream
 from .compute.graph_check import check_together
 from .compute.plan import Plan
-from .s3gen.flow import FRAMES_PER_TOKEN, TOKENS_PER_SECOND, StreamingFlow, split
+from .s3gen.flow import FRAMES_PER_TOKEN, TOKENS_PER_SECOND, StreamingFlow, split_tokens
 from .s3gen.incremental_vocoder import IncrementalVocoder
 from .s3gen.vocoder import GPU_MULTIPLE, StreamingVocoder
-from .speech_length import least_tokens, most_tokens
+from .speech_length import max_tokens_for, min_tokens_for
 from .t3.sampling import sampling_of
 from .t3.tokens import TokenGenerator
 from .token_thread import TokenThread
@@ -60,7 +60,9 @@ class SeamlessDecoder:
     def __init__(self, model: Any, plan: Plan) -> None:
         self._model = model
         self._plan = plan
-        self._tokens = TokenGenerator(model.t3, plan.token_precision, columns=plan.token_columns, graphs=plan.graphs)
+        self._tokens = TokenGenerator(
+            model.t3, plan.token_precision, weight_first=plan.token_weight_first, graphs=plan.graphs
+        )
         self._flow = StreamingFlow(
             model.s3gen.flow,
             attention=plan.flow_attention,
@@ -80,7 +82,7 @@ class SeamlessDecoder:
         self._token_thread = TokenThread(self._stream)
         # Of fewer tokens nothing can be heard yet: the last ones wait for what follows them, in the flow decoder and
         # in the vocoder.
-        self._least = self._flow.lookahead + self._vocoder.right // FRAMES_PER_TOKEN + 1
+        self._min_chunk_tokens = self._flow.lookahead + self._vocoder.right // FRAMES_PER_TOKEN + 1
 
     def stream(
         self,
@@ -110,10 +112,10 @@ class SeamlessDecoder:
         """
         timeline = Timeline() if timeline is None else timeline
         text_tokens = self._model.tokenizer.text_to_tokens(upstream.load_chatterbox().punc_norm(text))
-        limit = most_tokens(text)
+        limit = max_tokens_for(text)
 
         def speech_tokens(seed: int) -> Generator[int, None, None]:
-            own_cancel = Cancel(cancel)
+            tokens_cancel = Cancel(cancel)
             tokens: Generator[int, None, None] = self._tokens.tokens(
                 conditionals.t3,
                 text_tokens,
@@ -122,18 +124,18 @@ class SeamlessDecoder:
                 sampling=sampling_of(settings),
                 seed=seed,
                 limit=limit,
-                cancel=own_cancel,
+                cancel=tokens_cancel,
                 prefix_key=None if voice_key is None else (voice_key, settings.exaggeration),
                 timeline=timeline,
             )
-            return self._token_thread.iterate(tokens, own_cancel) if self._plan.parallel else tokens
+            return self._token_thread.iterate(tokens, tokens_cancel) if self._plan.parallel else tokens
 
         size = float(self._first_chunk(text, settings))
         growth = settings.chunk_growth or self._plan.chunk_growth
-        beginning = self._sound_beginning(speech_tokens, seed, int(size), text, limit)
+        beginning = self._usable_beginning(speech_tokens, seed, int(size), text, limit)
         chunk, final = beginning.chunk, beginning.final
         count = len(chunk)
-        ahead: list[int] = []
+        lookahead: list[int] = []
         with contextlib.closing(beginning.tokens) as tokens:
             with torch.inference_mode():
                 utterance = _Utterance(self, conditionals, beginning.seed, cancel, voice_key, timeline)
@@ -148,7 +150,7 @@ class SeamlessDecoder:
                         break
                     size = min(size * growth, max(size, _MAX_CHUNK_TOKENS))
                     with torch.inference_mode():
-                        chunk, ahead, final = _take(tokens, ahead, int(size), self._plan.tokens_ahead)
+                        chunk, lookahead, final = _next_chunk(tokens, lookahead, int(size), self._plan.lookahead_tokens)
                     count += len(chunk)
                     final = final or count >= limit
         if count >= limit:
@@ -157,14 +159,14 @@ class SeamlessDecoder:
                 count / TOKENS_PER_SECOND,
                 len(text),
             )
-        elif count < least_tokens(text):
+        elif count < min_tokens_for(text):
             _LOGGER.warning(
                 "Speech ended after %.1f s, far too early for %d characters; another seed may speak all of them",
                 count / TOKENS_PER_SECOND,
                 len(text),
             )
 
-    def _sound_beginning(
+    def _usable_beginning(
         self, speech_tokens: Callable[[int], Generator[int, None, None]], seed: int, size: int, text: str, limit: int
     ) -> _Beginning:
         """The first chunk's tokens. Where the speech ends with them as no speech of this text does, those of a second
@@ -184,7 +186,7 @@ class SeamlessDecoder:
         with contextlib.ExitStack() as stack:
             stack.callback(tokens.close)
             with torch.inference_mode():
-                chunk, _, final = _take(tokens, [], size, 0)
+                chunk, _, final = _next_chunk(tokens, [], size, 0)
             final = final or len(chunk) >= limit
             if not final:
                 stack.pop_all()  # there are more of them
@@ -222,20 +224,22 @@ class SeamlessDecoder:
     def _first_chunk(self, text: str, settings: GenerationSettings) -> int:
         """Tokens of the first chunk."""
         size = settings.chunk_size or self._plan.chunk_size
-        if not settings.chunk_size and self._plan.short_at_once and len(text) <= _SHORT_TEXT:
+        if not settings.chunk_size and self._plan.single_chunk_if_short and len(text) <= _SHORT_TEXT:
             size = max(size, _SHORT_TEXT_TOKENS)
-        return max(size, self._least)
+        return max(size, self._min_chunk_tokens)
 
 
-def _take(tokens: Iterator[int], ahead: list[int], size: int, more: int) -> tuple[list[int], list[int], bool]:
+def _next_chunk(
+    tokens: Iterator[int], lookahead: list[int], size: int, extra: int
+) -> tuple[list[int], list[int], bool]:
     """The next chunk of so many tokens; those that were made behind it; whether the speech ends with this chunk.
 
     Args:
-        ahead: tokens that were made before, the next ones.
-        more: tokens that are made behind the chunk; where the speech ends among them, they belong to it.
+        lookahead: tokens that were made before, the next ones.
+        extra: tokens that are made behind the chunk; where the speech ends among them, they belong to it.
     """
-    known = [*ahead, *itertools.islice(tokens, max(0, size + more - len(ahead)))]
-    if len(known) < size + more:
+    known = [*lookahead, *itertools.islice(tokens, max(0, size + extra - len(lookahead)))]
+    if len(known) < size + extra:
         return known, [], True
     return known[:size], known[size:], False
 
@@ -260,7 +264,7 @@ class _Beginning:
             return "there was no speech"
         if len(self.chunk) >= limit:
             return f"speech went on for longer than {len(text)} characters take"
-        if len(self.chunk) < least_tokens(text):
+        if len(self.chunk) < min_tokens_for(text):
             seconds = len(self.chunk) / TOKENS_PER_SECOND
             return f"speech ended after {seconds:.1f} s, far too early for {len(text)} characters"
         return ""
@@ -292,17 +296,17 @@ class _Utterance:
     def push(self, tokens: list[int], *, final: bool) -> Samples:
         timeline = self._timeline
         started = timeline.now()
-        self._tidy()
+        self._trim_memory()
         before = self._flow.frames
-        mel = self._flow_decoded(tokens, final=final)
+        mel = self._decode_flow(tokens, final=final)
         new = self._flow.frames - before
         timeline.add("flow", started, new)
         started = timeline.now()
-        samples, preview = self._vocoded(mel, mel.shape[2] - new, final=final)
-        samples = self._faded(samples)
+        samples, preview = self._vocode(mel, mel.shape[2] - new, final=final)
+        samples = self._fade_in(samples)
         timeline.add("vocoder", started, len(samples))
         started = timeline.now()
-        self._tidy()
+        self._trim_memory()
         if final:
             samples = trim_end(samples, SAMPLE_RATE, keep=_TRAILING_SILENCE, loudest=self._loudest)
         self._loudest = max(self._loudest, peak_frame_power(samples, SAMPLE_RATE))
@@ -314,10 +318,10 @@ class _Utterance:
         """Give back what the next utterance in this voice can use."""
         self._decoder._flow.finish(self._flow)
 
-    def _flow_decoded(self, tokens: list[int], *, final: bool) -> Any:
+    def _decode_flow(self, tokens: list[int], *, final: bool) -> torch.Tensor:
         """Mel frames, shape (1, 80, n): those that may take the place of waiting ones, and new ones behind them."""
         flow, waiting = self._decoder._flow, self._vocoder.waiting
-        pieces = list(split(tokens, flow.longest))
+        pieces = list(split_tokens(tokens, flow.max_push_tokens))
         # Only with full attention are frames replaced, and there a chunk is one piece.
         mels = [
             flow.push(
@@ -325,33 +329,33 @@ class _Utterance:
                 piece,
                 final=final and index == len(pieces) - 1,
                 cancel=self._cancel,
-                again=waiting if index == 0 else 0,
+                redo_frames=waiting if index == 0 else 0,
             )
             for index, piece in enumerate(pieces)
         ]
         return mels[0] if len(mels) == 1 else torch.cat(mels, dim=2)
 
-    def _vocoded(self, mel: Any, again: int, *, final: bool) -> tuple[Samples, Samples]:
+    def _vocode(self, mel: torch.Tensor, redo_frames: int, *, final: bool) -> tuple[Samples, Samples]:
         """(samples that are final, a preview of what follows them), see StreamingVocoder."""
-        windows = mel.split(_WINDOW_FRAMES, dim=2) if self._decoder._plan.frugal else (mel,)
+        windows = mel.split(_WINDOW_FRAMES, dim=2) if self._decoder._plan.low_memory else (mel,)
         done = []
         for index, window in enumerate(windows):
-            self._tidy()
+            self._trim_memory()
             self._cancel.raise_if_set()
             samples, preview = self._decoder._vocoder.push(
                 self._vocoder,
                 window,
                 final=final and index == len(windows) - 1,
-                again=again if index == 0 else 0,
+                redo_frames=redo_frames if index == 0 else 0,
             )
             done.append(samples.cpu().numpy().astype(np.float32))
         return np.concatenate(done), preview.cpu().numpy().astype(np.float32)
 
-    def _tidy(self) -> None:
-        if self._decoder._plan.frugal:
+    def _trim_memory(self) -> None:
+        if self._decoder._plan.low_memory:
             trim_heap()
 
-    def _faded(self, samples: Samples) -> Samples:
+    def _fade_in(self, samples: Samples) -> Samples:
         fade, self._fade = self._fade[: len(samples)], self._fade[len(samples) :]
         if len(fade):
             samples = samples.copy()

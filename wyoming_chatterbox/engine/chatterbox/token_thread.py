@@ -14,7 +14,6 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
-from typing import Any
 
 import torch
 
@@ -33,10 +32,9 @@ _WAITING_SECONDS = 0.1
 class TokenThread:
     """Advances generators of tokens, one after the other, in one daemon thread that starts with the first of them."""
 
-    def __init__(self, stream: Any = None) -> None:
+    def __init__(self, stream: torch.cuda.Stream | None = None) -> None:
         """
         Args:
-            torch: the module.
             stream: the CUDA stream for the tokens; None: not on a GPU.
         """
         self._stream = stream
@@ -120,9 +118,9 @@ def _next(
 
 
 @contextlib.contextmanager
-def _in_stream(stream: Any, outside: Any) -> Iterator[None]:
+def _in_stream(stream: torch.cuda.Stream | None, outside: torch.cuda.Stream | None) -> Iterator[None]:
     """In a CUDA stream, behind what `outside` has to do; everything is done at the end."""
-    if stream is None:
+    if stream is None or outside is None:
         yield
         return
     with torch.cuda.device(stream.device):

@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import EngineUnavailable
-from ..preload import import_module, without_collections
+from ..preload import gc_paused, import_module
 from ..requirements import INSTALL_HINT, is_found, missing_packages
 
 _LOGGER = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def load_chatterbox() -> ModuleType:
     missing = missing_packages()
     if missing:
         raise EngineUnavailable(f"Chatterbox needs {_listed(missing)}, not installed here: {INSTALL_HINT}")
-    with suppress_output(), without_collections():  # modules are never unloaded
+    with suppress_output(), gc_paused():  # modules are never unloaded
         _import_torchaudio()
         _import_watermarker()
         tts = import_module("chatterbox.tts")

@@ -15,7 +15,7 @@ from ..base import Cancel, EngineError, Samples
 from ..cuda_errors import raise_if_sticky
 
 
-class Steps:
+class UpstreamStream:
     """Advances one upstream generator, leaving the thread and the model as they were after each step."""
 
     def __init__(self, model: Any, seed: int, cancel: Cancel, text: str = "") -> None:
@@ -43,7 +43,7 @@ class Steps:
         Raises Cancelled before the next speech token or flow step, and EngineError for what upstream raises.
         """
         # Upstream leaves inference mode on when it yields; this one puts back what the caller had.
-        with explained_errors(self._text), torch.inference_mode(), self._own_random(), self._hooks():
+        with wrap_errors(self._text), torch.inference_mode(), self._own_random(), self._hooks():
             item = next(stream, None)
         if item is None:
             return None
@@ -85,12 +85,12 @@ class Steps:
             self._random = self._read_random()
             self._write_random(outside)
 
-    def _seeded(self, seed: int) -> list[Any]:
+    def _seeded(self, seed: int) -> list[torch.Tensor]:
         """The states that torch.manual_seed would set, without setting them."""
-        kinds = ["cpu"] if self._device.type == "cpu" else ["cpu", self._device]
-        return [torch.Generator(kind).manual_seed(seed).get_state() for kind in kinds]
+        devices = [torch.device("cpu"), *([] if self._device.type == "cpu" else [self._device])]
+        return [torch.Generator(device).manual_seed(seed).get_state() for device in devices]
 
-    def _read_random(self) -> list[Any]:
+    def _read_random(self) -> list[torch.Tensor]:
         states = [torch.get_rng_state()]
         if self._device.type == "cuda":
             states.append(torch.cuda.get_rng_state(self._device))
@@ -98,7 +98,7 @@ class Steps:
             states.append(torch.mps.get_rng_state())
         return states
 
-    def _write_random(self, states: list[Any]) -> None:
+    def _write_random(self, states: list[torch.Tensor]) -> None:
         torch.set_rng_state(states[0])
         if self._device.type == "cuda":
             torch.cuda.set_rng_state(states[1], self._device)
@@ -107,7 +107,7 @@ class Steps:
 
 
 @contextlib.contextmanager
-def explained_errors(text: str = "") -> Iterator[None]:
+def wrap_errors(text: str = "") -> Iterator[None]:
     """What the model raises inside becomes an EngineError (EngineBroken, where the GPU is lost to this process); engine
     errors stay what they are.
 
@@ -124,10 +124,10 @@ def explained_errors(text: str = "") -> Iterator[None]:
         ) from error.with_traceback(None)  # its frames hold the tensors that did not fit
     except Exception as error:
         raise_if_sticky(error)
-        raise EngineError(f"Chatterbox failed on this text ({without_spoken(described(error), text)})") from error
+        raise EngineError(f"Chatterbox failed on this text ({without_spoken(describe_error(error), text)})") from error
 
 
-def described(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """What went wrong inside a library, on one line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -16,7 +16,7 @@ from pathlib import Path
 from ...private_files import write_file
 from ..base import Cancel
 from ..registry import ORIGINAL
-from .hub import Fetcher
+from .hub import HubDownloader
 from .progress import OnProgress
 from .repository import RemoteFile, Repository, WeightsError
 
@@ -115,7 +115,7 @@ def download(
         EngineUnavailable: huggingface_hub is not installed.
     """
     cancel = cancel or Cancel()
-    fetcher = Fetcher(repository, cache_dir, cancel)
+    fetcher = HubDownloader(repository, cache_dir, cancel)
     verified = _Verified(fetcher.storage / f".verified-{repository.revision[:12]}.json")
     paths = {file.name: fetcher.cached(file) for file in repository.files}
     missing = [file for file in repository.files if paths[file.name] is None]

@@ -39,7 +39,7 @@ _ETAG = re.compile(r"[\w.-]{1,128}")
 """The hub's are SHA-1 or SHA-256 in hex. It becomes a file's name, so no separator and no more than a name holds."""
 
 
-class Fetcher:
+class HubDownloader:
     """Fetches the files of one repository. Not thread-safe; several processes may share the cache.
 
     Args:
@@ -117,7 +117,7 @@ class Fetcher:
                 self._repository.id, file.name, revision=self._repository.revision, cache_dir=self.cache
             )
         except Exception as error:
-            raise self._explained(file, error) from error
+            raise self._to_weights_error(file, error) from error
         if not Path(path).is_symlink():
             blob.unlink(missing_ok=True)  # without symbolic links it was copied: 3 GB are enough
         return Path(path)
@@ -139,7 +139,7 @@ class Fetcher:
         try:
             metadata = self._hub.get_hf_file_metadata(url, timeout=self._constants.HF_HUB_ETAG_TIMEOUT)
         except Exception as error:  # huggingface_hub's own, and those of the HTTP library it uses
-            raise self._explained(file, error) from error
+            raise self._to_weights_error(file, error) from error
         if metadata.commit_hash != self._repository.revision or not _ETAG.fullmatch(metadata.etag or ""):
             cause = f"{self._constants.ENDPOINT} does not answer like a Hugging Face hub"
             raise self._error(file, cause, "check HF_ENDPOINT and the proxy")
@@ -180,12 +180,12 @@ class Fetcher:
             status = response.status_code
             if status == 206:
                 if not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
-                    raise _TryAgain("the server continues it at another place")
+                    raise _Retry("the server continues it at another place")
             elif status == 200:
                 self._progress.add(-offset)  # it sends all of it again
                 offset = 0
             elif _is_passing(status):
-                raise _TryAgain(f"the server answers {status}")
+                raise _Retry(f"the server answers {status}")
             else:
                 raise self._refused(file, status)
             self._write(file, response.iter_bytes(), offset)
@@ -239,7 +239,7 @@ class Fetcher:
             self._cancel.raise_if_set()
             time.sleep(min(0.1, seconds))
 
-    def _explained(self, file: RemoteFile, error: Exception) -> WeightsError:
+    def _to_weights_error(self, file: RemoteFile, error: Exception) -> WeightsError:
         """The error for what huggingface_hub raised: the status that the server sent, or the lack of any."""
         if isinstance(error, self._hub.errors.OfflineModeIsEnabled):
             cause = f"it is not in {self.cache} and HF_HUB_OFFLINE is set"
@@ -287,7 +287,7 @@ class Fetcher:
         return WeightsError(message, retryable=retryable)
 
 
-class _TryAgain(WyomingChatterboxError):
+class _Retry(WyomingChatterboxError):
     """A request that failed as a broken connection does."""
 
 

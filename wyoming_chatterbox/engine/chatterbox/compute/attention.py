@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
+from torch import Tensor
 
 
-def attend(query: Any, key: Any, value: Any, mask: Any = None) -> Any:
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
     """Returns what the queries gather, shape (rows, heads, n, size).
 
     In bfloat16 on a CPU without AMX, torch's fused kernel converts every block to float32; two products of oneDNN with

@@ -37,7 +37,7 @@ _ALIVE: weakref.WeakSet[GraphFamily] = weakref.WeakSet()
 class GraphFamily:
     """Graphs that are replayed one after the other, never beside each other; two families may be."""
 
-    def __init__(self, device: Any) -> None:
+    def __init__(self, device: torch.device) -> None:
         """
         Args:
             device: a CUDA device.
@@ -46,7 +46,9 @@ class GraphFamily:
         self._stream = torch.cuda.Stream(device)
         _ALIVE.add(self)
 
-    def capture(self, work: Callable[[], None], state: Sequence[Any], pool: Any = None) -> Any:
+    def capture(
+        self, work: Callable[[], None], state: Sequence[torch.Tensor], pool: Any = None
+    ) -> torch.cuda.CUDAGraph:
         """Return a torch.cuda.CUDAGraph of some work. The calling thread is on its stream again afterwards, whatever
         is raised.
 
@@ -105,6 +107,6 @@ def warn_without(what: str, error: Exception) -> None:
     _LOGGER.warning("CUDA graphs of the %s cannot be captured here, its steps run without (%s)", what, error)
 
 
-def _put(values: Sequence[Any], tensors: Sequence[Any]) -> None:
+def _put(values: Sequence[torch.Tensor], tensors: Sequence[torch.Tensor]) -> None:
     for tensor, value in zip(tensors, values, strict=True):
         tensor.copy_(value)

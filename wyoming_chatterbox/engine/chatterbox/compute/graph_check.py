@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -44,17 +43,17 @@ class Trial:
     """Does the step without its graph."""
 
     replay: Callable[[], None]
-    results: Callable[[], Sequence[Any]]
+    results: Callable[[], Sequence[torch.Tensor]]
     """Returns copies of the tensors that the step wrote."""
 
-    def after(self, work: Callable[[], None]) -> Sequence[Any]:
+    def after(self, work: Callable[[], None]) -> Sequence[torch.Tensor]:
         """Returns the results of `step` or `replay`, done from the state."""
         self.begin()
         work()
         return self.results()
 
 
-def tolerance(dtype: Any) -> float:
+def tolerance(dtype: torch.dtype) -> float:
     """Returns the largest relative difference that rounding explains, for activations of a type."""
     return _TOLERANCE if dtype == torch.float32 else _TOLERANCE_16_BIT
 
@@ -75,7 +74,9 @@ def check_replay(trial: Trial, largest: float) -> None:
             raise GraphMismatch(f"{trial.name}: result {index} of a replay differs by {difference:.2g}")
 
 
-def check_together(device: Any, stream: Any, beside: Trial, here: Trial, replays: int = _REPLAYS_TOGETHER) -> None:
+def check_together(
+    device: torch.device, stream: torch.cuda.Stream, beside: Trial, here: Trial, replays: int = _REPLAYS_TOGETHER
+) -> None:
     """Replay two graphs of different families at the same time.
 
     Args:
@@ -92,7 +93,7 @@ def check_together(device: Any, stream: Any, beside: Trial, here: Trial, replays
     for trial, expected in alone:
         _raise_unless_equal(trial, trial.after(trial.replay), expected, "a second replay alone")
     stream.wait_stream(outside)
-    done: list[list[Sequence[Any]]] = [[], []]
+    done: list[list[Sequence[torch.Tensor]]] = [[], []]
     try:
         for _ in range(replays):
             with cuda.stream(stream):
@@ -105,12 +106,14 @@ def check_together(device: Any, stream: Any, beside: Trial, here: Trial, replays
             _raise_unless_equal(trial, values, expected, "a replay beside the other graphs")
 
 
-def _raise_unless_equal(trial: Trial, values: Sequence[Any], expected: Sequence[Any], description: str) -> None:
+def _raise_unless_equal(
+    trial: Trial, values: Sequence[torch.Tensor], expected: Sequence[torch.Tensor], description: str
+) -> None:
     if not all(torch.equal(value, right) for value, right in zip(values, expected, strict=True)):
         raise GraphMismatch(f"{trial.name}: {description} gives another result")
 
 
-def _difference(value: Any, expected: Any) -> float:
+def _difference(value: torch.Tensor, expected: torch.Tensor) -> float:
     """Returns the relative difference of two tensors; of whole numbers, how many are not equal."""
     if not expected.is_floating_point():
         return float((value != expected).sum())

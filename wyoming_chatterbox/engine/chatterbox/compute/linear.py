@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
+from torch import Tensor
 
 from . import microbench
 
-Layer: TypeAlias = Callable[[Any], Any]
+Layer: TypeAlias = Callable[[Tensor], Tensor]
 """x of shape (…, in) → (…, out)."""
 
 PRECISIONS = ("float32", "float16", "bfloat16", "half", "int8")
@@ -36,17 +37,20 @@ class Linear:
     to `FEW_ROWS` rows share one); what comes in and goes out is float32; 1 % off. On a CPU only.
     """
 
-    def __init__(self, weight: Any, bias: Any = None, precision: str = "float32", *, columns: bool = False) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None = None, precision: str = "float32", *, weight_first: bool = False
+    ) -> None:
         """
         Args:
             weight: shape (out, in), float32.
             bias: shape (out,) or None.
             precision: one of PRECISIONS.
-            columns: in float32, whether inputs of `FEW_ROWS` rows are multiplied as columns, see `columns_are_faster`.
+            weight_first: in float32, multiply inputs of `FEW_ROWS` rows with the weight as the left factor, see
+                `weight_first_is_faster`.
         """
         self._packed: Any = None
         self._precision = precision
-        self._columns = columns and bias is None and precision == "float32"
+        self._weight_first = weight_first and bias is None and precision == "float32"
         if precision == "int8":
             self._packed = _packed(weight)
             self._bias = None if bias is None else bias.detach().float()
@@ -60,31 +64,34 @@ class Linear:
                 self._packed = torch.ops.mkldnn._reorder_linear_weight(self._weight.detach().contiguous(), None)
                 del self._weight
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Tensor) -> Tensor:
+        product: Tensor
         if self._packed is None:
-            if self._columns and x.numel() == FEW_ROWS * x.shape[-1]:
-                product = torch.mm(self._weight, x.reshape(FEW_ROWS, -1).t())
-                return product.t().reshape(*x.shape[:-1], -1)
+            if self._weight_first and x.numel() == FEW_ROWS * x.shape[-1]:
+                turned = torch.mm(self._weight, x.reshape(FEW_ROWS, -1).t())
+                return turned.t().reshape(*x.shape[:-1], -1)
             return torch.nn.functional.linear(x, self._weight, self._bias)
         if self._precision == "bfloat16":
-            return torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
-        if self._precision == "float16":
-            return torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
-        return self._in_int8(x)
+            product = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
+        elif self._precision == "float16":
+            product = torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
+        else:
+            product = self._in_int8(x)
+        return product
 
-    def plus(self, x: Any, residual: Any) -> Any:
+    def plus(self, x: Tensor, residual: Tensor) -> Tensor:
         """`residual` + the product, of shape (…, out) and in one kernel where the layer has no bias and all are of one
         type; its sum is rounded once then, not twice."""
-        if self._packed is not None or self._columns or self._bias is not None:
+        if self._packed is not None or self._weight_first or self._bias is not None:
             return residual + self(x)
         flat, rows = residual.reshape(-1, residual.shape[-1]), x.reshape(-1, x.shape[-1])
         return torch.addmm(flat, rows, self._weight.t()).view(residual.shape)
 
-    def _in_int8(self, x: Any) -> Any:
+    def _in_int8(self, x: Tensor) -> Tensor:
         reduced = not has_int8_dot_product()
         if x.numel() <= FEW_ROWS * x.shape[-1]:
             # The rows of a step are alike, with guidance and without; scaling each costs a fifth of the product's time.
-            product = torch.ops.quantized.linear_dynamic(x, self._packed, reduced)
+            product: Tensor = torch.ops.quantized.linear_dynamic(x, self._packed, reduced)
             return product if self._bias is None else product.add_(self._bias)
         # linear_dynamic has one scale for all rows. A row with a large channel, as trained language models have at
         # their first position, would leave the others hardly any of the 8 bits.
@@ -93,26 +100,29 @@ class Linear:
         return product if self._bias is None else product.add_(self._bias)
 
 
-def fused(layers: Sequence[Any], precision: str, *, columns: bool = False) -> Layer:
+def fused(layers: Sequence[Any], precision: str, *, weight_first: bool = False) -> Layer:
     """One layer that gives the outputs of several torch.nn.Linear with the same input, side by side; see Linear.
 
     In float32 the layers stay apart: on a CPU it is as fast, and their weights, which may be a file's own pages, need
     no second copy. Not on an NVIDIA GPU, where every kernel has its price.
     """
     if len(layers) > 1 and precision == "float32" and layers[0].weight.device.type != "cuda":
-        apart = [fused((layer,), precision, columns=columns) for layer in layers]
+        apart = [fused((layer,), precision, weight_first=weight_first) for layer in layers]
         return lambda x: torch.cat([layer(x) for layer in apart], dim=-1)
     weight = layers[0].weight if len(layers) == 1 else torch.cat([layer.weight for layer in layers])
     bias = None
     if layers[0].bias is not None:
         bias = torch.cat([layer.bias for layer in layers]).detach()
-    return Linear(weight.detach(), bias, precision, columns=columns)
+    return Linear(weight.detach(), bias, precision, weight_first=weight_first)
 
 
-def columns_are_faster() -> bool:
-    """Whether this CPU multiplies few rows faster as the columns of the right-hand matrix. It is the same product; MKL
-    has different kernels for the two, and on AMD's processors one of them reads weights four times as fast. Timed once
-    in a process (0.3 s, 0.2 GB); less than `_MUCH_FASTER` is left alone, so that the verdict is every start's."""
+def weight_first_is_faster() -> bool:
+    """Returns True if this CPU multiplies few rows faster with the weight as the left factor.
+
+    It is the same product; MKL has different kernels for the two, and on AMD's processors one of them reads weights
+    four times as fast. Timed once in a process (0.3 s, 0.2 GB). A gain below `_MUCH_FASTER` does not count, so that
+    every start comes to the same verdict.
+    """
     inputs, outputs = _TIMED
 
     def works() -> dict[str, Callable[[], Any]]:
@@ -121,15 +131,18 @@ def columns_are_faster() -> bool:
         x = torch.rand(FEW_ROWS, inputs, generator=random)
         return {
             "rows": lambda: [torch.nn.functional.linear(x, weight) for weight in weights],
-            "columns": lambda: [torch.mm(weight, x.t()) for weight in weights],
+            "weight_first": lambda: [torch.mm(weight, x.t()) for weight in weights],
         }
 
     with torch.inference_mode():
         shape = f"{FEW_ROWS} x {inputs} x {outputs}"
-        return microbench.fastest("few rows in float32", shape, ("rows", "columns"), works, _MUCH_FASTER) == "columns"
+        return (
+            microbench.fastest("few rows in float32", shape, ("rows", "weight_first"), works, _MUCH_FASTER)
+            == "weight_first"
+        )
 
 
-def activations(precision: str) -> Any:
+def activations(precision: str) -> torch.dtype:
     """The torch type of what goes into such layers and comes out."""
     return {"bfloat16": torch.bfloat16, "half": torch.float16}.get(precision, torch.float32)
 
@@ -162,7 +175,7 @@ def _packs_bfloat16() -> bool:
         return False
 
 
-def _packed(weight: Any) -> Any:
+def _packed(weight: Tensor) -> Any:
     """The weight as PyTorch's dynamically quantized layers keep it, without a bias."""
     weight = weight.detach().float()
     scales = (weight.abs().amax(dim=1) / 127).clamp_min(1e-12)

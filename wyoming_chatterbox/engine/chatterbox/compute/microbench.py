@@ -69,8 +69,8 @@ def fastest(
     for work in made.values():
         work()  # the first time kernels are chosen
     while made and len(verdicts) < _MAX_ROUNDS and not _agree(verdicts):
-        times = least_times(made)
-        verdicts.append(chosen(times, worthwhile))
+        times = best_times(made)
+        verdicts.append(pick_fastest(times, worthwhile))
         best = {way: min(seconds, best.get(way, math.inf)) for way, seconds in times.items()}
     sure = _agree(verdicts)
     verdict = verdicts[-1] if sure else next(iter(made), ways[0])
@@ -86,7 +86,7 @@ def _agree(verdicts: list[str]) -> bool:
     return len(verdicts) >= _AGREEING and len(set(verdicts[-_AGREEING:])) == 1
 
 
-def least_times(works: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
+def best_times(works: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
     """Returns the shortest time of each in seconds; in turns, so that other programs meet all of them alike."""
     times = dict.fromkeys(works, math.inf)
     for name in [*works] * _TURNS:
@@ -94,7 +94,7 @@ def least_times(works: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
     return times
 
 
-def chosen(times: Mapping[str, float], worthwhile: float = _WORTHWHILE) -> str:
+def pick_fastest(times: Mapping[str, float], worthwhile: float = _WORTHWHILE) -> str:
     """Returns the fastest; an earlier one where a later one is not so many times faster."""
     best = next(iter(times))
     for name, seconds in times.items():

@@ -17,7 +17,7 @@ from .pages import release_pages
 from .plan import Plan
 
 
-def move_to_device(voice_encoder: Any, t3: Any, s3gen: Any, device: Any, plan: Plan | None) -> None:
+def move_to_device(voice_encoder: Any, t3: Any, s3gen: Any, device: torch.device, plan: Plan | None) -> None:
     """Move upstream's modules from the CPU to a device.
 
     Args:
@@ -27,7 +27,7 @@ def move_to_device(voice_encoder: Any, t3: Any, s3gen: Any, device: Any, plan: P
     """
     if device.type == "cpu":
         return
-    if plan is None or plan.keeps_original:
+    if plan is None or plan.upstream_weights_intact:
         for module in (voice_encoder, t3, s3gen):
             module.to(device)
         return
@@ -45,7 +45,7 @@ CLIP_MODULES = ("tokenizer", "speaker_encoder")
 
 
 @contextlib.contextmanager
-def borrowed(modules: Sequence[Any], device: Any) -> Iterator[None]:
+def borrowed(modules: Sequence[Any], device: torch.device) -> Iterator[None]:
     """Within it, the weights of modules are on a device; afterwards they are where they were, and the same memory."""
     holders = [part for module in modules for part in module.modules()]
     before = [(dict(part._parameters), dict(part._buffers)) for part in holders]
@@ -66,7 +66,7 @@ def borrowed(modules: Sequence[Any], device: Any) -> Iterator[None]:
             torch.cuda.empty_cache()
 
 
-def _convert_linear_layers(layers: Any, dtype: Any) -> None:
+def _convert_linear_layers(layers: Any, dtype: torch.dtype) -> None:
     """Convert the matrices of linear layers, which our decoder reads in this type; pages of a file are given back."""
     if dtype == torch.float32:
         return

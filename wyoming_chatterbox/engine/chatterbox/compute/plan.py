@@ -23,9 +23,9 @@ import torch
 from ....compute_settings import ComputeSettings
 from ...base import Cancel, EngineError, FloatOverflow
 from ..t3.tokens import TokenGenerator
-from ..upstream_stream import described
+from ..upstream_stream import describe_error
 from . import microbench
-from .linear import Linear, columns_are_faster
+from .linear import Linear, weight_first_is_faster
 from .timed_parts import FLOW_CHUNK, TOKEN_STEP, VOCODER_CHUNK, Convolutions, Layers
 
 _LOGGER = logging.getLogger(__name__)
@@ -36,8 +36,8 @@ _PROMPT_SECONDS = {"exact": 10.0, "balanced": 10.0, "fast": 3.0}
 _GROWTH = {"exact": 4.0, "balanced": 3.0, "fast": 2.0}
 """On a CPU, see `Plan.chunk_growth`: every chunk has a price, and what is slower than speech has gaps anyway."""
 
-_AHEAD = {"exact": 16, "balanced": 4, "fast": 2}
-"""On a CPU, see `Plan.tokens_ahead`: at most a quarter of what one more chunk costs, 150, 20 and 8 tokens. On a GPU
+_LOOKAHEAD_TOKENS = {"exact": 16, "balanced": 4, "fast": 2}
+"""On a CPU, see `Plan.lookahead_tokens`: at most a quarter of what one more chunk costs, 150, 20 and 8 tokens. On a GPU
 tokens do not wait for chunks."""
 
 _OVERFLOW_TEXT, _OVERFLOW_TOKENS = "Good morning, the kettle is on.", 25
@@ -51,7 +51,7 @@ class Plan:
     token_precision: str
     """Of the language model, see linear.py."""
 
-    token_columns: bool
+    token_weight_first: bool
     """How it multiplies in float32, see linear.py."""
 
     flow_precision: str
@@ -75,15 +75,15 @@ class Plan:
     chunk_growth: float
     """How much longer each chunk is than the one before, where a request does not say."""
 
-    short_at_once: bool
+    single_chunk_if_short: bool
     """Whether a text that is hardly longer than the first chunk is made in one: where every chunk costs about the same,
     two of them would take twice as long."""
 
-    tokens_ahead: int
+    lookahead_tokens: int
     """Tokens that are made before a chunk is decoded, but for the first one: where the speech ends among them they are
     decoded with it, and a chunk is saved that costs as much as many tokens."""
 
-    frugal: bool
+    low_memory: bool
     """Whether memory comes before the last percent of speed: what a stage freed goes back to the system before the next
     one begins, and the vocoder has its frames in windows. For chunks that take many seconds."""
 
@@ -94,12 +94,12 @@ class Plan:
     """Whether steps of the language model and of the flow decoder are CUDA graphs."""
 
     @property
-    def keeps_original(self) -> bool:
+    def upstream_weights_intact(self) -> bool:
         """Whether upstream's own modules can still be used: nothing of them was converted."""
         return self.token_precision == self.flow_precision == "float32"
 
     def __str__(self) -> str:
-        by_columns = " by columns" if self.token_columns else ""
+        by_columns = " weight first" if self.token_weight_first else ""
         beside = ", in two threads" if self.parallel else ""
         vocoder = "" if self.vocoder_precision == "float32" else f"; vocoder {self.vocoder_precision}"
         token_precision = "float16" if self.token_precision == "half" else self.token_precision
@@ -110,7 +110,7 @@ class Plan:
         )
 
 
-def choose_plan(settings: ComputeSettings, device: Any) -> Plan:
+def choose_plan(settings: ComputeSettings, device: torch.device) -> Plan:
     """What the settings mean on a device; on a CPU it may time parts of the model, once (5 s, 0.5 GB).
 
     Raises:
@@ -129,7 +129,7 @@ def choose_plan(settings: ComputeSettings, device: Any) -> Plan:
     attention = settings.flow_attention
     if attention == "auto":
         attention = "causal" if cpu and profile != "exact" else "full"
-    dear_chunks = cpu and attention == "full"
+    chunks_are_expensive = cpu and attention == "full"
     if on_cuda and (settings.dtype == "float16" or (settings.dtype == "auto" and not has_bfloat16)):
         token_precision, flow_precision = "half", "float32"
     else:
@@ -138,7 +138,7 @@ def choose_plan(settings: ComputeSettings, device: Any) -> Plan:
         flow_precision = _precision(settings, cpu, FLOW_CHUNK, gpu=flow_gpu)
     return Plan(
         token_precision=token_precision,
-        token_columns=cpu and token_precision == "float32" and columns_are_faster(),
+        token_weight_first=cpu and token_precision == "float32" and weight_first_is_faster(),
         flow_precision=flow_precision,
         flow_attention=attention,
         flow_steps=settings.flow_steps or _STEPS[profile],
@@ -147,16 +147,18 @@ def choose_plan(settings: ComputeSettings, device: Any) -> Plan:
         vocoder_precision=_vocoder_precision(settings, cpu and attention == "causal"),
         # 12 tokens are the least that can be heard; where playback keeps up, 16 give it a lead of 0.2 s.
         chunk_size=12 if cpu and profile != "fast" else 16,
-        chunk_growth=(4.0 if dear_chunks else _GROWTH[profile]) if cpu else 1.5,
-        short_at_once=dear_chunks,
-        tokens_ahead=(_AHEAD["exact"] if dear_chunks else _AHEAD[profile]) if cpu else 0,
-        frugal=dear_chunks,
+        chunk_growth=(4.0 if chunks_are_expensive else _GROWTH[profile]) if cpu else 1.5,
+        single_chunk_if_short=chunks_are_expensive,
+        lookahead_tokens=(_LOOKAHEAD_TOKENS["exact"] if chunks_are_expensive else _LOOKAHEAD_TOKENS[profile])
+        if cpu
+        else 0,
+        low_memory=chunks_are_expensive,
         parallel=on_cuda,
         graphs=on_cuda and settings.cuda_graphs,
     )
 
 
-def computes_in_bfloat16(device: Any) -> bool:
+def computes_in_bfloat16(device: torch.device) -> bool:
     """Returns True for an NVIDIA GPU of compute capability 8.0 (A100, RTX 30xx) or later. Older ones convert every
     operand to float32 and back."""
     return bool(torch.cuda.get_device_capability(device) >= (8, 0))
@@ -193,7 +195,7 @@ def _precision(settings: ComputeSettings, cpu: bool, part: Layers | Convolutions
             Linear(torch.ones(8, 8), None, asked)
         except Exception as error:  # an instruction or a library that this machine lacks
             raise EngineError(
-                f"{asked} does not work here ({described(error)}); leave --dtype and --quantize away"
+                f"{asked} does not work here ({describe_error(error)}); leave --dtype and --quantize away"
             ) from error
         return asked
     if not cpu:

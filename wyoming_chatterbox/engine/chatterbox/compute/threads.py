@@ -38,11 +38,11 @@ def usable_cpus(root: Path = Path("/")) -> int:
     except AttributeError:  # not every system says it
         count = os.cpu_count() or 1
     # Half a CPU more than whole ones is worth a thread; less than that would mostly wait for its share.
-    granted = min(_grants(root), default=float(count))
+    granted = min(_cgroup_quotas(root), default=float(count))
     return max(1, min(count, int(granted + 0.5)))
 
 
-def _grants(root: Path) -> Iterator[float]:
+def _cgroup_quotas(root: Path) -> Iterator[float]:
     """CPUs that each control group around this process grants it; those without a limit are left out."""
     groups = root / "sys/fs/cgroup"
     for line in _read(root / "proc/self/cgroup").splitlines():
@@ -50,11 +50,11 @@ def _grants(root: Path) -> Iterator[float]:
         # In a container the path may be the host's, of which only the container's own group is to be seen, at the top.
         if not controllers:
             for group in _with_parents(groups, path):
-                yield from _grant(_read(group / "cpu.max").split())
+                yield from _quota(_read(group / "cpu.max").split())
         elif "cpu" in controllers.split(","):  # control groups of version 1
             for group in _with_parents(groups / "cpu", path):
                 files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-                yield from _grant([_read(group / name).strip() for name in files])
+                yield from _quota([_read(group / name).strip() for name in files])
 
 
 def _with_parents(top: Path, path: str) -> Iterator[Path]:
@@ -63,7 +63,7 @@ def _with_parents(top: Path, path: str) -> Iterator[Path]:
         yield top.joinpath(*parts[:length])
 
 
-def _grant(limit: list[str]) -> Iterator[float]:
+def _quota(limit: list[str]) -> Iterator[float]:
     """CPUs from (microseconds of work, in a period of so many); "max" or -1 is no limit."""
     if len(limit) == 2 and limit[0].isdigit() and limit[1].isdigit() and int(limit[1]):
         yield int(limit[0]) / int(limit[1])

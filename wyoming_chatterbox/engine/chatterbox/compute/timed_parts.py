@@ -13,7 +13,7 @@ import torch
 
 from . import microbench
 from .attention import attend
-from .linear import FEW_ROWS, Linear, activations, columns_are_faster
+from .linear import FEW_ROWS, Linear, activations, weight_first_is_faster
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,16 @@ class Layers:
         dtype = activations(precision)
         weights = sum(inputs * outputs for inputs, outputs in self.products)
         memory = 2 * 2 * self.heads * self.keys * 64  # keys and values, with guidance and without
-        columns = precision == "float32" and self.rows == FEW_ROWS and columns_are_faster()
+        weight_first = precision == "float32" and self.rows == FEW_ROWS and weight_first_is_faster()
         with torch.inference_mode():
             blocks = []
             randoms = [torch.rand(outputs, inputs, generator=random) for inputs, outputs in self.products]
             past = torch.rand(2, 2, self.heads, self.keys, 64, generator=random).to(dtype)
             for _ in range(microbench.copies(weights + memory)):
                 layers = [
-                    Linear(weight.clone(), None, precision, columns=columns)  # a layer may use a weight as it is
+                    Linear(
+                        weight.clone(), None, precision, weight_first=weight_first
+                    )  # a layer may use a weight as it is
                     for weight in randoms
                 ]
                 blocks.append((layers, past.clone()))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import torch
+from torch import Tensor
 
 
-def to_device(tensor: Any, device: Any) -> Any:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Returns a CPU tensor's values on a device.
 
     On CUDA a copy from ordinary memory waits until all earlier work of the stream is done, and what would be launched

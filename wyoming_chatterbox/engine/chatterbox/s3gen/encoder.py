@@ -1,7 +1,7 @@
 """The flow decoder's encoder (upstream's UpsampleConformerEncoder): speech tokens → mu, two frames for each token.
 
 Its arithmetic is upstream's. Apart from attention, it looks back two tokens and ahead three; with what it keeps of
-earlier tokens (`Memory`), a chunk can be encoded without computing those again.
+earlier tokens (`EncoderState`), a chunk can be encoded without computing those again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..compute.linear import Layer, activations, fused
 
@@ -23,43 +24,43 @@ _SCORES = 1 << 20
 
 
 @dataclass
-class Memory:
-    """What the encoder keeps of the tokens that are done with, 57 kB for each in float32."""
+class EncoderState:
+    """What the encoder keeps of earlier tokens, 57 kB for each in float32."""
 
     tokens: int = 0
     """Tokens that are encoded."""
 
-    inputs: Any = None
+    inputs: Tensor | None = None
     """Embedded tokens that still wait for those they look ahead to, shape (1, n, width)."""
 
-    looked_ahead: Any = None
+    looked_ahead: Tensor | None = None
     """What the second convolution looks back to, shape (1, 2, width)."""
 
-    upsampled: Any = None
+    upsampled: Tensor | None = None
     """What the upsampling convolution looks back to, shape (1, 4, width)."""
 
-    attention: list[tuple[Any, Any]] = field(default_factory=list)
+    attention: list[tuple[Tensor, Tensor] | tuple[None, None]] = field(default_factory=list)
     """Keys and values of every layer, shape (1, heads, n, size)."""
 
-    def copy(self) -> Memory:
+    def copy(self) -> EncoderState:
         """Another one that starts from here; tensors are shared, since none is ever changed."""
-        return Memory(self.tokens, self.inputs, self.looked_ahead, self.upsampled, list(self.attention))
+        return EncoderState(self.tokens, self.inputs, self.looked_ahead, self.upsampled, list(self.attention))
 
 
 @dataclass(frozen=True)
 class _Layer:
     """A ConformerEncoderLayer: self-attention with relative positions (arXiv 1901.02860), then a feed-forward layer."""
 
-    norm: Any
+    norm: Layer
     projections: Layer
     out: Layer
-    positions: Any
+    positions: Tensor
     """Weight of the linear layer from a sinusoidal embedding to keys."""
 
-    content_bias: Any
-    position_bias: Any
+    content_bias: Tensor
+    position_bias: Tensor
     heads: int
-    feed_norm: Any
+    feed_norm: Layer
     feed_in: Layer
     feed_out: Layer
 
@@ -83,9 +84,9 @@ class FlowEncoder:
         with torch.no_grad():
             self._layers = [self._layer(layer) for layer in encoder.encoders]
             self._up_layers = [self._layer(layer) for layer in encoder.up_encoders]
-        self._tables: dict[int, Any] = {}
+        self._tables: dict[int, Tensor] = {}
 
-    def __call__(self, tokens: Any, memory: Memory, *, final: bool) -> Any:
+    def __call__(self, tokens: Tensor, memory: EncoderState, *, final: bool) -> Tensor:
         """mu of the tokens that can be encoded now, shape (1, 2 n, 80).
 
         Args:
@@ -113,7 +114,7 @@ class FlowEncoder:
         first = not memory.attention
         if first:
             memory.attention = [(None, None)] * (len(self._layers) + len(self._up_layers))
-        x = self._through(x, self._layers, memory, 0)
+        x = self._run_layers(x, self._layers, memory, 0)
 
         x = x.repeat_interleave(2, dim=1)
         past = memory.upsampled
@@ -122,11 +123,12 @@ class FlowEncoder:
         memory.upsampled = x[:, -4:]
         x = encoder.up_layer.conv(x.transpose(1, 2)).transpose(1, 2)
         x = encoder.up_embed.out(x) * encoder.up_embed.pos_enc.xscale
-        x = self._through(x, self._up_layers, memory, len(self._layers))
+        x = self._run_layers(x, self._up_layers, memory, len(self._layers))
         memory.tokens += count
-        return self._flow.encoder_proj(encoder.after_norm(x))
+        mu: Tensor = self._flow.encoder_proj(encoder.after_norm(x))
+        return mu
 
-    def _through(self, x: Any, layers: Sequence[_Layer], memory: Memory, index: int) -> Any:
+    def _run_layers(self, x: Tensor, layers: Sequence[_Layer], memory: EncoderState, index: int) -> Tensor:
         functional = torch.nn.functional
         rows, length, width = x.shape
         for offset, layer in enumerate(layers):
@@ -134,7 +136,7 @@ class FlowEncoder:
             projected = layer.projections(normed).view(rows, length, 3, layer.heads, -1).float()
             query, key, value = projected.permute(2, 0, 3, 1, 4)  # each (1, heads, length, size)
             keys, values = memory.attention[index + offset]
-            if keys is not None:
+            if keys is not None and values is not None:
                 key, value = torch.cat((keys, key), dim=2), torch.cat((values, value), dim=2)
             memory.attention[index + offset] = (key, value)
             end = key.shape[2]
@@ -142,16 +144,18 @@ class FlowEncoder:
             middle = table.shape[2] // 2
             near = table[:, :, middle - end + 1 : middle + length]
             by_content, by_position = query + layer.content_bias, query + layer.position_bias
-            most = max(1, _SCORES // (length * end)) if x.device.type == "cpu" else layer.heads
-            heads = zip(*(each.split(most, dim=1) for each in (by_content, by_position, key, value, near)), strict=True)
-            mixed = torch.cat([self._attended(*each) for each in heads], dim=1)
+            heads_at_once = max(1, _SCORES // (length * end)) if x.device.type == "cpu" else layer.heads
+            heads = zip(
+                *(each.split(heads_at_once, dim=1) for each in (by_content, by_position, key, value, near)), strict=True
+            )
+            mixed = torch.cat([self._attention(*each) for each in heads], dim=1)
             mixed = mixed.transpose(1, 2).reshape(rows, length, width).to(self._dtype)
             x = x + layer.out(mixed).float()
             fed = layer.feed_in(layer.feed_norm(x).to(self._dtype))
             x = x + layer.feed_out(functional.silu(fed)).float()
         return x
 
-    def _attended(self, by_content: Any, by_position: Any, key: Any, value: Any, near: Any) -> Any:
+    def _attention(self, by_content: Tensor, by_position: Tensor, key: Tensor, value: Tensor, near: Tensor) -> Tensor:
         """Attention with relative positions of some heads, all of shape (rows, heads, …, size); `near`: the keys of all
         distances from the first position to the last query on."""
         length = by_content.shape[2]
@@ -164,7 +168,7 @@ class FlowEncoder:
         scores /= math.sqrt(key.shape[3])
         return torch.matmul(torch.softmax(scores, dim=-1), value)
 
-    def _table(self, layer: _Layer, index: int, positions: int) -> Any:
+    def _table(self, layer: _Layer, index: int, positions: int) -> Tensor:
         """Keys of relative distances, those of the future behind those of the past, for at least so many positions."""
         table = self._tables.get(index)
         if table is None or table.shape[2] // 2 < positions:

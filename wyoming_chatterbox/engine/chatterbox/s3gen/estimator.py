@@ -2,7 +2,7 @@
 
 Its arithmetic is upstream's; frames come first and channels last, projections of one input are one product, and what
 depends on the step alone is computed when the network is loaded. Convolutions look back only, so with what they and the
-attention layers keep of earlier frames (`Memory`), a chunk can be decoded without computing those again.
+attention layers keep of earlier frames (`EstimatorState`), a chunk can be decoded without computing those again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..compute.attention import attend
 from ..compute.linear import Layer, Linear, activations, fused
@@ -25,10 +26,10 @@ class _Convolution:
     """A causal convolution as a linear layer on three frames side by side, and what follows it."""
 
     linear: Linear
-    norm: Any = None
+    norm: Layer | None = None
 
     @classmethod
-    def of(cls, convolution: Any, precision: str, norm: Any = None) -> _Convolution:
+    def of(cls, convolution: Any, precision: str, norm: Layer | None = None) -> _Convolution:
         weight = convolution.weight.detach()  # (out, in, 3)
         flat = weight.permute(0, 2, 1).reshape(weight.shape[0], -1)
         return cls(Linear(flat, convolution.bias.detach(), precision), norm)
@@ -39,7 +40,7 @@ class _Resnet:
     first: _Convolution
     second: _Convolution
     shortcut: Linear
-    shifts: Any
+    shifts: Tensor
     """What each of the steps adds between the convolutions, shape (steps, channels)."""
 
 
@@ -47,21 +48,21 @@ class _Resnet:
 class _Attention:
     """A BasicTransformerBlock: self-attention, then a feed-forward layer."""
 
-    norm: Any
+    norm: Layer
     projections: Layer
     out: Layer
     heads: int
-    feed_norm: Any
+    feed_norm: Layer
     feed_in: Layer
     feed_out: Layer
 
 
-class Memory:
-    """What the estimator keeps of the frames that are done with, for every Euler step.
+class EstimatorState:
+    """What the estimator keeps of earlier frames, for every Euler step.
 
-    Keys and values of the first `prompt` frames stay; those of later ones take turns in `window` places, so that the
-    memory of a long utterance is bounded (attention here knows no order, so places need none). 4.6 MB for each frame in
-    float32, with ten steps.
+    Keys and values of the first `prompt` frames stay; those of later ones take turns in `window` slots, so that the
+    memory of a long utterance is bounded: attention has no positional encoding, so a ring buffer works. 4.6 MB for each
+    frame in float32, with ten steps.
     """
 
     def __init__(self, estimator: Estimator, prompt: int, window: int) -> None:
@@ -84,12 +85,12 @@ class Memory:
             for _ in range(estimator.steps)
         ]
 
-    def of_step(self, step: int) -> tuple[Iterator[Any], Iterator[Any]]:
+    def of_step(self, step: int) -> tuple[Iterator[Tensor], Iterator[Tensor]]:
         """(past of every convolution, keys and values of every attention layer), in the network's order."""
         return iter(self._convolutions[step]), iter(self._attention[step])
 
-    def places(self, frames: int) -> list[slice]:
-        """Where the next frames go."""
+    def slots(self, frames: int) -> list[slice]:
+        """Returns where the next frames are written."""
         if self.frames < self.prompt:
             return [slice(self.frames, self.frames + frames)]
         begin = (self.frames - self.prompt) % self.window
@@ -97,20 +98,20 @@ class Memory:
         return [slice(part.start + self.prompt, part.stop + self.prompt) for part in parts if part.stop > part.start]
 
     def end(self, frames: int) -> int:
-        """The places that hold something once so many frames were added."""
+        """The number of slots that hold something once so many frames were added."""
         return min(self.frames + frames, self.prompt + self.window)
 
-    def snapshot(self) -> list[list[Any]]:
+    def snapshot(self) -> list[list[Tensor]]:
         """What later frames overwrite; keys and values of the prompt are not among it."""
-        return [[past.clone() for past in each] for each in self._convolutions]
+        return [[past.clone() for past in group] for group in self._convolutions]
 
-    def copy_prompt(self, other: Memory) -> None:
+    def copy_prompt(self, other: EstimatorState) -> None:
         """Take the prompt's keys and values from the memory of another utterance in the same voice."""
         for step, theirs in zip(self._attention, other._attention, strict=True):
-            for kept, known in zip(step, theirs, strict=True):
-                kept[:, :, :, : self.prompt] = known[:, :, :, : self.prompt]
+            for layer_state, known in zip(step, theirs, strict=True):
+                layer_state[:, :, :, : self.prompt] = known[:, :, :, : self.prompt]
 
-    def rewind(self, snapshot: list[list[Any]]) -> None:
+    def rewind(self, snapshot: list[list[Tensor]]) -> None:
         """Back to the end of the prompt, where `snapshot` was taken."""
         self.frames = self.prompt
         for pasts, were in zip(self._convolutions, snapshot, strict=True):
@@ -121,7 +122,7 @@ class Memory:
 class Estimator:
     """Upstream's ConditionalDecoder at fixed Euler times."""
 
-    def __init__(self, estimator: Any, times: Any, precision: str = "float32") -> None:
+    def __init__(self, estimator: Any, times: Tensor, precision: str = "float32") -> None:
         """
         Args:
             estimator: chatterbox.models.s3gen.decoder.ConditionalDecoder, causal, with one level.
@@ -157,7 +158,7 @@ class Estimator:
         attention = first_blocks[0].attn1
         self.head_size = attention.to_q.weight.shape[0] // attention.heads
         resnets = [resnet for resnet, _ in stages]
-        inner = [conv.in_channels for each in resnets for conv in (each.block1.block[0], each.block2.block[0])]
+        inner = [conv.in_channels for group in resnets for conv in (group.block1.block[0], group.block2.block[0])]
         self.convolution_channels = [
             *inner[:2],
             after_first.in_channels,
@@ -166,7 +167,9 @@ class Estimator:
             final.in_channels,
         ]
 
-    def __call__(self, x: Any, step: Any, memory: Memory | None = None, mask: Any = None) -> Any:
+    def __call__(
+        self, x: Tensor, step: Any, memory: EstimatorState | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         """The direction, shape (2, n, 80), of n frames.
 
         Args:
@@ -178,24 +181,25 @@ class Estimator:
         """
         pasts, attentions = (None, None) if memory is None else memory.of_step(step)
         x = x.to(self.dtype)
-        skip = None
+        skip = x
         for index, (resnet, blocks) in enumerate(self._stages):
             if index == len(self._stages) - 1:
                 x = torch.cat((x, skip), dim=2)
-            shifted = self._activated(x, resnet.first, pasts) + resnet.shifts[step]
-            x = self._activated(shifted, resnet.second, pasts) + resnet.shortcut(x)
+            shifted = self._conv_norm_act(x, resnet.first, pasts) + resnet.shifts[step]
+            x = self._conv_norm_act(shifted, resnet.second, pasts) + resnet.shortcut(x)
             for block in blocks:
-                x = self._attended(x, block, memory, attentions, mask)
+                x = self._attention(x, block, memory, attentions, mask)
             if index == 0:
                 skip = x
-                x = self._convolved(x, self._after_first, pasts)
-        x = self._convolved(x, self._after_last, pasts)
-        return self._head(self._activated(x, self._final, pasts)).float()
+                x = self._convolve(x, self._after_first, pasts)
+        x = self._convolve(x, self._after_last, pasts)
+        return self._head(self._conv_norm_act(x, self._final, pasts)).float()
 
-    def _activated(self, x: Any, convolution: _Convolution, pasts: Iterator[Any] | None) -> Any:
-        return torch.nn.functional.mish(convolution.norm(self._convolved(x, convolution, pasts)))
+    def _conv_norm_act(self, x: Tensor, convolution: _Convolution, pasts: Iterator[Tensor] | None) -> Tensor:
+        assert convolution.norm is not None
+        return torch.nn.functional.mish(convolution.norm(self._convolve(x, convolution, pasts)))
 
-    def _convolved(self, x: Any, convolution: _Convolution, pasts: Iterator[Any] | None) -> Any:
+    def _convolve(self, x: Tensor, convolution: _Convolution, pasts: Iterator[Tensor] | None) -> Tensor:
         if pasts is None:
             x = torch.nn.functional.pad(x, (0, 0, _KERNEL - 1, 0))
         else:
@@ -204,27 +208,32 @@ class Estimator:
             past.copy_(x[:, -past.shape[1] :])
         return convolution.linear(torch.cat((x[:, :-2], x[:, 1:-1], x[:, 2:]), dim=2))
 
-    def _attended(
-        self, x: Any, block: _Attention, memory: Memory | None, attentions: Iterator[Any] | None, mask: Any
-    ) -> Any:
+    def _attention(
+        self,
+        x: Tensor,
+        block: _Attention,
+        memory: EstimatorState | None,
+        attentions: Iterator[Tensor] | None,
+        mask: Tensor | None,
+    ) -> Tensor:
         rows, frames, _ = x.shape
         projected = block.projections(block.norm(x)).view(rows, frames, 3, block.heads, -1)
         query, key, value = projected.permute(2, 0, 3, 1, 4)  # each (rows, heads, frames, size)
         if memory is not None and attentions is not None:
-            kept, begin = next(attentions), 0
-            for place in memory.places(frames):
-                count = place.stop - place.start
-                kept[0, :, :, place] = key[:, :, begin : begin + count]
-                kept[1, :, :, place] = value[:, :, begin : begin + count]
+            layer_state, begin = next(attentions), 0
+            for slot in memory.slots(frames):
+                count = slot.stop - slot.start
+                layer_state[0, :, :, slot] = key[:, :, begin : begin + count]
+                layer_state[1, :, :, slot] = value[:, :, begin : begin + count]
                 begin += count
-            key, value = kept[:, :, :, : memory.end(frames)]
+            key, value = layer_state[:, :, :, : memory.end(frames)]
         elif x.device.type != "cuda":  # a fifth faster than with strides, for what all frames attend to
             query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
         mixed = attend(query, key, value, mask)
         x = x + block.out(mixed.transpose(1, 2).reshape(rows, frames, -1))
         return x + block.feed_out(torch.nn.functional.gelu(block.feed_in(block.feed_norm(x))))
 
-    def _resnet(self, resnet: Any, embedded: Any) -> _Resnet:
+    def _resnet(self, resnet: Any, embedded: Tensor) -> _Resnet:
         first, second = resnet.block1.block, resnet.block2.block
         shortcut = resnet.res_conv
         return _Resnet(
@@ -246,7 +255,7 @@ class Estimator:
             feed_out=fused((feed[2],), self._precision),
         )
 
-    def _norm(self, norm: Any) -> Any:
+    def _norm(self, norm: Any) -> Layer:
         """A LayerNorm in the type of the activations."""
         shape, eps = norm.normalized_shape, norm.eps
         weight, bias = norm.weight.detach().to(self.dtype), norm.bias.detach().to(self.dtype)

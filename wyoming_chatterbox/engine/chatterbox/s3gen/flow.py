@@ -22,13 +22,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ...base import Cancel
 from ..compute.graph_check import Trial
 from ..compute.transfer import to_device
-from . import encoder, estimator
-from .encoder import FlowEncoder
-from .estimator import Estimator
+from .encoder import EncoderState, FlowEncoder
+from .estimator import Estimator, EstimatorState
 from .graphs import FlowGraphs
 
 FRAMES_PER_TOKEN = 2
@@ -56,14 +56,14 @@ _PROMPT_SEED = 0
 class _Prompt:
     """A voice's prompt, decoded with attention "causal"."""
 
-    tokens: encoder.Memory
+    tokens: EncoderState
     """What the encoder keeps of it; never changed."""
 
-    frames: estimator.Memory
+    frames: EstimatorState
     """What the estimator keeps of it: the first utterance that asks for it gets it, since most of it is room for the
     utterance. What is the prompt's in it is never changed, so others at the same time get copies of that."""
 
-    end: list[list[Any]]
+    end: list[list[Tensor]]
     """What of it later frames overwrite."""
 
     in_use: bool = False
@@ -75,28 +75,28 @@ class _Past:
     """What an utterance with attention "causal" keeps of its frames, the prompt's included."""
 
     prompt: _Prompt
-    tokens: encoder.Memory
-    frames: estimator.Memory
+    tokens: EncoderState
+    frames: EstimatorState
 
 
 @dataclass
 class FlowState:
     """One utterance's place in the flow decoder."""
 
-    prompt_tokens: Any
+    prompt_tokens: Tensor
     """The voice's, shape (1, n)."""
 
-    prompt_feat: Any
+    prompt_feat: Tensor
     """The voice's mel frames, shape (1, m, 80); m is 2 n or one more."""
 
-    speaker: Any
+    speaker: Tensor
     """Shape (1, 80)."""
 
-    generator: Any
+    generator: torch.Generator
     """Draws this utterance's noise, on the CPU so that every device gets the same."""
 
     voice_key: Any
-    noise: Any = None
+    noise: Tensor | None = None
     """Noise per absolute frame, the prompt's included, shape (1, n, 80), on the device."""
 
     tokens: list[int] = field(default_factory=list)
@@ -146,7 +146,7 @@ class StreamingFlow:
         """Tokens that must follow before a token is decoded."""
 
         # Pieces are attended to in the same places as earlier speech: half of these stay for it.
-        self.longest = WINDOW_FRAMES // FRAMES_PER_TOKEN // 2 - self.lookahead - 1 if self._causal else None
+        self.max_push_tokens = WINDOW_FRAMES // FRAMES_PER_TOKEN // 2 - self.lookahead - 1 if self._causal else None
         """Most tokens that `push` takes at once; None: any number."""
 
     def capture(self) -> None:
@@ -185,15 +185,15 @@ class StreamingFlow:
         speaker = self._flow.spk_embed_affine_layer(embedding)
         return FlowState(tokens, feat, speaker, torch.Generator().manual_seed(seed), voice_key)
 
-    def push(self, state: FlowState, tokens: list[int], *, final: bool, cancel: Cancel, again: int = 0) -> Any:
+    def push(self, state: FlowState, tokens: list[int], *, final: bool, cancel: Cancel, redo_frames: int = 0) -> Tensor:
         """Add tokens.
 
         Args:
             state: the utterance, changed.
-            tokens: new speech tokens, 0 to 6560; may be none, and no more than `longest`.
+            tokens: new speech tokens, 0 to 6560; may be none, and no more than `max_push_tokens`.
             final: there will be no more.
             cancel: looked at before every step.
-            again: how many of the last frames that were returned are wanted once more, as they are now that more
+            redo_frames: how many of the last frames that were returned are wanted once more, as they are now that more
                 tokens are known. With attention "causal" they would be the same, and are not returned.
 
         Returns:
@@ -210,10 +210,10 @@ class StreamingFlow:
         if ready * FRAMES_PER_TOKEN - prompt_frames <= state.frames:
             return torch.zeros(1, MEL_BANDS, 0, device=state.prompt_feat.device)
         mel = self._decode_next(state, final, cancel) if self._causal else self._decode_all(state, final, cancel)
-        again = 0 if self._causal else min(again, state.frames)
+        redo_frames = 0 if self._causal else min(redo_frames, state.frames)
         new = ready * FRAMES_PER_TOKEN - prompt_frames - state.frames
         state.frames += new
-        return mel[:, -(again + new) :].transpose(1, 2)
+        return mel[:, -(redo_frames + new) :].transpose(1, 2)
 
     def finish(self, state: FlowState) -> None:
         """The utterance is over; the next one in its voice may use its memory."""
@@ -225,20 +225,20 @@ class StreamingFlow:
         """Drop what is kept of a voice."""
         self._prompts.pop(voice_key, None)
 
-    def _decode_all(self, state: FlowState, final: bool, cancel: Cancel) -> Any:
+    def _decode_all(self, state: FlowState, final: bool, cancel: Cancel) -> Tensor:
         """All frames of the tokens so far, the prompt's included, shape (1, n, 80)."""
         new = to_device(torch.tensor([state.tokens], dtype=torch.long), state.prompt_tokens.device)
         tokens = torch.cat((state.prompt_tokens, new), dim=1)
         # As upstream's `finalize=False`: the last tokens are attended to, though their own frames are left out.
-        mu = self._encoder(tokens, encoder.Memory(), final=True)
+        mu = self._encoder(tokens, EncoderState(), final=True)
         if not final:
             mu = mu[:, : -self.lookahead * FRAMES_PER_TOKEN]
         return self._solve(state, mu, 0, None, cancel)
 
-    def _decode_next(self, state: FlowState, final: bool, cancel: Cancel) -> Any:
+    def _decode_next(self, state: FlowState, final: bool, cancel: Cancel) -> Tensor:
         """The frames behind those that were decoded before, shape (1, n, 80)."""
         if state.past is None:
-            state.past = self._after_prompt(self._prompt(state, cancel))
+            state.past = self._start_after_prompt(self._prompt(state, cancel))
         past = state.past
         encoded = past.tokens.tokens + (0 if past.tokens.inputs is None else past.tokens.inputs.shape[1])
         fresh = state.tokens[encoded - state.prompt_tokens.shape[1] :]
@@ -254,9 +254,9 @@ class StreamingFlow:
             return known
         while len(self._prompts) >= CACHED_VOICES:  # not beside the new one
             self._prompts.popitem(last=False)
-        tokens = encoder.Memory()
+        tokens = EncoderState()
         mu = self._encoder(state.prompt_tokens, tokens, final=False)
-        frames = estimator.Memory(self._estimator, mu.shape[1], WINDOW_FRAMES)
+        frames = EstimatorState(self._estimator, mu.shape[1], WINDOW_FRAMES)
         if mu.shape[1]:
             self._solve(state, mu, 0, frames, cancel)
         prompt = _Prompt(tokens, frames, frames.snapshot())
@@ -264,17 +264,17 @@ class StreamingFlow:
             self._prompts[state.voice_key] = prompt
         return prompt
 
-    def _after_prompt(self, prompt: _Prompt) -> _Past:
+    def _start_after_prompt(self, prompt: _Prompt) -> _Past:
         """The state of an utterance that begins behind a prompt."""
         frames = prompt.frames
         if prompt.in_use:
-            frames = estimator.Memory(self._estimator, frames.prompt, WINDOW_FRAMES)
+            frames = EstimatorState(self._estimator, frames.prompt, WINDOW_FRAMES)
             frames.copy_prompt(prompt.frames)
         prompt.in_use = True
         frames.rewind(prompt.end)
         return _Past(prompt, prompt.tokens.copy(), frames)
 
-    def _solve(self, state: FlowState, mu: Any, first: int, memory: estimator.Memory | None, cancel: Cancel) -> Any:
+    def _solve(self, state: FlowState, mu: Tensor, first: int, memory: EstimatorState | None, cancel: Cancel) -> Tensor:
         """Euler's method with classifier-free guidance, as upstream's `solve_euler`.
 
         Args:
@@ -286,22 +286,24 @@ class StreamingFlow:
         condition = torch.zeros_like(mu)
         known = state.prompt_feat[:, first : first + count]
         condition[:, : known.shape[1]] = known
-        given = torch.cat((mu, state.speaker[:, None].expand(-1, count, -1), condition), dim=2)
-        given = torch.cat((given, torch.zeros_like(given)))  # the second row is the unconditional one
+        conditioning = torch.cat((mu, state.speaker[:, None].expand(-1, count, -1), condition), dim=2)
+        conditioning = torch.cat(
+            (conditioning, torch.zeros_like(conditioning))
+        )  # the second row is the unconditional one
         rate = self._flow.decoder.inference_cfg_rate
         x = self._noise(state, first + count)[:, first:]
-        solved = self._graphs.solve(x, given, cancel) if self._graphs is not None else None
+        solved = self._graphs.solve(x, conditioning, cancel) if self._graphs is not None else None
         if solved is not None:
             return solved
         for step, (now, then) in enumerate(itertools.pairwise(self._times)):
             cancel.raise_if_set()
-            both = self._estimator(torch.cat((x.expand(2, -1, -1), given), dim=2), step, memory)
+            both = self._estimator(torch.cat((x.expand(2, -1, -1), conditioning), dim=2), step, memory)
             x = x + (then - now) * ((1 + rate) * both[:1] - rate * both[1:])
         if memory is not None:
             memory.frames += count
         return x
 
-    def _noise(self, state: FlowState, frames: int) -> Any:
+    def _noise(self, state: FlowState, frames: int) -> Tensor:
         """The noise of the first frames, shape (1, n, 80); drawn block by block, so that it does not depend on how
         many are asked for."""
         device = state.prompt_feat.device
@@ -315,9 +317,9 @@ class StreamingFlow:
         return state.noise[:, :frames]
 
 
-def split(tokens: list[int], longest: int | None) -> Iterator[list[int]]:
+def split_tokens(tokens: list[int], max_push_tokens: int | None) -> Iterator[list[int]]:
     """Tokens in pieces of about the same length that `push` takes; one empty piece when there are none."""
-    pieces = max(1, -(-len(tokens) // longest)) if longest else 1
+    pieces = max(1, -(-len(tokens) // max_push_tokens)) if max_push_tokens else 1
     size = max(1, -(-len(tokens) // pieces))
     for begin in range(0, max(1, len(tokens)), size):
         yield tokens[begin : begin + size]

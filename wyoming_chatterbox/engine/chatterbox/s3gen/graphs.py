@@ -10,10 +10,10 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from ...base import Cancel
 from ..compute import cuda_graphs
@@ -23,7 +23,7 @@ from .estimator import Estimator
 FRAMES_STEP = 64
 """Frames that graphs are apart: what is filled up costs 3 % of 1024 on average."""
 
-USUAL_FRAMES = 1536
+TYPICAL_FRAMES = 1536
 """Of the longest decode with a graph: a voice's prompt of 10 s and 20 s of speech. With more of them the network takes
 longer than asking for its kernels."""
 
@@ -32,16 +32,16 @@ longer than asking for its kernels."""
 class _Buffers:
     """What a graph of some size reads and writes."""
 
-    x: Any
+    x: Tensor
     """Frames on their way, shape (1, size, 80)."""
 
-    given: Any
+    conditioning: Tensor
     """mu, speaker and condition, with guidance and without, shape (2, size, 240)."""
 
-    mask: Any
+    mask: Tensor
     """Added to attention's scores: 0 for frames, -inf for what is filled in, shape (1, 1, 1, size)."""
 
-    graph: Any = None
+    graph: torch.cuda.CUDAGraph = field(init=False)
 
 
 class FlowGraphs:
@@ -71,7 +71,7 @@ class FlowGraphs:
             self._family = cuda_graphs.GraphFamily(self._estimator.device)
             pool = torch.cuda.graph_pool_handle()
             # The largest first: the others find room in its memory.
-            for size in range(USUAL_FRAMES, 0, -FRAMES_STEP):
+            for size in range(TYPICAL_FRAMES, 0, -FRAMES_STEP):
                 buffers = self.buffers(size)
                 state = (buffers.x, self._index)
                 work = functools.partial(self.step, buffers)
@@ -101,28 +101,30 @@ class FlowGraphs:
         buffers = self._captured[size]
         random = torch.Generator().manual_seed(size)
         x = torch.randn(1, size - 1, buffers.x.shape[2], generator=random).to(buffers.x)
-        given = torch.randn(2, size - 1, buffers.given.shape[2], generator=random).to(buffers.given)
+        conditioning = torch.randn(2, size - 1, buffers.conditioning.shape[2], generator=random).to(
+            buffers.conditioning
+        )
         return Trial(
             f"{size} frames",
-            lambda: self.fill(buffers, x, given),
+            lambda: self.fill(buffers, x, conditioning),
             lambda: self.step(buffers),
             buffers.graph.replay,
             lambda: (buffers.x[:, : size - 1].clone(), self._index.clone()),
         )
 
-    def solve(self, x: Any, given: Any, cancel: Cancel) -> Any | None:
+    def solve(self, x: Tensor, conditioning: Tensor, cancel: Cancel) -> Tensor | None:
         """The frames at the end of the last step, shape (1, n, 80); None where no graph is for so many.
 
         Args:
             x: noise, shape (1, n, 80).
-            given: shape (2, n, 240).
+            conditioning: shape (2, n, 240).
             cancel: looked at before every step.
         """
         frames = x.shape[1]
         buffers = self._captured.get(-(-frames // FRAMES_STEP) * FRAMES_STEP)
         if buffers is None:
             return None
-        self.fill(buffers, x, given)
+        self.fill(buffers, x, conditioning)
         for _ in range(self._steps):
             cancel.raise_if_set()
             buffers.graph.replay()
@@ -137,19 +139,21 @@ class FlowGraphs:
             zeros(1, 1, 1, size, dtype=estimator.dtype, device=estimator.device),
         )
 
-    def fill(self, buffers: _Buffers, x: Any, given: Any) -> None:
+    def fill(self, buffers: _Buffers, x: Tensor, conditioning: Tensor) -> None:
         """Put an utterance's frames where the first step finds them."""
         frames = x.shape[1]
         # What is filled in is not heard, but it must stay finite: times nothing, the infinite would be.
         buffers.x[:, :frames], buffers.x[:, frames:] = x, 0
-        buffers.given[:, :frames] = given
+        buffers.conditioning[:, :frames] = conditioning
         buffers.mask[..., :frames], buffers.mask[..., frames:] = 0, float("-inf")
         self._index.zero_()
 
     def step(self, buffers: _Buffers) -> None:
         """One Euler step; its shapes depend on the buffers' alone."""
         x = buffers.x
-        both = self._estimator(torch.cat((x.expand(2, -1, -1), buffers.given), dim=2), self._index, mask=buffers.mask)
+        both = self._estimator(
+            torch.cat((x.expand(2, -1, -1), buffers.conditioning), dim=2), self._index, mask=buffers.mask
+        )
         direction = (1 + self._guidance) * both[:1] - self._guidance * both[1:]
         x.add_(self._lengths.index_select(0, self._index) * direction)
         self._index.add_(1)

@@ -14,9 +14,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 LAG_FRAMES = 20
 """Mel frames by which the samples lag behind: the pitch's five convolutions reach 5, those that add the source 4.5, the
@@ -52,7 +53,7 @@ class IncrementalHiFT:
         numbers = itertools.count()
         dtype = getattr(torch, precision)
 
-        def convolution(module: Any, layer_dtype: Any = dtype) -> _Convolution:
+        def convolution(module: Any, layer_dtype: torch.dtype = dtype) -> _Convolution:
             return _Convolution(module, next(numbers), layer_dtype)
 
         def residual_block(module: Any) -> _ResidualBlock:
@@ -85,7 +86,7 @@ class IncrementalHiFT:
         self._last = convolution(hift.conv_post, torch.float32)
         self._waveform = _Waveform(hift, next(numbers))
 
-    def pitch(self, state: HiFTState, mel: Any, *, final: bool) -> Any:
+    def pitch(self, state: HiFTState, mel: Tensor, *, final: bool) -> Tensor:
         """The pitch of the frames whose neighbours are known, shape (1, frames), in Hz.
 
         Args:
@@ -94,7 +95,7 @@ class IncrementalHiFT:
         """
         return self._pitch(mel, state, final)
 
-    def decode(self, state: HiFTState, mel: Any, source: Any, *, final: bool) -> Any:
+    def decode(self, state: HiFTState, mel: Tensor, source: Tensor, *, final: bool) -> Tensor:
         """The samples that are final, shape (1, m).
 
         Args:
@@ -137,7 +138,7 @@ class _Pitch:
         self._number = number
         self._predictor = hift.f0_predictor
 
-    def __call__(self, mel: Any, state: HiFTState, final: bool) -> Any:
+    def __call__(self, mel: Tensor, state: HiFTState, final: bool) -> Tensor:
         tail, known = state.tails.get(self._number, (None, 0))
         mel = mel if tail is None else torch.cat((tail, mel), dim=2)
         count = mel.shape[2] if final else max(known, mel.shape[2] - PITCH_LAG_FRAMES)
@@ -145,13 +146,14 @@ class _Pitch:
         state.tails[self._number] = (mel[:, :, begin:].clone(), count - begin)
         if count == known:
             return mel.new_zeros(1, 0)
-        return self._predictor(mel)[:, known:count]
+        pitch: Tensor = self._predictor(mel)[:, known:count]
+        return pitch
 
 
 class _Convolution:
     """A torch.nn.Conv1d that keeps what later outputs need of its inputs."""
 
-    def __init__(self, module: Any, number: int, dtype: Any) -> None:
+    def __init__(self, module: Any, number: int, dtype: torch.dtype) -> None:
         self._number = number
         self._weight = module.weight.detach().to(dtype)
         self._bias = None if module.bias is None else module.bias.detach().to(dtype)
@@ -159,7 +161,7 @@ class _Convolution:
         self._reach = self._dilation * (module.kernel_size[0] - 1) + 1
         self._outputs = module.out_channels
 
-    def __call__(self, x: Any, state: HiFTState, final: bool) -> Any:
+    def __call__(self, x: Tensor, state: HiFTState, final: bool) -> Tensor:
         tail = state.tails.get(self._number)
         if tail is None:
             tail = x.new_zeros(1, x.shape[1], self._padding)
@@ -187,7 +189,7 @@ class _Upsampling:
         (self._stride,), (self._padding,), (self._kernel,) = module.stride, module.padding, module.kernel_size
         self._context = -(-self._kernel // self._stride) - 1
 
-    def __call__(self, x: Any, state: HiFTState, final: bool) -> Any:
+    def __call__(self, x: Tensor, state: HiFTState, final: bool) -> Tensor:
         tail = state.tails.get(self._number)
         known = 0 if tail is None else tail.shape[2]
         x = x if tail is None else torch.cat((tail, x), dim=2)
@@ -207,7 +209,7 @@ class _Reflection:
     def __init__(self, number: int) -> None:
         self._number = number
 
-    def __call__(self, x: Any, state: HiFTState, final: bool) -> Any:
+    def __call__(self, x: Tensor, state: HiFTState, final: bool) -> Tensor:
         if x.shape[2] == 0 or self._number in state.tails:
             return x
         state.tails[self._number] = None
@@ -220,7 +222,7 @@ class _Delay:
     def __init__(self, number: int) -> None:
         self._number = number
 
-    def __call__(self, x: Any, state: HiFTState, count: int) -> Any:
+    def __call__(self, x: Tensor, state: HiFTState, count: int) -> Tensor:
         """The next `count` of what was held back and `x`."""
         tail = state.tails.get(self._number)
         x = x if tail is None else torch.cat((tail, x), dim=2)
@@ -235,7 +237,7 @@ class _Sum:
         self._inputs = inputs
         self._number = number
 
-    def __call__(self, streams: Sequence[Any], state: HiFTState) -> Any:
+    def __call__(self, streams: Sequence[Tensor], state: HiFTState) -> Tensor:
         tails = state.tails.get(self._number)
         if tails is not None:
             streams = [
@@ -253,10 +255,10 @@ class _Snake:
     """Upstream's activation (arXiv 2006.08195), the same operations on one new tensor instead of five."""
 
     def __init__(self, module: Any) -> None:
-        self._alpha = module.alpha.detach()[None, :, None]
+        self._alpha: Tensor = module.alpha.detach()[None, :, None]
         self._inverse = 1.0 / (self._alpha + module.no_div_by_zero)
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Tensor) -> Tensor:
         return (x * self._alpha).sin_().square_().mul_(self._inverse).add_(x)
 
 
@@ -266,7 +268,7 @@ class _ResidualBlock:
     def __init__(self, layers: Sequence[tuple[_Snake, _Convolution, _Snake, _Convolution, _Delay]]) -> None:
         self._layers = layers
 
-    def __call__(self, x: Any, state: HiFTState, final: bool) -> Any:
+    def __call__(self, x: Tensor, state: HiFTState, final: bool) -> Tensor:
         for first_activation, first, second_activation, second, delay in self._layers:
             y = second(second_activation(first(first_activation(x), state, final)), state, final)
             x = y + delay(x, state, y.shape[2])
@@ -281,7 +283,7 @@ class _Spectrum:
         self._window = hift.stft_window
         self._size, self._hop = hift.istft_params["n_fft"], hift.istft_params["hop_len"]
 
-    def __call__(self, x: Any, state: HiFTState, final: bool) -> Any:
+    def __call__(self, x: Tensor, state: HiFTState, final: bool) -> Tensor:
         half = self._size // 2
         tail = state.tails.get(self._number)
         if tail is not None:
@@ -311,7 +313,7 @@ class _Waveform:
         self._window = hift.stft_window
         self._limit = hift.audio_limit
 
-    def __call__(self, x: Any, state: HiFTState, final: bool) -> Any:
+    def __call__(self, x: Tensor, state: HiFTState, final: bool) -> Tensor:
         hop, overlap = self._hop, self._size // self._hop
         if x.shape[2] == 0 and not final:
             return x.new_zeros(1, 0)
@@ -322,16 +324,17 @@ class _Waveform:
         frames = torch.fft.irfft(torch.polar(magnitude, phase), n=self._size, dim=1) * window[:, None]
         weights = torch.square(window)[:, None].expand(self._size, frames.shape[2])
         stacked = torch.cat((frames[0], weights), dim=0)  # (2 * size, frames)
-        tail = state.tails.get(self._number)
+        tail: Tensor | None = state.tails.get(self._number)
         beginning = tail is None
         # Blocks of one hop; each is the sum of as many frames as overlap.
-        before = stacked.new_zeros(2 * self._size, overlap - 1) if beginning else tail
+        before = stacked.new_zeros(2 * self._size, overlap - 1) if tail is None else tail
         after = [stacked.new_zeros(2 * self._size, overlap - 1)] if final else []
         stacked = torch.cat((before, stacked, *after), dim=1)
         state.tails[self._number] = stacked[:, stacked.shape[1] - (overlap - 1) :].clone()
         parts = stacked.reshape(2, overlap, hop, -1)
         blocks = parts.shape[3] - (overlap - 1)
-        total = sum(parts[:, index, :, overlap - 1 - index : overlap - 1 - index + blocks] for index in range(overlap))
+        shifted = (parts[:, index, :, overlap - 1 - index : overlap - 1 - index + blocks] for index in range(overlap))
+        total = cast(Tensor, sum(shifted))
         sums, envelope = total.transpose(1, 2).reshape(2, 1, -1)
         half = self._size // 2
         begin, end = half if beginning else 0, sums.shape[1] - half if final else sums.shape[1]

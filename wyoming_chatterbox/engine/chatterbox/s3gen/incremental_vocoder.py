@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .incremental_hift import HiFTState, IncrementalHiFT
 from .source import SAMPLES_PER_FRAME, HarmonicSource, SourceState
@@ -25,7 +26,7 @@ class IncrementalState:
 
     source: SourceState
     layers: HiFTState = field(default_factory=HiFTState)
-    pending: Any = None
+    pending: Tensor | None = None
     """Frames that the layers have not seen yet, shape (1, 80, n): too few to hear anything of them."""
 
     frames: int = 0
@@ -62,7 +63,7 @@ class IncrementalVocoder:
         """A new utterance."""
         return IncrementalState(self.source.start(seed))
 
-    def push(self, state: IncrementalState, mel: Any, *, final: bool, again: int = 0) -> tuple[Any, Any]:
+    def push(self, state: IncrementalState, mel: Tensor, *, final: bool, redo_frames: int = 0) -> tuple[Tensor, Tensor]:
         """Add frames.
 
         The layers' samples lag 20 frames behind; those of the last of these 20 are made as if the speech ended here,
@@ -73,13 +74,13 @@ class IncrementalVocoder:
             state: the utterance, changed.
             mel: shape (1, 80, n), n may be 0.
             final: there will be no more.
-            again: must be 0: frames are not replaced here.
+            redo_frames: must be 0: frames are not replaced here.
 
         Returns:
             (samples that are final, samples behind them that are only a preview), each of shape (m,), as
             `StreamingVocoder.push`.
         """
-        assert again == 0, "frames that the layers have seen cannot be replaced"
+        assert redo_frames == 0, "frames that the layers have seen cannot be replaced"
         self.source.draw_noise(state.source, mel.shape[2])
         state.frames += mel.shape[2]
         pending = mel if state.pending is None else torch.cat((state.pending, mel), dim=2)
@@ -101,7 +102,7 @@ class IncrementalVocoder:
         end = state.heard * SAMPLES_PER_FRAME - before
         return samples[begin:end], samples[end:]
 
-    def _decode(self, layers: HiFTState, source: SourceState, mel: Any, final: bool) -> Any:
+    def _decode(self, layers: HiFTState, source: SourceState, mel: Tensor, final: bool) -> Tensor:
         f0 = self._layers.pitch(layers, mel, final=final)
         excitation, cycles = self.source.samples(source, f0)
         if cycles.shape[0]:

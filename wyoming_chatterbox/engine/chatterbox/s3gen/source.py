@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..compute.transfer import to_device
 
@@ -22,17 +23,17 @@ SAMPLES_PER_FRAME = 480
 class SourceState:
     """One utterance's place in its source."""
 
-    generator: Any
+    generator: torch.Generator
     """Draws this utterance's phases and noise, on the CPU so that every device gets the same."""
 
-    phases: Any
+    phases: Tensor
     """Initial phase of every harmonic in radians, shape (1, harmonics, 1); the fundamental's is 0. On the device, as
     all that follows: the host never waits for it."""
 
-    noise: Any
+    noise: Tensor
     """Noise of the frames from `position` on, shape (1, harmonics, frames * 480)."""
 
-    cycles: Any
+    cycles: Tensor
     """The fundamental's phase where frame `position` begins, in cycles (0 to 1), shape () in double precision."""
 
     position: int = 0
@@ -70,7 +71,7 @@ class HarmonicSource:
         noise = drawn.permute(1, 0, 2).reshape(1, self._harmonics, frames * SAMPLES_PER_FRAME)
         state.noise = torch.cat((state.noise, to_device(noise, self._device)), dim=2)
 
-    def samples(self, state: SourceState, f0: Any) -> tuple[Any, Any]:
+    def samples(self, state: SourceState, f0: Tensor) -> tuple[Tensor, Tensor]:
         """The source from frame `state.position` on; the state is not changed.
 
         Args:
@@ -98,7 +99,7 @@ class HarmonicSource:
         merged = self._module.l_tanh(self._module.l_linear(sines.transpose(1, 2))).transpose(1, 2)
         return merged, ends % 1.0
 
-    def advance(self, state: SourceState, frames: int, cycles: Any) -> None:
+    def advance(self, state: SourceState, frames: int, cycles: Tensor) -> None:
         """So many frames are final; `cycles` is what `samples` returned for the last of them, shape ()."""
         state.position += frames
         state.cycles = cycles

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .source import SAMPLES_PER_FRAME, HarmonicSource, SourceState
 
@@ -28,10 +29,10 @@ class VocoderState:
     """One utterance's place in the vocoder."""
 
     source: SourceState
-    mel: Any = None
+    mel: Tensor | None = None
     """Frames that are not done with, shape (1, 80, n), behind those that may be left context."""
 
-    left_source: Any = None
+    left_source: Tensor | None = None
     """Source samples of the left context, shape (1, 1, left * 480)."""
 
     left: int = 0
@@ -64,14 +65,14 @@ class StreamingVocoder:
         """A new utterance."""
         return VocoderState(self.source.start(seed))
 
-    def push(self, state: VocoderState, mel: Any, *, final: bool, again: int = 0) -> tuple[Any, Any]:
+    def push(self, state: VocoderState, mel: Tensor, *, final: bool, redo_frames: int = 0) -> tuple[Tensor, Tensor]:
         """Add frames.
 
         Args:
             state: the utterance, changed.
             mel: shape (1, 80, n), n may be 0.
             final: there will be no more.
-            again: how many of these frames take the place of as many that were added before; at most those that wait.
+            redo_frames: how many of these frames replace frames that were added before; at most those that wait.
 
         Returns:
             (samples that are final, samples behind them that are only a preview), each of shape (m,). The preview is
@@ -79,7 +80,7 @@ class StreamingVocoder:
             unless frames are replaced.
         """
         if state.mel is not None:
-            mel = torch.cat((state.mel[:, :, : state.mel.shape[2] - again], mel), dim=2)
+            mel = torch.cat((state.mel[:, :, : state.mel.shape[2] - redo_frames], mel), dim=2)
         self.source.draw_noise(state.source, mel.shape[2] - state.left - state.waiting)
         state.mel = mel
         waiting = state.mel.shape[2] - state.left

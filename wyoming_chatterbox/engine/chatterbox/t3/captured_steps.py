@@ -1,13 +1,13 @@
-"""Steps of the language model as CUDA graphs, captured and compared before anybody hears them."""
+"""UpstreamStream of the language model as CUDA graphs, captured and compared before anybody hears them."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..compute.cuda_graphs import GraphFamily, warn_without
 from ..compute.graph_check import Trial, check_replay, tolerance
@@ -16,7 +16,7 @@ from .decode import Decoder
 from .sampling import CURRENT
 from .sequence import Sequence
 
-USUAL_POSITIONS = 1536
+TYPICAL_POSITIONS = 1536
 """Of the longest usual utterance: a voice, a sentence of 240 characters (a token each at most), and the 1000 tokens it
 may take."""
 
@@ -46,7 +46,7 @@ class CapturedSteps:
         """Feed the sequence's token and draw the one behind it."""
         decoder = self._decoder
         end = -(-(sequence.next_position + 1) // decode.CACHE_STEP) * decode.CACHE_STEP
-        decoder.draw_noise(sequence)
+        decoder.fill_noise(sequence)
         graph = self._graph_or_none(sequence, end)
         if graph is None:
             decoder.captured_step(sequence, end)
@@ -61,9 +61,9 @@ class CapturedSteps:
             return
         decoder = self._decoder
         try:
-            with decoder.sequence(USUAL_POSITIONS) as sequence:
+            with decoder.sequence(TYPICAL_POSITIONS) as sequence:
                 sequence.rows = 2 if guided else 1
-                for end in _usual_ends():
+                for end in _typical_ends():
                     self._graph(sequence, end)
             for trial in self.trials(guided=guided):
                 check_replay(trial, tolerance(decoder.dtype))
@@ -72,7 +72,7 @@ class CapturedSteps:
 
     def drop(self, error: Exception) -> None:
         """Go on without graphs, and say why in the log. No utterance may be under way."""
-        self._do_without(error)
+        self._disable_graphs(error)
         self._decoder.drop_free()
 
     @contextlib.contextmanager
@@ -81,18 +81,18 @@ class CapturedSteps:
         if not self.usable:
             yield None
             return
-        with self._decoder.sequence(USUAL_POSITIONS) as sequence:
+        with self._decoder.sequence(TYPICAL_POSITIONS) as sequence:
             sequence.rows = 2 if guided else 1
-            yield self._trial(sequence, USUAL_POSITIONS)
+            yield self._trial(sequence, TYPICAL_POSITIONS)
 
     def trials(self, *, guided: bool) -> Iterator[Trial]:
         """Every step that `capture` captured, for comparisons; each must be done with before the next one is asked
         for, since all have one sequence."""
         if not self.usable:
             return
-        with self._decoder.sequence(USUAL_POSITIONS) as sequence:
+        with self._decoder.sequence(TYPICAL_POSITIONS) as sequence:
             sequence.rows = 2 if guided else 1
-            for end in _usual_ends():
+            for end in _typical_ends():
                 yield self._trial(sequence, end)
 
     def _trial(self, sequence: Sequence, end: int) -> Trial:
@@ -113,7 +113,7 @@ class CapturedSteps:
             sequence.token.zero_()
             sequence.seen.zero_()
 
-        def results() -> tuple[Any, ...]:
+        def results() -> tuple[Tensor, ...]:
             written = torch.stack([layer[:, :rows, :, position] for layer in sequence.cache.layers])
             return written, sequence.token.clone(), sequence.position.clone(), sequence.index.clone()
 
@@ -126,16 +126,16 @@ class CapturedSteps:
         sequence.noise.index_copy_(0, sequence.token, sequence.noise.index_select(0, sequence.token) / 2)
         return Trial(f"{end} positions", begin, step, self._graph(sequence, end).replay, results)
 
-    def _graph_or_none(self, sequence: Sequence, end: int) -> Any:
+    def _graph_or_none(self, sequence: Sequence, end: int) -> torch.cuda.CUDAGraph | None:
         if not self.usable:
             return None
         try:
             return self._graph(sequence, end)
         except Exception as error:  # an unusually long utterance, and too little memory for its graphs
-            self._do_without(error)
+            self._disable_graphs(error)
             return None
 
-    def _graph(self, sequence: Sequence, end: int) -> Any:
+    def _graph(self, sequence: Sequence, end: int) -> torch.cuda.CUDAGraph:
         """The captured step that attends to the first `end` positions."""
         key = (end, sequence.rows)
         if key not in sequence.graphs:
@@ -145,11 +145,11 @@ class CapturedSteps:
             sequence.graphs[key] = family.capture(lambda: self._decoder.captured_step(sequence, end), state)
         return sequence.graphs[key]
 
-    def _do_without(self, error: Exception) -> None:
+    def _disable_graphs(self, error: Exception) -> None:
         self._decoder.captured = False
         warn_without("language model", error)
 
 
-def _usual_ends() -> range:
+def _typical_ends() -> range:
     """What the graphs of usual utterances attend to."""
-    return range(decode.CACHE_STEP, USUAL_POSITIONS + 1, decode.CACHE_STEP)
+    return range(decode.CACHE_STEP, TYPICAL_POSITIONS + 1, decode.CACHE_STEP)

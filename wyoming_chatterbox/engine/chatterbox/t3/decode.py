@@ -13,20 +13,18 @@ import itertools
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..compute.attention import attend
 from ..compute.linear import Linear
 from .kv_cache import KVCache
 from .llama import Llama, reduced
-from .prefix_cache import BLANK_BLOCK, Prefix
+from .prefix_cache import UNCONDITIONAL_BLOCK, Prefix
 from .sampling import draw
 from .sequence import Sequence
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 CACHE_STEP = 256
 """Caches have a multiple of this many positions, so that an utterance mostly fits into the cache of the last one; a
@@ -50,19 +48,19 @@ class Decoder:
     mode."""
 
     def __init__(
-        self, t3: Any, precision: str = "float32", *, columns: bool = False, captured: bool | None = None
+        self, t3: Any, precision: str = "float32", *, weight_first: bool = False, captured: bool | None = None
     ) -> None:
         """
         Args:
             t3: chatterbox.models.t3.T3.
             precision: of its linear layers, see linear.py.
-            columns: how these multiply in float32, see there.
+            weight_first: how these multiply in float32, see there.
             captured: whether steps are those that a CUDA graph can capture, see `captured_step`; None: on CUDA devices.
         """
         self.device = t3.device
         on_cuda = self.device.type == "cuda"
         self.captured = on_cuda if captured is None else captured
-        self.llama = Llama(t3.tfmr, precision, columns=columns, lean=self.captured or on_cuda)
+        self.llama = Llama(t3.tfmr, precision, weight_first=weight_first, lean=self.captured or on_cuda)
         self.dtype = self.llama.dtype
         self.may_overflow = precision == "half"
         self.stop_token: int = t3.hp.stop_speech_token
@@ -70,7 +68,7 @@ class Decoder:
         # A copy, lest it keep the whole file of weights mapped.
         head = t3.speech_head.weight.detach()
         head = head.clone() if reduced(precision) else head
-        self._head = Linear(head, None, "float32" if reduced(precision) else precision, columns=columns)
+        self._head = Linear(head, None, "float32" if reduced(precision) else precision, weight_first=weight_first)
         valid = torch.zeros(t3.hp.speech_tokens_dict_size, dtype=torch.bool)
         # The start token and all above the stop token are no sound; upstream fails on them, or drops what it has.
         valid[: t3.hp.start_speech_token] = True
@@ -133,17 +131,17 @@ class Decoder:
         embeddings: Tensor = t3.text_emb(tokens)[0] + t3.text_pos_emb.emb.weight[: tokens.shape[1]]
         return embeddings
 
-    def prefill(self, sequence: Sequence, prefix: Prefix, words: Tensor) -> Prefix:
+    def prefill(self, sequence: Sequence, prefix: Prefix, text_embeddings: Tensor) -> Prefix:
         """Fill a sequence's cache with its prompt and the start token, twice, and draw the first speech token.
 
         Args:
             sequence: `begin` was called.
-            words: the text's embeddings, shape (n, width).
+            text_embeddings: the text's embeddings, shape (n, width).
 
         Returns:
             The prefix, with what was computed of positions without words.
         """
-        cache, begin, length = sequence.cache, prefix.length, words.shape[0]
+        cache, begin, length = sequence.cache, prefix.length, text_embeddings.shape[0]
         end = begin + length
         for layer, voice in zip(cache.layers, prefix.voice, strict=True):
             layer[:, : sequence.rows, :, :begin] = voice[:, None]
@@ -152,12 +150,12 @@ class Decoder:
         sequence.index.zero_()
         sequence.seen[start_token] = True
         start = self._speech_embedding(sequence)[0].expand(START_TOKENS, -1)
-        new = torch.cat((words.to(self.llama.residual), start))
+        new = torch.cat((text_embeddings.to(self.llama.residual), start))
         span = _Span(0, begin, length + START_TOKENS)
         if sequence.rows == 1:
             last = self._forward(new, (span,), cache)[-1:]
         else:
-            prefix = self._fill_blanks(prefix, length, cache)
+            prefix = self._fill_unconditional(prefix, length, cache)
             # One pass for both rows: of the second, only what is behind the blanks.
             hidden = self._forward(torch.cat((new, start)), (span, _Span(1, end, START_TOKENS)), cache)
             last = torch.stack((hidden[span.length - 1], hidden[-1]))
@@ -167,38 +165,40 @@ class Decoder:
         self.sample(self.logits(last[:, None]), sequence)
         return prefix
 
-    def _fill_blanks(self, prefix: Prefix, length: int, cache: KVCache) -> Prefix:
+    def _fill_unconditional(self, prefix: Prefix, length: int, cache: KVCache) -> Prefix:
         """Fill the second row with positions without words, from earlier texts' as far as these went, and return the
         prefix with all of them."""
-        blanks = list(prefix.blanks)
-        for block in range(-(-length // BLANK_BLOCK)):
-            first = block * BLANK_BLOCK
-            place = slice(prefix.length + first, prefix.length + first + BLANK_BLOCK)
-            if block == len(blanks):
+        unconditional = list(prefix.unconditional)
+        for block in range(-(-length // UNCONDITIONAL_BLOCK)):
+            first = block * UNCONDITIONAL_BLOCK
+            place = slice(prefix.length + first, prefix.length + first + UNCONDITIONAL_BLOCK)
+            if block == len(unconditional):
                 # Whole blocks, whatever this text needs: what is too much lies behind it, and is overwritten.
-                positions = self._t3.text_pos_emb.emb.weight[first : first + BLANK_BLOCK].to(self.llama.residual)
+                positions = self._t3.text_pos_emb.emb.weight[first : first + UNCONDITIONAL_BLOCK].to(
+                    self.llama.residual
+                )
                 self._forward(positions, (_Span(1, place.start, positions.shape[0]),), cache)
-                blanks.append(tuple(layer[:, 1, :, place].clone() for layer in cache.layers))
+                unconditional.append(tuple(layer[:, 1, :, place].clone() for layer in cache.layers))
             else:
-                for layer, known in zip(cache.layers, blanks[block], strict=True):
+                for layer, known in zip(cache.layers, unconditional[block], strict=True):
                     layer[:, 1, :, place.start : place.start + known.shape[2]] = known
-        return Prefix(prefix.voice, tuple(blanks))
+        return Prefix(prefix.voice, tuple(unconditional))
 
     def _forward(self, hidden: Tensor, spans: tuple[_Span, ...], cache: KVCache) -> Tensor:
         """The Llama over new positions of shape (n, width), `spans` one behind the other → the same."""
-        positions = torch.cat([cache.places[span.begin : span.begin + span.length] for span in spans])
+        positions = torch.cat([cache.position_ids[span.begin : span.begin + span.length] for span in spans])
         rotary = cache.rotary.index_select(4, positions)
         hidden = hidden[None]
-        for layer, kept in zip(self.llama.layers, cache.layers, strict=True):
+        for layer, layer_cache in zip(self.llama.layers, cache.layers, strict=True):
             query, new = self.llama.project(layer, hidden, rotary)
             mixed, first = [], 0
             for span in spans:
-                own, end = slice(first, first + span.length), span.begin + span.length
-                kept[:, span.row, :, span.begin : end] = new[:, 0, :, own]
+                part, end = slice(first, first + span.length), span.begin + span.length
+                layer_cache[:, span.row, :, span.begin : end] = new[:, 0, :, part]
                 mask = torch.ones(span.length, end, dtype=torch.bool, device=self.device).tril(diagonal=span.begin)
-                keys, values = kept[:, span.row : span.row + 1, :, :end]
+                keys, values = layer_cache[:, span.row : span.row + 1, :, :end]
                 mixed.append(
-                    torch.nn.functional.scaled_dot_product_attention(query[:, :, own], keys, values, attn_mask=mask)
+                    torch.nn.functional.scaled_dot_product_attention(query[:, :, part], keys, values, attn_mask=mask)
                 )
                 first += span.length
             hidden = self.llama.feed(layer, hidden, torch.cat(mixed, dim=2))
@@ -215,32 +215,32 @@ class Decoder:
             sequences: at least one; all different.
         """
         llama = self.llama
-        hidden, rotary = self._fed(sequences)
+        hidden, rotary = self._step_inputs(sequences)
         rows = _rows(sequences)
         alone = len(sequences) == 1
         for number, layer in enumerate(llama.layers):
             queries, new = llama.project(layer, hidden, rotary)
             if alone:
-                mixed = self._attended(sequences[0], number, queries, new)
+                mixed = self._attention(sequences[0], number, queries, new)
             else:
                 mixed = torch.cat(
                     [
-                        self._attended(sequence, number, queries[own], new[:, own])
-                        for sequence, own in zip(sequences, rows, strict=True)
+                        self._attention(sequence, number, queries[part], new[:, part])
+                        for sequence, part in zip(sequences, rows, strict=True)
                     ]
                 )
             hidden = llama.feed(layer, hidden, mixed)
         logits = self.logits(hidden)
-        for sequence, own in zip(sequences, rows, strict=True):
-            self.sample(logits[own], sequence)
+        for sequence, part in zip(sequences, rows, strict=True):
+            self.sample(logits[part], sequence)
             sequence.index += 1
             sequence.next_position += 1
 
-    def _attended(self, sequence: Sequence, layer: int, queries: Tensor, new: Tensor) -> Tensor:
+    def _attention(self, sequence: Sequence, layer: int, queries: Tensor, new: Tensor) -> Tensor:
         """Put keys and values of the fed token into the sequence's cache; returns what its queries gather from all."""
-        kept, position, rows = sequence.cache.layers[layer], sequence.next_position, sequence.rows
-        kept[:, :rows, :, position : position + 1] = new
-        keys, values = kept[:, :rows, :, : position + 1]
+        layer_cache, position, rows = sequence.cache.layers[layer], sequence.next_position, sequence.rows
+        layer_cache[:, :rows, :, position : position + 1] = new
+        keys, values = layer_cache[:, :rows, :, : position + 1]
         mixed: Tensor = attend(queries, keys, values)
         return mixed
 
@@ -252,16 +252,16 @@ class Decoder:
         rotary = cache.rotary.index_select(4, sequence.position)
         # Added to the scores: of a mask of yes and no, a GPU would make this in every layer, in three steps.
         mask = torch.zeros(1, end, dtype=self.dtype, device=self.device)
-        mask = mask.masked_fill(cache.places[:end] > sequence.position, float("-inf"))
-        for layer, kept in zip(llama.layers, cache.layers, strict=True):
+        mask = mask.masked_fill(cache.position_ids[:end] > sequence.position, float("-inf"))
+        for layer, layer_cache in zip(llama.layers, cache.layers, strict=True):
             query, new = llama.project(layer, hidden, rotary)
-            kept[:, : sequence.rows].index_copy_(3, sequence.position, new)
-            keys, values = kept[:, : sequence.rows, :, :end]
+            layer_cache[:, : sequence.rows].index_copy_(3, sequence.position, new)
+            keys, values = layer_cache[:, : sequence.rows, :, :end]
             mixed = torch.nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
             hidden = llama.feed(layer, hidden, mixed)
         logits = self.logits(hidden)
         self._note_overflow(logits, sequence)
-        self._draw(logits, sequence)
+        self._sample(logits, sequence)
         sequence.position += 1
         sequence.index += 1
 
@@ -273,16 +273,16 @@ class Decoder:
     def sample(self, logits: Tensor, sequence: Sequence) -> None:
         """Draw a token from logits of shape (rows, vocabulary), with new noise."""
         self._note_overflow(logits, sequence)
-        self.draw_noise(sequence)
-        self._draw(logits, sequence)
+        self.fill_noise(sequence)
+        self._sample(logits, sequence)
 
-    def draw_noise(self, sequence: Sequence) -> None:
+    def fill_noise(self, sequence: Sequence) -> None:
         """Draw the noise that the next token is drawn with."""
         sequence.noise.exponential_(generator=sequence.random)
         # MPS draws an exact zero now and then; divided by it, an excluded token would win.
         sequence.noise.clamp_min_(torch.finfo(torch.float32).tiny)
 
-    def _draw(self, logits: Tensor, sequence: Sequence) -> None:
+    def _sample(self, logits: Tensor, sequence: Sequence) -> None:
         settings = sequence.sampling
         # A graph is for every top_p; elsewhere, nothing is sorted in vain.
         sort = self.captured or settings.has_tail
@@ -293,7 +293,7 @@ class Decoder:
         if self.may_overflow:
             sequence.overflowed.logical_or_(logits.isfinite().all().logical_not_())
 
-    def _fed(self, sequences: list[Sequence]) -> tuple[Tensor, Tensor]:
+    def _step_inputs(self, sequences: list[Sequence]) -> tuple[Tensor, Tensor]:
         """(embeddings of the tokens that are fed, shape (rows, 1, width); their rotary positions, of shape (2, 3, rows
         or 1, 1, 1, size))."""
         embeddings = [self._speech_embedding(sequence) for sequence in sequences]

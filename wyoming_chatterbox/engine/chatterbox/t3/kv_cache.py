@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import torch
+from torch import Tensor
 
 from ..compute.pages import zeros_on_pages
 from .llama import Llama
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class KVCache:
     """Keys and values of two rows, with words and without: 0.5 MB per position in float32. What it held of an earlier
     sequence is never read."""
 
-    def __init__(self, llama: Llama, positions: int, device: Any) -> None:
+    def __init__(self, llama: Llama, positions: int, device: torch.device) -> None:
         shape = (2, 2, llama.heads, positions, llama.head_size)
         self.positions = positions
         self.layers: list[Tensor]
@@ -31,5 +27,5 @@ class KVCache:
         self.rotary: Tensor = llama.rotary(positions, device)
         """Of all positions, see `Llama.rotary`."""
 
-        self.places: Tensor = torch.arange(positions, device=device)
+        self.position_ids: Tensor = torch.arange(positions, device=device)
         """All positions."""

@@ -6,10 +6,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from torch import Tensor
 
 MAX_PREFIXES = 16
 """One per voice and exaggeration in use."""
@@ -18,7 +16,7 @@ MAX_POSITIONS = 2304
 """Of all prefixes together, 0.25 MB each in float32: the longest there is has 2146. Requests say how long their texts
 are, and may ask for another exaggeration every time."""
 
-BLANK_BLOCK = 64
+UNCONDITIONAL_BLOCK = 64
 """Positions. What is computed at once must not depend on earlier texts: neither sums nor 8-bit scales would be the same
 to the last bit."""
 
@@ -31,9 +29,9 @@ class Prefix:
     voice: tuple[Tensor, ...]
     """The voice's part per layer, shape (2, heads, positions, head size); the same in both rows."""
 
-    blanks: tuple[tuple[Tensor, ...], ...] = ()
-    """As above, of positions behind them that hold no words, in blocks of `BLANK_BLOCK`: what the row without words has
-    where the other one has its text."""
+    unconditional: tuple[tuple[Tensor, ...], ...] = ()
+    """As above, of the text's positions in the unconditional row, which hold no words; in blocks of
+    `UNCONDITIONAL_BLOCK`."""
 
     @property
     def length(self) -> int:
@@ -43,7 +41,7 @@ class Prefix:
     @property
     def positions(self) -> int:
         """All positions that it holds."""
-        return self.length + BLANK_BLOCK * len(self.blanks)
+        return self.length + UNCONDITIONAL_BLOCK * len(self.unconditional)
 
 
 class PrefixCache:
@@ -77,7 +75,7 @@ class PrefixCache:
         """Keep a prefix in place of one with fewer blanks; where the key was dropped meanwhile, do nothing."""
         with self._lock:
             known = self._prefixes.get(key)
-            if known is not None and len(known.blanks) < len(prefix.blanks):
+            if known is not None and len(known.unconditional) < len(prefix.unconditional):
                 self._prefixes[key] = prefix
                 self._drop_old()
 

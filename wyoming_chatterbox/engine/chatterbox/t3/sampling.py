@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from ....speech_settings import GenerationSettings
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ def sampling_of(settings: GenerationSettings) -> Sampling:
 class SamplingTensors:
     """An utterance's settings where a step reads them: a captured one reads the same tensors whatever they are."""
 
-    def __init__(self, device: Any) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.cfg_weight: Tensor = torch.zeros((), device=device)
         self.temperature: Tensor = torch.ones((), device=device)
         self.repetition_penalty: Tensor = torch.ones((), device=device)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from .kv_cache import KVCache
 from .sampling import Sampling, SamplingTensors
@@ -17,7 +18,7 @@ class Sequence:
     """What a step reads and writes. All of it is used again for the next utterance, since a CUDA graph reads the same
     tensors each time."""
 
-    def __init__(self, cache: KVCache, vocabulary: int, device: Any) -> None:
+    def __init__(self, cache: KVCache, vocabulary: int, device: torch.device) -> None:
         self.cache = cache
         self.rows = 2
         """Rows in use: with guidance two, of which the second has no words; without, the first one alone."""
@@ -45,7 +46,7 @@ class Sequence:
         """Whether logits were not finite; only looked at in float16, which does not reach as far."""
 
         self.sampling = SamplingTensors(device)
-        self.graphs: dict[tuple[int, int], Any] = {}
+        self.graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}
         """CUDA graphs of a step, by the positions they attend to and the rows."""
 
     def begin(self, cfg_weight: float, temperature: float, sampling: Sampling, random: Generator | None = None) -> None:

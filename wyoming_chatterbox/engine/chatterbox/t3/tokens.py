@@ -16,7 +16,7 @@ from ..compute.graph_check import Trial
 from ..tracing import Timeline
 from .captured_steps import CapturedSteps
 from .decode import START_TOKENS, Decoder
-from .prefix_cache import BLANK_BLOCK, Prefix, PrefixCache
+from .prefix_cache import UNCONDITIONAL_BLOCK, Prefix, PrefixCache
 from .sampling import CURRENT, Sampling
 from .sequence import Sequence
 
@@ -30,16 +30,16 @@ class TokenGenerator:
     """The tokens of utterances, which may be advanced in turns, within inference mode."""
 
     def __init__(
-        self, t3: Any, precision: str = "float32", *, columns: bool = False, graphs: bool | None = None
+        self, t3: Any, precision: str = "float32", *, weight_first: bool = False, graphs: bool | None = None
     ) -> None:
         """
         Args:
             t3: chatterbox.models.t3.T3.
             precision: of its linear layers, see linear.py.
-            columns: how these multiply in float32, see there.
+            weight_first: how these multiply in float32, see there.
             graphs: whether a step is a CUDA graph; None: on CUDA devices.
         """
-        self.decoder = Decoder(t3, precision, columns=columns, captured=graphs)
+        self.decoder = Decoder(t3, precision, weight_first=weight_first, captured=graphs)
         self.steps = CapturedSteps(self.decoder)
         self.prefixes = PrefixCache()
 
@@ -79,16 +79,16 @@ class TokenGenerator:
         started = timeline.now()
         prefix = self._prefix(conditionals, prefix_key)
         cancel.raise_if_set()
-        words = decoder.text_embeddings(text_tokens)
+        text_embeddings = decoder.text_embeddings(text_tokens)
         # A last block of positions without words may reach behind the text.
-        positions = prefix.length + words.shape[0] + max(BLANK_BLOCK, START_TOKENS) + limit
+        positions = prefix.length + text_embeddings.shape[0] + max(UNCONDITIONAL_BLOCK, START_TOKENS) + limit
         with decoder.sequence(positions) as sequence:
             sequence.begin(cfg_weight, temperature, sampling, random)
-            extended = decoder.prefill(sequence, prefix, words)
+            extended = decoder.prefill(sequence, prefix, text_embeddings)
             if prefix_key is not None:
                 self.prefixes.extend(prefix_key, extended)
             reader = TokenReader(sequence.token, sequence.overflowed if decoder.may_overflow else None)
-            timeline.add("prefill", started, words.shape[0])
+            timeline.add("prefill", started, text_embeddings.shape[0])
             for index in range(limit):
                 started = timeline.now()
                 cancel.raise_if_set()

@@ -1,0 +1,43 @@
+"""What these tests share."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wyoming_chatterbox.compute_settings import ComputeSettings
+from wyoming_chatterbox.engine.base import Cancel, Samples
+from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.registry import CHATTERBOX_DEFAULT
+from wyoming_chatterbox.speech_settings import GenerationSettings
+from wyoming_chatterbox.voices.voice import Voice
+
+RATE = 24_000
+
+
+SAMPLES_PER_TOKEN = 960
+
+
+TEXT = "The kettle is on, and so is the radio."
+
+
+LONG = 60
+"""Tokens of an utterance with several joins."""
+
+
+def chunks_of(
+    engine: OriginalEngine, *, text: str = TEXT, voice: Voice = CHATTERBOX_DEFAULT, **settings: Any
+) -> list[Samples]:
+    stream = engine.generate_stream(text, voice, dataclasses.replace(GenerationSettings(), **settings), Cancel())
+    return [samples for samples, _ in stream]
+
+
+def speak(engine: OriginalEngine, **options: Any) -> Samples:
+    return np.concatenate(chunks_of(engine, **options))
+
+
+def load_engine(directory: Path, **compute: Any) -> OriginalEngine:
+    return OriginalEngine.load(directory, "cpu", None, 0, ComputeSettings(**compute))
