@@ -14,7 +14,7 @@ import pytest
 
 from script.benchmarks import gpu
 from script.benchmarks.checkpoint import Checkpoint
-from script.benchmarks.decoders import run
+from script.benchmarks.comparison import run
 from script.benchmarks.job import Job
 from script.benchmarks.progress import Progress
 from script.gpu_check import checks, command

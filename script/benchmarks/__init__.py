@@ -2,8 +2,8 @@
 
     command.py       the command line: which parts, in which order, what is printed and written
     checkpoint.py    the weights: the given ones, or random ones of full size, kept in a cache
-    decoders.py      every decoder in a process of its own, one after the other, and what comes of it
-    child.py         that process: load, warm up, speak; job.py is what it is told
+    comparison.py    every decoder in a process of its own, one after the other, and what comes of it
+    runner.py        that process: load, warm up, speak; job.py is what it is told
     probes.py        what looks into a decoder while it speaks: tokens, stages, memory
     playback.py      what a listener hears in time: underruns
     seams.py         what a listener hears at the joins: levels and log-mel distances
@@ -14,5 +14,5 @@
     machine.py       what it was measured on; device.py: where torch would run
     progress.py      what is going on, on stderr; errors.py: what a user can do something about
 
-Definitions of the figures are in the docstrings of `decoders.py`, `playback.py` and `seams.py`.
+Definitions of the figures are in the docstrings of `comparison.py`, `playback.py` and `seams.py`.
 """

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import decoders
+from . import comparison
 from .checkpoint import Checkpoint
 from .job import Job, Utterance
 from .machine import cores
@@ -78,7 +78,7 @@ def measure(
             busy_threads=cores(),
         )
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            result = decoders.run(job, Path(folder))
+            result = comparison.run(job, Path(folder))
         if "error" in result:
             errors.append(f"busy {name}: {result['error']}")
         else:

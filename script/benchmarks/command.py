@@ -14,7 +14,7 @@ from typing import Any
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.knobs import knobs_of
 
-from . import busy, decoders, gpu, plot, report, sockets
+from . import busy, comparison, gpu, plot, report, sockets
 from .checkpoint import Checkpoint, check_model_dir, checkpoint
 from .device import find_device
 from .errors import BenchError
@@ -161,20 +161,20 @@ def _compare(
     progress: Progress,
 ) -> None:
     lengths = [5] if "decoders" not in parts else [2, 5] if options.quick else [2, 5, 10]
-    comparison = decoders.compare(
+    compared = comparison.compare(
         weights,
         device,
         profiles,
-        [decoders.UTTERANCES[length] for length in lengths],
+        [comparison.UTTERANCES[length] for length in lengths],
         progress,
         with_seams="seams" in parts,
         repeat_within=0.0 if options.quick or "decoders" not in parts else _REPEAT_WITHIN,
         until=progress.began + _QUICK_SECONDS if options.quick else None,
     )
-    found["speed"], found["processes"] = comparison.speed, comparison.processes
-    found["seams"], found["timelines"] = comparison.seams, comparison.timelines
-    found["left_out"] += comparison.left_out
-    found["errors"] += comparison.errors
+    found["speed"], found["processes"] = compared.speed, compared.processes
+    found["seams"], found["timelines"] = compared.seams, compared.timelines
+    found["left_out"] += compared.left_out
+    found["errors"] += compared.errors
     if "decoders" in parts:
         _show(report.table("Speed (x: how often upstream's figure is that of the row)", report.SPEED, found["speed"]))
         _show(report.table("What takes how long", report.STAGES, found["speed"]))

@@ -10,7 +10,7 @@ from typing import Any
 from .playback import Arrival, underruns
 
 
-def take_turns(
+def run_sequentially(
     make: Sequence[Callable[[], Iterator[Any]]], sample_rate: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, Any]:
     """Speak utterances that are all asked for at the same moment.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import Checkpoint
-from .decoders import EXACT, UTTERANCES, per_second, run
+from .comparison import EXACT, UTTERANCES, per_second, run
 from .job import Job
 from .progress import Progress
 

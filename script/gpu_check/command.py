@@ -132,7 +132,7 @@ def _engine_checks(weights: Checkpoint, device: str, record: Record, progress: P
     )
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "script.gpu_check.child", str(job)],
+            [sys.executable, "-m", "script.gpu_check.runner", str(job)],
             cwd=ROOT,
             env={INDUCTOR_CACHE: str(folder), **os.environ, "PYTHONWARNINGS": "ignore"},
             stdin=subprocess.DEVNULL,

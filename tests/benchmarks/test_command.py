@@ -13,10 +13,10 @@ import pytest
 
 from script.benchmarks import (
     checkpoint,
-    child,
     command,
-    decoders,
+    comparison,
     http,
+    runner,
     sockets,
 )
 from script.benchmarks.errors import BenchError
@@ -146,7 +146,7 @@ def test_a_decoder_that_fails_is_said_and_the_others_are_compared(
             "sampled": [4, 5] if job.name == "upstream" else [4, 6],
             "decoded": [4, 5],
             "first_audio_of_runs": [1.0],
-            "stream": child._saved(folder, "a.npy", chunks),
+            "stream": runner._saved(folder, "a.npy", chunks),
         }
         return {
             "utterances": [spoken],
@@ -158,9 +158,9 @@ def test_a_decoder_that_fails_is_said_and_the_others_are_compared(
             "peak_vram": None,
         }
 
-    monkeypatch.setattr(decoders, "run", run)
+    monkeypatch.setattr(comparison, "run", run)
     weights = checkpoint.Checkpoint(tmp_path, True, True, "none")
-    found = decoders.compare(
+    found = comparison.compare(
         weights,
         "cpu",
         ["balanced", "exact"],

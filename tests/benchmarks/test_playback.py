@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from script.benchmarks.concurrency import take_turns
+from script.benchmarks.concurrency import run_sequentially
 from script.benchmarks.playback import played, underruns
 from wyoming_chatterbox.engine.base import Cancel
 from wyoming_chatterbox.hosting.worker_thread import WorkerThread
@@ -59,7 +59,7 @@ def test_utterances_take_turns() -> None:
         for _ in range(chunks):
             yield np.zeros(2 * 100)
 
-    row = take_turns([lambda: speak(2), lambda: speak(3)], 100, clock=lambda: float(next(times)))
+    row = run_sequentially([lambda: speak(2), lambda: speak(3)], 100, clock=lambda: float(next(times)))
     # Begun at 0; chunks of 2 s, of one at 1 and 2, of the other at 3, 4 and 5; over at 6.
     assert (row["at_once"], row["first_audio_s"], row["first_audio_max_s"]) == (2, 2.0, 3.0)
     assert row["rtf"] == pytest.approx((2 / 4 + 5 / 6) / 2)
@@ -76,7 +76,7 @@ async def test_they_take_turns_as_in_the_server() -> None:
             done.append(name)
             yield np.zeros(100)
 
-    take_turns([lambda: speak("a"), lambda: speak("b")], 100)
+    run_sequentially([lambda: speak("a"), lambda: speak("b")], 100)
     worker, measured = WorkerThread("turns"), list(done)
     done.clear()
 

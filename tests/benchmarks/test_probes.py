@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from script.benchmarks import (
-    child,
-    decoders,
+    comparison,
+    runner,
 )
 from script.benchmarks.job import Job, Utterance
 from script.benchmarks.probes import SeamlessSource, SeamlessTokens
@@ -120,19 +120,19 @@ class Clockwork:
     def peak_vram(self) -> None:
         return None
 
-    def speak(self, utterance: Utterance, **settings: Any) -> child.Run:
+    def speak(self, utterance: Utterance, **settings: Any) -> runner.Run:
         self.spoken.append((utterance.name, utterance.given))
         total = utterance.tokens * 0.5
         tokens = utterance.given or [1] * utterance.tokens
-        return child.Run([(total, 1.0)], total, [], tokens, tokens, [noise(0.1)])
+        return runner.Run([(total, 1.0)], total, [], tokens, tokens, [noise(0.1)])
 
 
 def work(monkeypatch: pytest.MonkeyPatch, folder: Path, **changes: Any) -> dict[str, Any]:
-    monkeypatch.setattr(child.upstream, "load_chatterbox", lambda: None)
-    monkeypatch.setattr(child, "Speaker", Clockwork)
+    monkeypatch.setattr(runner.upstream, "load_chatterbox", lambda: None)
+    monkeypatch.setattr(runner, "Speaker", Clockwork)
     utterances = [Utterance(name, "Hello.", tokens) for name, tokens in (("short", 10), ("long", 100), ("last", 20))]
     job = Job("", "cpu", "seamless", "ours", {}, False, True, time.time(), utterances, seams=True)
-    return child.work(dataclasses.replace(job, **changes), folder)
+    return runner.work(dataclasses.replace(job, **changes), folder)
 
 
 @pytest.mark.parametrize(
@@ -166,5 +166,5 @@ def test_seams_are_looked_at_with_the_tokens_of_the_exact_profile(
     result = work(monkeypatch, tmp_path, seam_tokens=[3] * 20)
     assert result["seams"]["decoded"] == [3] * 20
     assert result["utterances"][-1]["decoded"] == [1] * 20
-    decoders.read_samples(result, tmp_path)
+    comparison.read_samples(result, tmp_path)
     assert [len(chunk) for chunk in result["seams"]["one_chunk"]] == [2400]

@@ -24,8 +24,8 @@ from ..speech_settings import GenerationSettings
 from ..voices.voice import Voice
 from . import english
 from .base import Cancel, Engine, EngineError, EngineUnavailable, NothingToSay, Samples, StreamMetrics
+from .built_in_voices import HEART
 from .preload import load_libraries
-from .registry import EMBEDDED, HEART
 from .system_speech import SystemSpeechEngine
 
 _LOGGER = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def create_embedded_engine() -> Engine:
 class HibariEngine:
     """hibari-tts' bundled voice behind the engine's door. RTF about 0.02 on one CPU core."""
 
-    model = EMBEDDED.name
+    model = HEART.model
     sample_rate = 24000
     voices = (HEART,)
 

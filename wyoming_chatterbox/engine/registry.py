@@ -17,6 +17,8 @@ from ..knobs import Knob, knobs_of
 from ..limits import MIN_CLIP_SECONDS
 from ..speech_settings import GenerationSettings, UtteranceSettings
 from ..voices.voice import Voice
+from .built_in_voices import CHATTERBOX_DEFAULT, HEART
+from .weights.pins import CHATTERBOX
 from .weights.repository import RemoteFile, Repository
 
 if TYPE_CHECKING:
@@ -196,34 +198,6 @@ def _build_embedded(options: BuildOptions, progress: BuildProgress, cancel: Canc
         return create_embedded_engine()
 
 
-CHATTERBOX_DEFAULT = Voice(
-    name="default",
-    model="original",
-    description="Chatterbox (built-in voice)",
-    languages=("en",),
-    attribution="Resemble AI",
-    attribution_url="https://github.com/resemble-ai/chatterbox",
-)
-"""The voice inside the original model's checkpoint (conds.pt)."""
-
-HEART = Voice(
-    name="embedded",
-    model="embedded",
-    description="Heart (embedded, American English)",
-    languages=("en",),
-    attribution="hibari-tts",
-    attribution_url="https://github.com/MMWilliams/hibari",
-)
-"""The voice inside the installation."""
-
-_ORIGINAL_FILES = (
-    ("ve.safetensors", 5_695_784, "f0921cab452fa278bc25cd23ffd59d36f816d7dc5181dd1bef9751a7fb61f63c"),
-    ("t3_cfg.safetensors", 2_129_653_744, "914cb1696f47527fe8852ca8f1fe1fa63cb34f76f9c715e84e067b744dd0da81"),
-    ("s3gen.safetensors", 1_056_484_620, "2b78103c654207393955e4900aac14a12de8ef25f4b09424f1ef91941f161d4e"),
-    ("tokenizer.json", 25_470, "d71e3a44eabb1784df9a68e9f95b251ecbf1a7af6a9f50835856b2ca9d8c14a5"),
-    ("conds.pt", 107_374, "6552d70568833628ba019c6b03459e77fe71ca197d5c560cef9411bee9d87f4e"),
-)
-
 ORIGINAL = ModelSpec(
     name=CHATTERBOX_DEFAULT.model,
     licence="MIT",
@@ -233,11 +207,7 @@ ORIGINAL = ModelSpec(
     parameters=_parameters(),
     clones=True,
     min_clip_seconds=MIN_CLIP_SECONDS,
-    repository=Repository(
-        id="ResembleAI/chatterbox",
-        revision="05e904af2b5c7f8e482687a9d7336c5c824467d9",
-        files=tuple(RemoteFile(name, size, sha256) for name, size, sha256 in _ORIGINAL_FILES),
-    ),
+    repository=CHATTERBOX,
     extra="chatterbox",
 )
 """Chatterbox's first, English model."""

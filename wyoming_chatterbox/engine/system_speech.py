@@ -21,7 +21,7 @@ from ..speech_settings import GenerationSettings
 from ..voices.voice import Voice
 from . import english
 from .base import Cancel, EngineError, EngineUnavailable, NothingToSay, Samples, StreamMetrics
-from .registry import EMBEDDED, HEART
+from .built_in_voices import HEART
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ _POLL = 0.02
 class SystemSpeechEngine:
     """A speech program of the system behind the engine's door."""
 
-    model = EMBEDDED.name
+    model = HEART.model
 
     def __init__(self, program: str, path: str) -> None:
         self._program = program

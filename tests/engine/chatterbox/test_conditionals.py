@@ -16,11 +16,12 @@ import torch
 from tests.voices.audio_factory import sound, write
 from wyoming_chatterbox.engine import memory
 from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples, SupportsCloning
+from wyoming_chatterbox.engine.built_in_voices import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.engine.chatterbox import conditionals as module
 from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.conditionals_store import ConditionalsCache
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
-from wyoming_chatterbox.engine.registry import CHATTERBOX_DEFAULT, create_voices
+from wyoming_chatterbox.engine.registry import create_voices
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.voices.voice import Voice
 

@@ -16,6 +16,7 @@ from wyoming_chatterbox.engine.chatterbox.compute import microbench, timed_parts
 from wyoming_chatterbox.engine.chatterbox.compute import plan as plans
 from wyoming_chatterbox.engine.chatterbox.compute.timed_parts import FLOW_CHUNK, TOKEN_STEP, VOCODER_CHUNK
 from wyoming_chatterbox.engine.chatterbox.compute.verdicts import VERDICTS
+from wyoming_chatterbox.engine.chatterbox.overflow import without_overflow
 from wyoming_chatterbox.engine.chatterbox.t3.tokens import TokenGenerator
 from wyoming_chatterbox.engine.registry import original_compute
 
@@ -115,18 +116,18 @@ def test_weights_too_large_for_float16_are_computed_in_float32(
 ) -> None:
     plan = _plan(monkeypatch, GPU, capability=(7, 5))
     model = load_model(tiny_checkpoint)
-    assert plans.without_overflow(plan, model) is plan
+    assert without_overflow(plan, model) is plan
     assert not caplog.records
     generator = TokenGenerator(model.t3, "half")
     with torch.inference_mode():
         model.t3.tfmr.layers[5].mlp.up_proj.weight.mul_(3e4)
         model.t3.tfmr.layers[5].mlp.down_proj.weight.mul_(3e4)
-    assert plans.without_overflow(plan, model).token_precision == "float32"
+    assert without_overflow(plan, model).token_precision == "float32"
     assert "larger numbers than float16 has" in caplog.text
     bfloat16 = dataclasses.replace(plan, token_precision="bfloat16")
-    assert plans.without_overflow(bfloat16, model) is bfloat16
+    assert without_overflow(bfloat16, model) is bfloat16
     model.conds = None
-    assert plans.without_overflow(plan, model) is plan, "seen when it speaks"
+    assert without_overflow(plan, model) is plan, "seen when it speaks"
     assert generator.decoder.dtype == torch.float16
 
 

@@ -24,17 +24,18 @@ from ...speech_settings import GenerationSettings
 from ...voices.library import built_in
 from ...voices.voice import Voice
 from ..base import Cancel, EngineError, EngineUnavailable, Samples, StreamMetrics
+from ..built_in_voices import CHATTERBOX_DEFAULT
 from ..memory import trim_heap
-from ..registry import CHATTERBOX_DEFAULT, ORIGINAL
 from ..weights.download import find_files, revision_of
 from . import loader, upstream
 from .compute import gpu
 from .compute.device import pick_device
-from .compute.plan import Plan, choose_plan, without_overflow
+from .compute.plan import Plan, choose_plan
 from .compute.threads import use_threads
 from .conditionals import VoiceConditionals
 from .conditionals_store import ConditionalsCache
 from .fingerprint import fingerprint
+from .overflow import without_overflow
 from .s3gen.flow import TOKENS_PER_SECOND
 from .speech_length import MAX_SPEECH_TOKENS
 from .streaming import SAMPLE_RATE, SeamlessDecoder
@@ -45,7 +46,7 @@ from .upstream_stream import UpstreamStream, wrap_errors
 
 _LOGGER = logging.getLogger(__name__)
 
-MODEL = ORIGINAL.name
+MODEL = CHATTERBOX_DEFAULT.model
 
 _UPSTREAM_CHUNK_SIZE = 25
 """The default of upstream's `generate_stream()`."""

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from ...private_files import write_file
 from ..base import Cancel
-from ..registry import ORIGINAL
 from .hub import HubDownloader
+from .pins import CHATTERBOX
 from .progress import OnProgress
 from .repository import RemoteFile, Repository, WeightsError
 
@@ -68,7 +68,7 @@ def find_files(model_dir: Path) -> ModelFiles:
         missing.append(tokenizer.name)
     if missing:
         raise WeightsError(
-            f"{model_dir} has no {', no '.join(missing)}; put the files of {ORIGINAL.repository_id} there, or leave "
+            f"{model_dir} has no {', no '.join(missing)}; put the files of {CHATTERBOX.id} there, or leave "
             "out --model-dir to download them"
         )
     conditionals = model_dir / "conds.pt"

@@ -14,9 +14,10 @@ from tests.engine.chatterbox.engine.helpers import (
     speak,
 )
 from wyoming_chatterbox.engine.base import EngineError
+from wyoming_chatterbox.engine.built_in_voices import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
-from wyoming_chatterbox.engine.registry import CHATTERBOX_DEFAULT, create_voices
+from wyoming_chatterbox.engine.registry import create_voices
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.testing.random_checkpoint import write_clip
 

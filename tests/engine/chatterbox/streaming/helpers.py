@@ -10,8 +10,8 @@ import numpy as np
 
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine.base import Cancel, Samples
+from wyoming_chatterbox.engine.built_in_voices import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
-from wyoming_chatterbox.engine.registry import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.voices.voice import Voice
 

@@ -16,10 +16,11 @@ from tests.engine.chatterbox.streaming.helpers import LONG, RATE, SAMPLES_PER_TO
 from tests.engine.chatterbox.tiny import agreement, ending_after, joins, level
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineError
+from wyoming_chatterbox.engine.built_in_voices import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.engine.chatterbox import streaming
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
 from wyoming_chatterbox.engine.memory import MemoryUsage
-from wyoming_chatterbox.engine.registry import CHATTERBOX_DEFAULT, create_voices
+from wyoming_chatterbox.engine.registry import create_voices
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.testing.random_checkpoint import write_clip
 

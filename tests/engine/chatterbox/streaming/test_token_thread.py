@@ -17,11 +17,11 @@ from tests.checkpoint_fixture import TOKENS
 from tests.engine.chatterbox.streaming.helpers import SAMPLES_PER_TOKEN, TEXT, load_engine, speak
 from tests.engine.chatterbox.tiny import ending_after
 from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineError
+from wyoming_chatterbox.engine.built_in_voices import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.engine.chatterbox import token_thread
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
 from wyoming_chatterbox.engine.chatterbox.t3.decode import Decoder
 from wyoming_chatterbox.engine.chatterbox.t3.tokens import TokenGenerator
-from wyoming_chatterbox.engine.registry import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.speech_settings import GenerationSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")

@@ -12,7 +12,6 @@ from layer to layer in float32, and the flow decoder in float32.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,8 +20,7 @@ from typing import Any
 import torch
 
 from ....compute_settings import ComputeSettings
-from ...base import Cancel, EngineError, FloatOverflow
-from ..t3.tokens import TokenGenerator
+from ...base import EngineError
 from ..upstream_stream import describe_error
 from . import microbench
 from .linear import Linear, weight_first_is_faster
@@ -39,9 +37,6 @@ _GROWTH = {"exact": 4.0, "balanced": 3.0, "fast": 2.0}
 _LOOKAHEAD_TOKENS = {"exact": 16, "balanced": 4, "fast": 2}
 """On a CPU, see `Plan.lookahead_tokens`: at most a quarter of what one more chunk costs, 150, 20 and 8 tokens. On a GPU
 tokens do not wait for chunks."""
-
-_OVERFLOW_TEXT, _OVERFLOW_TOKENS = "Good morning, the kettle is on.", 25
-"""What is spoken to see whether float16 will do; large sums appear at the first positions already."""
 
 
 @dataclass(frozen=True)
@@ -162,30 +157,6 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     """Returns True for an NVIDIA GPU of compute capability 8.0 (A100, RTX 30xx) or later. Older ones convert every
     operand to float32 and back."""
     return bool(torch.cuda.get_device_capability(device) >= (8, 0))
-
-
-def without_overflow(plan: Plan, model: Any) -> Plan:
-    """The plan, or where float16 is too narrow for a language model's sums, one in float32. A few tokens of the
-    built-in voice tell; without one, an utterance that overflows ends in an error.
-
-    Args:
-        model: upstream's ChatterboxTTS, with all its weights.
-    """
-    if plan.token_precision != "half" or model.conds is None:
-        return plan
-    generator = TokenGenerator(model.t3, "half", graphs=False)
-    text = model.tokenizer.text_to_tokens(_OVERFLOW_TEXT)
-    options: dict[str, Any] = {"cfg_weight": 0.5, "temperature": 0.8, "seed": 0, "limit": _OVERFLOW_TOKENS}
-    try:
-        with torch.inference_mode():
-            for _ in generator.tokens(model.conds.t3, text, cancel=Cancel(), **options):
-                pass
-    except FloatOverflow:
-        _LOGGER.warning(
-            "These weights need larger numbers than float16 has: the language model is computed in float32, slower"
-        )
-        return dataclasses.replace(plan, token_precision="float32")
-    return plan
 
 
 def _precision(settings: ComputeSettings, cpu: bool, part: Layers | Convolutions, *, gpu: str) -> str:

@@ -1,4 +1,4 @@
-"""One decoder in a process of its own, so that its memory is its own: `python -m script.benchmarks.child JOB.json`.
+"""One decoder in a process of its own, so that its memory is its own: `python -m script.benchmarks.runner JOB.json`.
 
 The job is a `Job` as JSON. The result is written beside it: `result.json`, and the samples as `.npy` files.
 """
@@ -22,17 +22,17 @@ import numpy as np
 
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples
+from wyoming_chatterbox.engine.built_in_voices import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.compute.device import pick_device
 from wyoming_chatterbox.engine.chatterbox.compute.plan import choose_plan
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
 from wyoming_chatterbox.engine.chatterbox.tracing import Timeline
-from wyoming_chatterbox.engine.registry import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.testing import random_checkpoint
 
 from . import busy
-from .concurrency import take_turns
+from .concurrency import run_sequentially
 from .job import Job, Utterance
 from .playback import Arrival
 from .probes import Memory, SeamlessSource, SeamlessTokens, UpstreamProbe
@@ -276,7 +276,7 @@ def _seams(
 def _in_turns(speaker: Speaker, utterance: Utterance, count: int) -> dict[str, Any]:
     speaker.forget_peak()
     with speaker.replaced(utterance.given):
-        row = take_turns(
+        row = run_sequentially(
             [functools.partial(speaker.stream, utterance, seed=seed) for seed in range(count)],
             speaker.engine.sample_rate,
         )

@@ -140,7 +140,7 @@ def run(job: Job, folder: Path, *, timeout: float | None = None) -> dict[str, An
     path.write_text(json.dumps(dataclasses.asdict(job)))
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "script.benchmarks.child", str(path)],
+            [sys.executable, "-m", "script.benchmarks.runner", str(path)],
             cwd=ROOT,
             env={INDUCTOR_CACHE: str(folder), **os.environ, "PYTHONWARNINGS": "ignore"},
             stdin=subprocess.DEVNULL,

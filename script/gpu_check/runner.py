@@ -1,4 +1,4 @@
-"""The process that loads the engine and does the checks: `python -m script.gpu_check.child JOB.json`.
+"""The process that loads the engine and does the checks: `python -m script.gpu_check.runner JOB.json`.
 
 A GPU that fails takes its process with it; the command, which uses none, tells of it.
 """
