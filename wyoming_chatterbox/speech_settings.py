@@ -10,6 +10,8 @@ from typing import Any
 
 from .knobs import Knob, check_knobs, knob, knobs_of, unknown_setting
 
+_UPSTREAM_GROUP = "Chatterbox, only with --decoder upstream"
+
 
 @dataclass(frozen=True)
 class GenerationSettings:
@@ -84,25 +86,25 @@ class GenerationSettings:
     )
     context_window: int = knob(
         50,
-        "Speech tokens of context that each chunk is decoded with (upstream only: seamless takes all there are)",
+        "Speech tokens of context that each chunk is decoded with; seamless uses all of them",
         unit="tokens",
         # Upstream slices tokens[-context_window:], so 0 would mean all of them rather than none.
         bounds=(1, 1000),
-        group="Chatterbox",
+        group=_UPSTREAM_GROUP,
         upstream_only=True,
     )
     fade_duration: float = knob(
         0.02,
-        "Fade-in at the start of every chunk (upstream only: seamless needs none)",
+        "Fade-in at the start of every chunk; seamless needs none",
         unit="seconds",
         bounds=(0.0, 0.5),
-        group="Chatterbox",
+        group=_UPSTREAM_GROUP,
         upstream_only=True,
     )
     print_metrics: bool = knob(
         False,
-        "Let chatterbox-streaming print its own metrics too, to the log (upstream only)",
-        group="Chatterbox",
+        "Let chatterbox-streaming print its own metrics too, to the log",
+        group=_UPSTREAM_GROUP,
         upstream_only=True,
     )
     seed: int = knob(
@@ -135,9 +137,7 @@ class UtteranceSettings:
     """How an utterance is spoken, and how its audio is processed."""
 
     generation: GenerationSettings = field(default_factory=GenerationSettings)
-    gain: float = knob(
-        0.0, "Louder (or, below 0, softer); loud peaks are rounded, not cut", unit="dB", bounds=(-24, 12), group="Audio"
-    )
+    gain: float = knob(0.0, "Output gain; peaks are soft-clipped", unit="dB", bounds=(-24, 12), group="Audio")
     sentence_silence: float = knob(
         0.25, "Silence between two sentences", unit="seconds", bounds=(0.0, 5.0), group="Audio"
     )

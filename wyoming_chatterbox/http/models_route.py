@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
+from ..engine.registry import MODELS
 from ..limits import MAX_NAME_CHARS
 from ..speech.service import SpeechService
 from ..voices.voice import Voice
@@ -44,7 +45,7 @@ _STARTED = int(time.time())
 def requested_voice(service: SpeechService, voice: str | None) -> str | None:
     """Returns the name of the voice that a client asks for; None (the default voice) for a name that OpenAI's clients
     have built in, unless a voice here has it."""
-    names = {one.name.casefold() for one in service.voices}
+    names = {known.name.casefold() for known in service.voices}
     return None if voice is not None and voice.casefold() in OPENAI_VOICES - names else voice
 
 
@@ -83,19 +84,20 @@ async def voices(state: State) -> VoiceList:
 @router.get("/api/settings")
 async def settings(state: State) -> list[SettingItem]:
     """What one utterance may set, with bounds and this server's defaults."""
-    own = state.settings.utterance
+    defaults = state.settings.utterance
     return [
         SettingItem(
-            name=one.name,
-            help=one.help,
-            kind="bool" if one.kind is bool else "int" if one.kind is int else "float",
-            unit=one.unit,
-            minimum=one.minimum,
-            maximum=one.maximum,
-            default=getattr(own if hasattr(own, one.name) else own.generation, one.name),
-            allowed=one.allowed,
+            name=knob.name,
+            help=knob.help,
+            kind="bool" if knob.kind is bool else "int" if knob.kind is int else "float",
+            unit=knob.unit,
+            minimum=knob.minimum,
+            maximum=knob.maximum,
+            default=getattr(defaults if hasattr(defaults, knob.name) else defaults.generation, knob.name),
+            allowed=knob.allowed,
+            upstream_only=knob.upstream_only,
         )
-        for one in KNOBS.values()
+        for knob in KNOBS.values()
     ]
 
 
@@ -125,7 +127,13 @@ def voice_item(voice: Voice) -> VoiceItem:
         speakers=[],
         attribution=voice.attribution,
         licence=voice.licence,
+        settings=_settings_of(voice.model),
     )
+
+
+def _settings_of(model: str) -> list[str]:
+    spec = MODELS.get(model)
+    return [name for name, knob in spec.parameters.items() if not knob.server_only] if spec is not None else []
 
 
 def _model_names(service: SpeechService) -> list[str]:

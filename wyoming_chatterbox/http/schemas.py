@@ -189,6 +189,7 @@ class VoiceItem(BaseModel):
     speakers: list[str]
     attribution: str
     licence: str
+    settings: list[str] = Field(description="The settings of an utterance that this voice's model follows")
 
 
 class VoiceList(BaseModel):
@@ -251,6 +252,7 @@ class SettingItem(BaseModel):
     maximum: float | None
     default: float | bool
     allowed: str
+    upstream_only: bool = Field(description="Has an effect with --decoder upstream alone")
 
 
 class Health(BaseModel):

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from tests.voices.audio_factory import sound, write
-from wyoming_chatterbox.engine import memory
 from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples, SupportsCloning
 from wyoming_chatterbox.engine.built_in_voices import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.engine.chatterbox import conditionals as module
 from wyoming_chatterbox.engine.chatterbox import upstream
+from wyoming_chatterbox.engine.chatterbox.compute import pages
 from wyoming_chatterbox.engine.chatterbox.conditionals_store import ConditionalsCache
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
 from wyoming_chatterbox.engine.registry import create_voices
@@ -76,7 +76,7 @@ def test_what_only_clips_need_leaves_memory_and_comes_back(
     released: list[int] = []
     monkeypatch.setattr(
         "wyoming_chatterbox.engine.chatterbox.conditionals.release_pages",
-        lambda tensors: released.append(memory.release_pages(tensors)),
+        lambda tensors: released.append(pages.release_pages(tensors)),
     )
     (voice,) = create_voices(write(tmp_path / "anna.wav"))
     first, second = loaded(tiny_checkpoint), loaded(tiny_checkpoint)

@@ -55,7 +55,7 @@ def test_versions_of_packages_count(monkeypatch: pytest.MonkeyPatch, name: str) 
     assert make() != before
 
 
-@pytest.mark.parametrize("changed", ["flow.py", "t3/decode.py"])
+@pytest.mark.parametrize("changed", ["chatterbox/s3gen/flow.py", "chatterbox/t3/decode.py"])
 def test_our_decoder_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changed: str) -> None:
     before = make()
     shutil.copytree(fingerprints._PACKAGE_FOLDER / "engine", tmp_path / "engine")

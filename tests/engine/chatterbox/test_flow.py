@@ -115,7 +115,7 @@ def test_a_long_utterances_scores_are_computed_head_by_head(
     groups = []
     real = FlowEncoder._attention
     monkeypatch.setattr(
-        FlowEncoder, "_attended", lambda self, *given: groups.append(given[0].shape[1]) or real(self, *given)
+        FlowEncoder, "_attention", lambda self, *given: groups.append(given[0].shape[1]) or real(self, *given)
     )
     monkeypatch.setattr(encoder, "_SCORES", 1)
     split = flow.push(flow.start(_voice(model), 0), TOKENS, final=True, cancel=Cancel())

@@ -15,9 +15,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.engine.chatterbox.tiny import load_model
-from wyoming_chatterbox.engine import memory
 from wyoming_chatterbox.engine.base import Cancel, FloatOverflow
-from wyoming_chatterbox.engine.chatterbox.compute import linear
+from wyoming_chatterbox.engine.chatterbox.compute import linear, pages
 from wyoming_chatterbox.engine.chatterbox.compute.linear import Linear
 from wyoming_chatterbox.engine.chatterbox.t3.decode import Decoder
 from wyoming_chatterbox.engine.chatterbox.t3.llama import Llama
@@ -201,7 +200,7 @@ def test_converted_layers_leave_memory_one_by_one(
     released: list[int] = []
 
     def release(tensors: Any) -> int:
-        released.append(memory.release_pages(tensors))
+        released.append(pages.release_pages(tensors))
         return released[-1]
 
     monkeypatch.setattr("wyoming_chatterbox.engine.chatterbox.t3.llama.release_pages", release)

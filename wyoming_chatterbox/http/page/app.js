@@ -4,7 +4,7 @@ import { Connection } from "./connection.js";
 import * as figures from "./figures.js";
 import { History } from "./history.js";
 import { ask } from "./server.js";
-import { Settings } from "./settings.js";
+import { FIRST, Settings } from "./settings.js";
 import { Speaking } from "./speaking.js";
 import { hideError, Loading, say, showConnection, showError } from "./status.js";
 import { Timeline } from "./timeline.js";
@@ -17,7 +17,7 @@ const connection = new Connection();
 const speaking = new Speaking(connection);
 const loading = new Loading();
 const timeline = new Timeline($("line"));
-const settings = new Settings({ first: $("settings"), more: $("settings-more"), reset: $("settings-reset") });
+const settings = new Settings({ first: $("settings"), more: $("settings-more"), upstream: $("settings-upstream"), reset: $("settings-reset") });
 const voices = new Voices({ voice: $("voice"), model: $("model"), changed: () => showNote() });
 const history = new History($("history"), $("history-empty"), {
   replay: (utterance) => replay(utterance),
@@ -104,9 +104,10 @@ function outcome(utterance) {
 }
 
 function showNote() {
-  const light = voices.chosen?.model === "embedded";
-  $("settings-note").hidden = !light;
-  $("settings-note").textContent = "The embedded voice has one way to speak: these are for Chatterbox's voices.";
+  const { name, settings: understood = [] } = voices.chosen ?? {};
+  const unused = voices.chosen && !FIRST.every((setting) => understood.includes(setting));
+  $("settings-note").hidden = !unused;
+  $("settings-note").textContent = `${name} has one way to speak: these settings are for other voices.`;
 }
 
 /** What the server offers; `choose` is a voice that was just added. */

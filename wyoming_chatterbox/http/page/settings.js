@@ -1,20 +1,21 @@
 /** The sliders, made from what the server says one utterance may change (GET /api/settings). */
 
-const FIRST = ["exaggeration", "cfg_weight", "temperature"]; // the rest is under "More settings"
+export const FIRST = ["exaggeration", "cfg_weight", "temperature"]; // the rest is under "More settings"
 const TYPED = 10_000; // a range of more values than this is no slider: the seed
 const ACRONYMS = { cfg: "CFG" };
 
 export class Settings {
-  constructor({ first, more, reset }) {
-    Object.assign(this, { first, more, reset, knobs: [] });
+  constructor({ first, more, upstream, reset }) {
+    Object.assign(this, { first, more, upstream, reset, knobs: [] });
     reset.addEventListener("click", () => this.toDefaults());
   }
 
   show(knobs) {
     this.knobs = knobs.map((knob) => new Knob(knob, () => this.changed()));
-    const isFirst = ({ name }) => FIRST.includes(name);
-    this.first.replaceChildren(...this.knobs.filter(isFirst).map(({ row }) => row));
-    this.more.replaceChildren(...this.knobs.filter((knob) => !isFirst(knob)).map(({ row }) => row));
+    const groupOf = ({ name, upstreamOnly }) => (upstreamOnly ? "upstream" : FIRST.includes(name) ? "first" : "more");
+    for (const group of ["first", "more", "upstream"]) {
+      this[group].replaceChildren(...this.knobs.filter((knob) => groupOf(knob) === group).map(({ row }) => row));
+    }
     this.changed();
   }
 
@@ -35,8 +36,8 @@ export class Settings {
 }
 
 class Knob {
-  constructor({ name, help, minimum, maximum, default: initial, unit, kind }, changed) {
-    Object.assign(this, { name, minimum, maximum, kind, default: initial });
+  constructor({ name, help, minimum, maximum, default: initial, unit, kind, upstream_only: upstreamOnly }, changed) {
+    Object.assign(this, { name, minimum, maximum, kind, upstreamOnly, default: initial });
     this.row = document.createElement("div");
     this.row.className = "knob";
     const label = document.createElement("label");

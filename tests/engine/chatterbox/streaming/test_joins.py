@@ -134,4 +134,4 @@ def test_a_short_text_is_one_chunk_where_two_would_cost_twice_as_much(engine: Or
 def test_the_first_chunk_is_the_smallest_that_is_heard(engine: OriginalEngine) -> None:
     first, *_ = chunks_of(engine, chunk_size=5)
     assert len(first) == SAMPLES_PER_TOKEN
-    assert engine._decoder._least == 12
+    assert engine._decoder._min_chunk_tokens == 12

@@ -67,13 +67,13 @@ def test_all_utterances_have_one_thread_which_ends_with_the_engine(
     parallel_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A new thread begins without what libraries keep per thread: 23 to 37 ms for every shape of cuDNN's attention."""
-    real, threads = Decoder._draw, set()
+    real, threads = Decoder._sample, set()
 
     def draw(self: Decoder, *args: Any) -> None:
         threads.add(threading.get_ident())
         real(self, *args)
 
-    monkeypatch.setattr(Decoder, "_draw", draw)
+    monkeypatch.setattr(Decoder, "_sample", draw)
     before = _token_threads()
     for seed in (0, 1, 2):
         speak(parallel_engine, seed=seed)
@@ -137,7 +137,7 @@ def test_nothing_is_at_work_once_an_utterance_ended(parallel_engine: OriginalEng
 def test_an_error_in_the_thread_is_raised_where_the_tokens_are_taken(
     parallel_engine: OriginalEngine, at_work: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = Decoder._draw, [0]
+    real, calls = Decoder._sample, [0]
 
     def breaking(self: Any, logits: Any, cache: Any) -> None:
         calls[0] += 1
@@ -145,7 +145,7 @@ def test_an_error_in_the_thread_is_raised_where_the_tokens_are_taken(
             raise RuntimeError("broken")
         real(self, logits, cache)
 
-    monkeypatch.setattr(Decoder, "_draw", breaking)
+    monkeypatch.setattr(Decoder, "_sample", breaking)
     with pytest.raises(EngineError, match="RuntimeError: broken"):
         speak(parallel_engine)
     assert not at_work
