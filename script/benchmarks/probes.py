@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wyoming_chatterbox.engine.chatterbox.s3gen.source import SAMPLES_PER_FRAME
+from wyoming_chatterbox.engine.chatterbox.streaming import TokenSource
 from wyoming_chatterbox.engine.chatterbox.tracing import Timeline
 
 _FRAMES_PER_TOKEN = 2
@@ -24,19 +25,23 @@ _SAMPLING_INTERVAL = 0.02
 class SeamlessTokens:
     """The speech tokens of our decoder: seen, and if wanted replaced on their way from T3 to the flow decoder."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self) -> None:
         self.sampled: list[int] = []
         """What T3 sampled since `clear()`."""
 
         self._given: Sequence[int] | None = None
         self._with_t3 = True
-        generator: Any = getattr(getattr(engine, "_decoder", None), "_tokens", None)
-        self.can_replace = hasattr(generator, "tokens")
-        """Whether this decoder is one whose tokens are known how to get at."""
+        self._original: TokenSource | None = None
 
-        if self.can_replace:
-            self._original: Callable[..., Generator[int, None, None]] = generator.tokens
-            generator.tokens = self._watched
+    def wrap(self, tokens: TokenSource) -> TokenSource:
+        """Returns what the decoder is to ask for tokens in the place of `tokens`."""
+        self._original = tokens
+        return self._watched
+
+    @property
+    def can_replace(self) -> bool:
+        """Whether a decoder has asked to be watched; upstream's does not."""
+        return self._original is not None
 
     def clear(self) -> None:
         self.sampled = []
@@ -55,7 +60,8 @@ class SeamlessTokens:
         finally:
             self._given = None
 
-    def _watched(self, *arguments: Any, **named: Any) -> Iterator[int]:
+    def _watched(self, *arguments: Any, **named: Any) -> Generator[int, None, None]:
+        assert self._original is not None
         given = self._given
         if given is not None and not self._with_t3:
             yield from given
@@ -75,13 +81,18 @@ class SeamlessTokens:
 class SeamlessSource:
     """The random source of our decoder's vocoder: what it was in one stream, another decode may have too."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self) -> None:
         self._recorded: Any = None
         self._replayed: Any = None
-        vocoder: Any = getattr(getattr(engine, "_decoder", None), "_vocoder", None)
-        if vocoder is not None:
-            self._original = vocoder.source.samples
-            vocoder.source.samples = self._samples
+        self._original: Any = None
+
+    def wrap(self, source: Any) -> Any:
+        """Returns what the vocoder is to use in the place of its source."""
+        self._original = source
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)  # the source's other methods
 
     def clear(self) -> None:
         """The next utterance begins."""
@@ -96,11 +107,12 @@ class SeamlessSource:
         finally:
             self._replayed = None
 
-    def _samples(self, state: Any, f0: Any) -> tuple[Any, Any]:
+    def samples(self, state: Any, f0: Any) -> tuple[Any, Any]:
+        """Returns the source's samples of a stretch of frames, see `HarmonicSource.samples`."""
         import torch
 
         cat = torch.cat
-        source, cycles = self._original(state, f0)
+        source, cycles = self._original.samples(state, f0)
         begin = state.position * SAMPLES_PER_FRAME
         if self._replayed is not None:
             earlier = self._replayed[:, :, begin : begin + source.shape[2]]

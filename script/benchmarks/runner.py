@@ -27,6 +27,7 @@ from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.compute.device import pick_device
 from wyoming_chatterbox.engine.chatterbox.compute.plan import choose_plan
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.streaming import Probes
 from wyoming_chatterbox.engine.chatterbox.tracing import Timeline
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.testing import random_checkpoint
@@ -70,8 +71,9 @@ class Run:
     chunks: list[Samples]
 
 
-def _ours(job: Job) -> OriginalEngine:
-    return OriginalEngine.load(Path(job.model_dir), job.device, None, 0, compute=ComputeSettings(**job.compute))
+def _ours(job: Job, probes: Probes) -> OriginalEngine:
+    compute = ComputeSettings(**job.compute)
+    return OriginalEngine.load(Path(job.model_dir), job.device, None, 0, compute, probes=probes)
 
 
 def _theirs(job: Job) -> OriginalEngine:
@@ -93,15 +95,17 @@ class Speaker:
         import torch
 
         self._job = job
-        self.engine = _theirs(job) if job.decoder == "upstream" else _ours(job)
+        self.source = SeamlessSource()
+        tokens = SeamlessTokens()
+        probes = Probes(tokens.wrap, self.source.wrap)
+        self.engine = _theirs(job) if job.decoder == "upstream" else _ours(job, probes)
         self._model = self.engine._model
         device = torch.device(self._model.device)
         self.on_cuda = device.type == "cuda"
         waits = {"cuda": lambda: torch.cuda.synchronize(device), "mps": lambda: torch.mps.synchronize()}
         self._synchronize: Callable[[], None] = waits.get(device.type, lambda: None)
         self._theirs = UpstreamProbe(self._model, self._synchronize) if job.decoder == "upstream" else None
-        self._ours = SeamlessTokens(self.engine) if self._theirs is None else None
-        self.source = SeamlessSource(self.engine)
+        self._ours = tokens if self._theirs is None else None
 
     def warm_up(self) -> None:
         """As the server does; upstream gets the same chance."""

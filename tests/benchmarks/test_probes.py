@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class Tokens:
     def __init__(self) -> None:
         self.made = 0
 
-    def tokens(self, first: int, *, step: int) -> Iterator[int]:
+    def tokens(self, first: int, *, step: int) -> Generator[int, None, None]:
         for token in range(first, 1000, step):
             self.made += 1
             yield token
@@ -39,19 +39,20 @@ class Tokens:
 
 def test_tokens_are_seen_and_replaced_at_their_full_cost() -> None:
     t3 = Tokens()
-    probe = SeamlessTokens(types.SimpleNamespace(_decoder=types.SimpleNamespace(_tokens=t3)))
+    probe = SeamlessTokens()
+    assert not probe.can_replace
+    watched = probe.wrap(t3.tokens)
     assert probe.can_replace
-    assert list(itertools.islice(t3.tokens(5, step=5), 3)) == probe.sampled == [5, 10, 15]
+    assert list(itertools.islice(watched(5, step=5), 3)) == probe.sampled == [5, 10, 15]
     probe.clear()
     t3.made = 0
     with probe.replaced([1, 2, 3, 4]):
-        assert list(t3.tokens(5, step=5)) == [1, 2, 3, 4]
+        assert list(watched(5, step=5)) == [1, 2, 3, 4]
     assert probe.sampled == [5, 10, 15, 20]
     assert t3.made == 5, "the end of speech is sampled, too"
     with probe.replaced([7, 8], with_t3=False):
-        assert list(t3.tokens(5, step=5)) == [7, 8]
+        assert list(watched(5, step=5)) == [7, 8]
     assert t3.made == 5
-    assert not SeamlessTokens(types.SimpleNamespace()).can_replace
 
 
 class Source:
@@ -87,7 +88,8 @@ class Vocoder:
 def test_another_decode_gets_the_streams_source() -> None:
     torch = pytest.importorskip("torch")
     vocoder = Vocoder(torch)
-    probe = SeamlessSource(types.SimpleNamespace(_decoder=types.SimpleNamespace(_vocoder=vocoder)))
+    probe = SeamlessSource()
+    vocoder.source = probe.wrap(vocoder.source)
     stream = vocoder.speak(5, 20, 8)
     length = 35 * SAMPLES_PER_FRAME
     assert len(stream) == length
@@ -101,7 +103,6 @@ def test_another_decode_gets_the_streams_source() -> None:
     assert torch.equal(longer[:length], stream) and len(longer) > length, "behind its end it is another one"
     probe.clear()
     assert not torch.equal(vocoder.speak(33), stream)
-    SeamlessSource(types.SimpleNamespace())  # of a decoder without such a thing nothing is known
 
 
 class Clockwork:
@@ -109,7 +110,7 @@ class Clockwork:
 
     on_cuda = False
     can_replace = True
-    source = SeamlessSource(types.SimpleNamespace())
+    source = SeamlessSource()
 
     def __init__(self, job: Job) -> None:
         self.spoken: list[tuple[str, Any]] = []

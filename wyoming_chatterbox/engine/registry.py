@@ -109,11 +109,6 @@ class ModelSpec:
     """The extra of the distribution with the packages that it needs; empty: the light server has them."""
 
     @property
-    def repository_id(self) -> str:
-        """Of its repository on the Hugging Face hub; empty if it has none."""
-        return "" if self.repository is None else self.repository.id
-
-    @property
     def files(self) -> tuple[RemoteFile, ...]:
         """The files of its weights, pinned by size and checksum."""
         return () if self.repository is None else self.repository.files

@@ -58,7 +58,6 @@ class ClientTransport(asyncio.BufferedProtocol, asyncio.Transport):
         self._unparsed = memoryview(self._buffer)[:0]
         self._held = False  # by uvicorn's flow control
         self._closing = False
-        self._lost = False
         self._lingered = 0  # bytes
         self._request_began = False
         self._stall: Timer | None = None
@@ -88,7 +87,7 @@ class ClientTransport(asyncio.BufferedProtocol, asyncio.Transport):
         self._protocol.connection_made(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = self._closing = True
+        self._closing = True
         self._slots.release(self)
         self._parse_scheduler.discard(self)
         for timer in (self._stall, self._end):

@@ -140,7 +140,7 @@ TEXTS = st.lists(ALPHABET, max_size=300).map("".join)
 
 
 @given(TEXTS, st.data(), st.sampled_from([0, 2, 8]))
-@settings(max_examples=20000, deadline=None)
+@settings(max_examples=5000, deadline=None)
 def test_the_same_text_gives_the_same_sentences_however_it_is_cut(text: str, data: st.DataObject, words: int) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=20)))
     pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]

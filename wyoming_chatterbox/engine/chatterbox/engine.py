@@ -38,7 +38,7 @@ from .fingerprint import fingerprint
 from .overflow import without_overflow
 from .s3gen.flow import TOKENS_PER_SECOND
 from .speech_length import MAX_SPEECH_TOKENS
-from .streaming import SAMPLE_RATE, SeamlessDecoder
+from .streaming import SAMPLE_RATE, Probes, SeamlessDecoder
 from .t3.sampling import CURRENT, STREAMING, Sampling
 from .text import prepare_text
 from .tracing import Timeline
@@ -104,6 +104,7 @@ class OriginalEngine:
         compute: ComputeSettings | None = None,
         cache: ConditionalsCache | None = None,
         warm_up_settings: GenerationSettings | None = None,
+        probes: Probes | None = None,
     ) -> OriginalEngine:
         """Load the weights and the voices that are wanted at once.
 
@@ -115,6 +116,7 @@ class OriginalEngine:
             compute: speed against fidelity; None: exact.
             cache: where what is computed of voices is kept; None: only in memory.
             warm_up_settings: how the first voice will mostly be spoken, to be warm for it.
+            probes: look into our decoder, for measurements.
 
         Raises:
             EngineUnavailable: packages, weights or the device are missing.
@@ -141,7 +143,7 @@ class OriginalEngine:
         with torch.no_grad():
             engine = cls(model, voices, plan, cache, revision_of(files), warm_up_settings)
             engine.fingerprint = fingerprint(files.fingerprint(), device, max(seed, 0), plan, threads)
-            engine._decoder = SeamlessDecoder(model, plan)
+            engine._decoder = SeamlessDecoder(model, plan, probes)
             loader.free_converted_weights(model, plan)
         trim_heap()  # of what loading used and gave back
         if voices[0].clips:

@@ -13,7 +13,7 @@ import itertools
 import logging
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from .compute.graph_check import check_together
 from .compute.plan import Plan
 from .s3gen.flow import FRAMES_PER_TOKEN, TOKENS_PER_SECOND, StreamingFlow, split_tokens
 from .s3gen.incremental_vocoder import IncrementalVocoder
+from .s3gen.source import HarmonicSource
 from .s3gen.vocoder import GPU_MULTIPLE, StreamingVocoder
 from .speech_length import max_tokens_for, min_tokens_for
 from .t3.sampling import sampling_of
@@ -54,15 +55,29 @@ _TRAILING_SILENCE = 0.3
 """Seconds of silence that may stay at the end of an utterance."""
 
 
+TokenSource: TypeAlias = Callable[..., Generator[int, None, None]]
+"""Makes the speech tokens of an utterance; called as `TokenGenerator.tokens` is."""
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Where a measurement looks into a decoder: each is given a part, and returns what is used in its place."""
+
+    token_source: Callable[[TokenSource], TokenSource] = lambda tokens: tokens
+    harmonic_source: Callable[[HarmonicSource], HarmonicSource] = lambda source: source
+
+
 class SeamlessDecoder:
     """Speaks with upstream's ChatterboxTTS, whose modules it uses and does not change."""
 
-    def __init__(self, model: Any, plan: Plan) -> None:
+    def __init__(self, model: Any, plan: Plan, probes: Probes | None = None) -> None:
+        probes = probes or Probes()
         self._model = model
         self._plan = plan
         self._tokens = TokenGenerator(
             model.t3, plan.token_precision, weight_first=plan.token_weight_first, graphs=plan.graphs
         )
+        self._token_source = probes.token_source(self._tokens.tokens)
         self._flow = StreamingFlow(
             model.s3gen.flow,
             attention=plan.flow_attention,
@@ -72,10 +87,11 @@ class SeamlessDecoder:
             graphs=plan.graphs,
         )
         hift = model.s3gen.mel2wav
+        source = probes.harmonic_source(HarmonicSource(hift))
         self._vocoder: StreamingVocoder | IncrementalVocoder = (
-            IncrementalVocoder(hift, plan.vocoder_precision)
+            IncrementalVocoder(hift, plan.vocoder_precision, source)
             if plan.incremental_vocoder
-            else StreamingVocoder(hift, multiple=GPU_MULTIPLE if model.t3.device.type == "cuda" else 1)
+            else StreamingVocoder(hift, multiple=GPU_MULTIPLE if model.t3.device.type == "cuda" else 1, source=source)
         )
         # One stream for all utterances: torch keeps memory for every stream that was ever used.
         self._stream = torch.cuda.Stream(model.t3.device) if model.t3.device.type == "cuda" else None
@@ -116,7 +132,7 @@ class SeamlessDecoder:
 
         def speech_tokens(seed: int) -> Generator[int, None, None]:
             tokens_cancel = Cancel(cancel)
-            tokens: Generator[int, None, None] = self._tokens.tokens(
+            tokens = self._token_source(
                 conditionals.t3,
                 text_tokens,
                 cfg_weight=settings.cfg_weight,

@@ -28,7 +28,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 
 
 @pytest.mark.parametrize(
-    "compute", [ComputeSettings(), ComputeSettings(flow_attention="causal")], ids=["full", "causal"]
+    "compute",
+    [ComputeSettings(flow_prompt=1.0), ComputeSettings(flow_attention="causal", flow_prompt=1.0)],
+    ids=["full", "causal"],
 )
 def test_1000_utterances_leave_nothing_behind(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, compute: ComputeSettings

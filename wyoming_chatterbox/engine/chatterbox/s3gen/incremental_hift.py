@@ -78,9 +78,9 @@ class IncrementalHiFT:
                     reflect=_Reflection(next(numbers)) if index == last else None,
                     source_convolution=convolution(hift.source_downs[index]),
                     source_block=residual_block(hift.source_resblocks[index]),
-                    fusion=_Sum(2, next(numbers)),
+                    fusion=_Sum(next(numbers)),
                     blocks=[residual_block(block) for block in blocks],
-                    sum=_Sum(len(blocks), next(numbers)),
+                    sum=_Sum(next(numbers)),
                 )
             )
         self._last = convolution(hift.conv_post, torch.float32)
@@ -233,8 +233,7 @@ class _Delay:
 class _Sum:
     """Adds streams that lag behind each other."""
 
-    def __init__(self, inputs: int, number: int) -> None:
-        self._inputs = inputs
+    def __init__(self, number: int) -> None:
         self._number = number
 
     def __call__(self, streams: Sequence[Tensor], state: HiFTState) -> Tensor:

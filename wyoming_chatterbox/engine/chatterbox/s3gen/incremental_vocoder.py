@@ -50,14 +50,15 @@ class IncrementalVocoder:
     right = RIGHT_FRAMES
     """Frames that must follow before a frame is heard, see vocoder.py."""
 
-    def __init__(self, hift: Any, precision: str = "float32") -> None:
+    def __init__(self, hift: Any, precision: str = "float32", source: HarmonicSource | None = None) -> None:
         """
         Args:
             hift: chatterbox.models.s3gen.hifigan.HiFTGenerator, its weight norms folded.
             precision: of the convolutions, see IncrementalHiFT.
+            source: of the harmonic signal; None: the vocoder's own.
         """
         self._layers = IncrementalHiFT(hift, precision)
-        self.source = HarmonicSource(hift)
+        self.source = source or HarmonicSource(hift)
 
     def start(self, seed: int) -> IncrementalState:
         """A new utterance."""

@@ -47,19 +47,28 @@ class VocoderState:
 class StreamingVocoder:
     """Upstream's HiFTGenerator, fed with frames. It holds no state; what is an utterance's is in VocoderState."""
 
-    def __init__(self, hift: Any, *, left: int = LEFT_FRAMES, right: int = RIGHT_FRAMES, multiple: int = 1) -> None:
+    def __init__(
+        self,
+        hift: Any,
+        *,
+        left: int = LEFT_FRAMES,
+        right: int = RIGHT_FRAMES,
+        multiple: int = 1,
+        source: HarmonicSource | None = None,
+    ) -> None:
         """
         Args:
             hift: chatterbox.models.s3gen.hifigan.HiFTGenerator.
             left, right: frames of context, see LEFT_FRAMES.
             multiple: windows have a multiple of so many frames, by more left context, which changes nothing that is
                 heard; only at the beginning of an utterance there is no more to take.
+            source: of the harmonic signal; None: the vocoder's own.
         """
         self._hift = hift
         self._left = left
         self._multiple = multiple
         self.right = right
-        self.source = HarmonicSource(hift)
+        self.source = source or HarmonicSource(hift)
 
     def start(self, seed: int) -> VocoderState:
         """A new utterance."""
