@@ -85,7 +85,7 @@ def tool(name: str, *arguments: str) -> int:
 
 
 def is_ready(part: str) -> bool:
-    """Whether a part is installed as the files here want it."""
+    """Returns True if a part is installed as the files here want it."""
     return _read(_STATE / part) == _fingerprint()
 
 
@@ -127,7 +127,7 @@ def ensure(*parts: str, torch_backend: str | None = None) -> None:
 
 
 def uv() -> Path | None:
-    """The uv of the .venv, installed if need be; None where there is none for this machine."""
+    """Returns the uv of the .venv, installed if need be; None where there is none for this machine."""
     path = VENV / "bin" / "uv"
     if not path.exists():
         with contextlib.suppress(SetupError):
@@ -291,14 +291,14 @@ def _pinned_torch() -> str:
 
 
 def _torch() -> str | None:
-    """The version of the torch in the .venv, without its build (2.13.0 for 2.13.0+cpu)."""
+    """Returns the version of the torch in the .venv, without its build (2.13.0 for 2.13.0+cpu)."""
     for path in VENV.glob("lib/python*/site-packages/torch-*.dist-info/RECORD"):
         return path.parent.name.removeprefix("torch-").removesuffix(".dist-info").split("+")[0]
     return None
 
 
 def _environment() -> dict[str, str]:
-    """The environment for installers, without what would lead them out of the .venv."""
+    """Returns the environment for installers, without what would lead them out of the .venv."""
     outward = {"PYTHONHOME", "PYTHONPATH", "PIP_PREFIX", "PIP_ROOT", "PIP_TARGET", "PIP_USER", "VIRTUAL_ENV"}
     return {name: value for name, value in os.environ.items() if name not in outward}
 

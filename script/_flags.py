@@ -26,7 +26,7 @@ def server_settings(arguments: Sequence[str]) -> Settings:
 
 
 def voices_command(arguments: Sequence[str]) -> str:
-    """The name of the command in the arguments of `script/voices`. Exits as `server_settings()` does."""
+    """Returns the name of the command in the arguments of `script/voices`. Exits as `server_settings()` does."""
     options, _ = _or_exit(lambda: parse(arguments, program="script/voices"))
     return str(options.command)
 

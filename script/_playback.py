@@ -74,7 +74,7 @@ FORMATS = {
 
 
 def checked_text(parser: argparse.ArgumentParser, text: str) -> str:
-    """The text to say, or that of standard input; ends the program where there is none."""
+    """Returns the text to say, or that of standard input; ends the program where there is none."""
     text = sys.stdin.read() if text == "-" else text
     if not text.strip():
         parser.error("the text is empty: there is nothing to say")

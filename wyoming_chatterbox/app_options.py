@@ -71,7 +71,7 @@ OPTIONS = (
 
 
 def read_options(path: Path) -> dict[str, Any]:
-    """The settings that an options.json asks for, by their names.
+    """Returns the settings that an options.json asks for, by their names.
 
     Raises:
         SettingsError: the file cannot be read, or an option is unknown or has a value that is not allowed; the message

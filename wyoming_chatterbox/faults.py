@@ -50,7 +50,7 @@ def _words(text: str) -> list[str]:
 
 
 def _stack(error: BaseException) -> str:
-    """The traceback of an exception and of its causes, the first cause first, without their messages."""
+    """Returns the traceback of an exception and of its causes, the first cause first, without their messages."""
     parts: list[str] = []
     seen: set[int] = set()
     current: BaseException | None = error

@@ -199,5 +199,5 @@ def check_knobs(settings: Any) -> None:
 
 
 def _format_number(number: float | None) -> str:
-    """A bound as a person writes it: 2147483647 rather than 2.14748e+09."""
+    """Returns a bound as a person writes it: 2147483647 rather than 2.14748e+09."""
     return "any" if number is None else str(int(number)) if number == int(number) else str(number)

@@ -99,7 +99,8 @@ class _Progress:
 
 
 def _clips(settings: Settings) -> list[Path]:
-    """The reference clip, and the folders of voices that have something in them: an empty one is nobody's wish."""
+    """Returns the reference clip, and the folders of voices that have something in them: an empty one is nobody's
+    wish."""
     found = [] if settings.reference_clip is None else [settings.reference_clip]
     for folder in settings.voice_folders:
         with contextlib.suppress(OSError, TimeoutError):

@@ -20,7 +20,7 @@ _SHORTEST = 0.001
 
 
 async def wait_for(seconds: float | None, awaitable: Awaitable[_T]) -> _T:
-    """The result of something that takes at most so long; None: as long as it takes.
+    """Returns the result of an awaitable that may take `seconds` at most; None: no limit.
 
     Counted is time in which the event loop runs, as of `ends_within`. In the place of `asyncio.wait_for`, which before
     Python 3.12 returns a result that is there already instead of being cancelled: the task that was told to end goes on

@@ -93,7 +93,7 @@ def checkpoint(model_dir: Path | None, tiny: bool, progress: Progress) -> Iterat
 
 
 def cache_folder() -> Path:
-    """The user's cache, outside the repository."""
+    """Returns the user's cache, outside the repository."""
     given = os.environ.get("XDG_CACHE_HOME", "")
     # By the specification a relative path counts as none.
     base = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
@@ -136,7 +136,7 @@ def check_model_dir(model_dir: Path) -> None:
 
 
 def _cached(progress: Progress) -> Path:
-    """The random checkpoint of full size; made once, and again when the program that makes it changes."""
+    """Returns the random checkpoint of full size; made once, and again when the program that makes it changes."""
     check_memory(_MEMORY_TO_SPEAK)
     folder = cache_folder()
     recipe = hashlib.sha256(_BUILDER.read_bytes() + " ".join(_OPTIONS).encode()).hexdigest()[:12]

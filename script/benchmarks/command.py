@@ -87,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def needs_the_model(arguments: Sequence[str]) -> bool:
-    """Whether the packages of the original model are needed; ends the program where the arguments are wrong."""
+    """Returns True if the packages of the original model are needed; ends the program where the arguments are wrong."""
     parts = parser().parse_args(arguments).only
     return parts is None or bool(_NEED_THE_MODEL & set(parts))
 

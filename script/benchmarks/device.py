@@ -15,7 +15,7 @@ from .errors import BenchError
 
 
 def find_device(wanted: str) -> dict[str, Any]:
-    """The torch device for auto, cpu, mps, cuda or cuda:N, with what is known of it.
+    """Returns the torch device for auto, cpu, mps, cuda or cuda:N, with what is known of it.
 
     Returns:
         `device`, `threads`, and for a GPU of NVIDIA `gpu` and `cuda`, else None.

@@ -24,7 +24,8 @@ QUICK_AT_ONCE = (1, 4, 16)
 
 
 def variants(profiles: Sequence[str]) -> list[dict[str, Any]]:
-    """The compute settings that are measured: every profile, the exact one in both precisions, graphs on and off."""
+    """Returns the compute settings that are measured: every profile, the exact one in both precisions, graphs on and
+    off."""
     found: list[dict[str, Any]] = []
     for profile in profiles:
         if profile == EXACT:
@@ -38,7 +39,7 @@ def variants(profiles: Sequence[str]) -> list[dict[str, Any]]:
 def measure(
     checkpoint: Checkpoint, device: str, profiles: Sequence[str], progress: Progress, *, quick: bool
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """A row for every variant and number of utterances, and what went wrong.
+    """Returns a row for every variant and number of utterances, and what went wrong.
 
     Raises:
         ValueError: the device is no GPU of NVIDIA.

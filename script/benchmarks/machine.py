@@ -29,7 +29,7 @@ _PACKAGES = ("torch", "chatterbox-streaming", "transformers", "numpy")
 
 
 def machine() -> dict[str, Any]:
-    """The processor and its memory; what is not known here is None or empty."""
+    """Returns the processor and its memory; what is not known here is None or empty."""
     processor = _read("/proc/cpuinfo")
     model = re.search(r"^model name\s*: (.+)$", processor, re.M)
     flags = re.search(r"^(?:flags|Features)\s*: (.+)$", processor, re.M)
@@ -73,7 +73,7 @@ def cores() -> int:
 
 
 def total_memory() -> int | None:
-    """Bytes."""
+    """Returns a number of bytes."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):
@@ -81,7 +81,7 @@ def total_memory() -> int | None:
 
 
 def available_memory() -> int | None:
-    """Bytes that a process may still use; None where that is not known."""
+    """Returns bytes that a process may still use; None where that is not known."""
     found = re.search(r"^MemAvailable:\s+(\d+) kB$", _read("/proc/meminfo"), re.M)
     free = [int(found.group(1)) * 1024] if found else []
     limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()

@@ -29,7 +29,7 @@ class Underruns:
 
 
 def played(arrivals: Sequence[Arrival]) -> Iterator[Arrival]:
-    """When each chunk begins to be heard, and its length."""
+    """Yields when each chunk begins to be heard, and its length."""
     end = -math.inf
     for at, seconds in arrivals:
         begin = at if at > end + _INAUDIBLE else end
@@ -38,7 +38,7 @@ def played(arrivals: Sequence[Arrival]) -> Iterator[Arrival]:
 
 
 def underruns(arrivals: Sequence[Arrival]) -> Underruns:
-    """The gaps in an utterance's playback."""
+    """Returns the gaps in an utterance's playback."""
     count, gaps, end = 0, 0.0, math.inf
     for begin, seconds in played(arrivals):
         if begin > end:

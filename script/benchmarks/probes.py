@@ -238,7 +238,7 @@ class Memory:
 
 
 def _status(name: str) -> int | None:
-    """Bytes, from Linux's account of this process."""
+    """Returns a number of bytes from Linux's account of this process."""
     try:
         found = re.search(rf"^{name}:\s+(\d+) kB$", _STATUS.read_text(), re.M)
     except OSError:

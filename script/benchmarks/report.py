@@ -11,7 +11,7 @@ _UNKNOWN = "-"
 
 
 def number(name: str, places: int = 2) -> Callable[[dict[str, Any]], str]:
-    """A row's figure with so many places after the point."""
+    """Returns a column's text: a row's figure with so many places after the point."""
 
     def shown(row: dict[str, Any]) -> str:
         value = row.get(name)

@@ -117,7 +117,7 @@ class Speaker:
             stream.close()
 
     def stream(self, utterance: Utterance, **settings: Any) -> Generator[Samples, None, None]:
-        """Samples, chunk by chunk."""
+        """Yields samples, chunk by chunk."""
         if self._job.ends_where_told:
             random_checkpoint.set_eos_at(self._model.t3, utterance.tokens)
         chosen = GenerationSettings(
@@ -158,7 +158,8 @@ class Speaker:
         return Run(arrivals, total, spans, sampled, decoded, chunks)
 
     def peak_vram(self) -> int | None:
-        """The most bytes of a GPU's memory that tensors had since `forget_peak()`; None: it is none of NVIDIA's."""
+        """Returns the most bytes of a GPU's memory that tensors had since `forget_peak()`; None: it is none of
+        NVIDIA's."""
         import torch
 
         return torch.cuda.max_memory_allocated(self._model.device) if self.on_cuda else None
@@ -263,7 +264,7 @@ def _runs(speaker: Speaker, utterance: Utterance, within: float) -> list[Run]:
 def _seams(
     speaker: Speaker, utterance: Utterance, tokens: list[int] | None, spoken: dict[str, Any], folder: Path
 ) -> dict[str, Any]:
-    """The utterance in chunks and in one, of the same tokens and with the same source."""
+    """Returns the utterance in chunks and in one, of the same tokens and with the same source."""
     found = {"decoded": spoken["decoded"], "stream": spoken["stream"]}
     wanted = dataclasses.replace(utterance, given=tokens or spoken["decoded"] or None)
     if speaker.can_replace and wanted.given != spoken["decoded"]:
@@ -291,7 +292,7 @@ def _in_turns(speaker: Speaker, utterance: Utterance, count: int) -> dict[str, A
 
 
 def _beside_another(speaker: Speaker, job: Job, utterance: Utterance) -> dict[str, list[dict[str, float]]]:
-    """Seconds of every stage, and "total", of every run alone and beside another program, see busy.row."""
+    """Returns the seconds of every stage, and "total", of every run alone and beside another program, see busy.row."""
     found: dict[str, list[dict[str, float]]] = {"quiet": [], "busy": []}
     speaker.speak(utterance)
     for index in range(job.busy_rounds):

@@ -43,7 +43,7 @@ _RANGE = 80.0
 
 
 def joins(chunks: Sequence[int]) -> list[int]:
-    """Where one chunk ends and the next begins, in samples, from the chunks' lengths."""
+    """Returns where one chunk ends and the next begins, in samples, from the chunks' lengths."""
     return [int(end) for end in np.cumsum(chunks)[:-1]]
 
 
@@ -55,7 +55,7 @@ def level(samples: Samples) -> float:
 
 
 def hole(samples: Samples, at: Sequence[int], seconds: float) -> tuple[float, float] | tuple[None, None]:
-    """The mean depth of the joins' holes and its standard error, in dB (below 0: quieter), see above.
+    """Returns the mean depth of the joins' holes and its standard error, in dB (below 0: quieter), see above.
 
     Args:
         samples: the utterance, shape (n,).
@@ -76,7 +76,7 @@ def hole(samples: Samples, at: Sequence[int], seconds: float) -> tuple[float, fl
 
 
 def to_one_chunk(samples: Samples, whole: Samples, at: Sequence[int], before: float, after: float) -> list[float]:
-    """The level at each join, from `before` to `after` seconds around it, less that in one chunk, in dB.
+    """Returns the level at each join, from `before` to `after` seconds around it, less that in one chunk, in dB.
 
     Joins in silence and joins whose window is not in both are left out.
     """
@@ -93,7 +93,7 @@ def to_one_chunk(samples: Samples, whole: Samples, at: Sequence[int], before: fl
 def mel_distances(
     samples: Samples, whole: Samples, at: Sequence[int]
 ) -> tuple[float | None, float | None, float | None]:
-    """The log-mel distance of two decodes of the same tokens: of all, near the joins, and elsewhere; in dB."""
+    """Returns the log-mel distance of two decodes of the same tokens: of all, near the joins, and elsewhere; in dB."""
     length = min(len(samples), len(whole))
     if length < _FFT:
         return None, None, None

@@ -40,7 +40,7 @@ _DESCRIBING = 5.0
 
 
 def measure(rounds: int, progress: Progress) -> list[dict[str, Any]]:
-    """A row for each latency, in milliseconds."""
+    """Returns a row for each latency, in milliseconds."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         progress.say("sockets: an engine that costs nothing")
@@ -63,7 +63,8 @@ def measure(rounds: int, progress: Progress) -> list[dict[str, Any]]:
 
 
 async def _first_audio(port: int, rounds: int, streamed: bool) -> list[float]:
-    """Seconds from the request to the first audio-chunk, one new connection each, as Home Assistant does."""
+    """Returns the seconds from the request to the first audio-chunk, one new connection each, as Home Assistant
+    does."""
     found = []
     for _ in range(rounds + 3):
         async with AsyncTcpClient("127.0.0.1", port) as client:
@@ -74,7 +75,8 @@ async def _first_audio(port: int, rounds: int, streamed: bool) -> list[float]:
 
 
 async def _describe_while_speaking(port: int, seconds: float) -> list[float]:
-    """Seconds for `describe`, each on a connection of its own, while two clients are spoken to all the time."""
+    """Returns the seconds that `describe` takes, each on a connection of its own, while two clients are spoken to all
+    the time."""
 
     async def listen() -> None:
         async with AsyncTcpClient("127.0.0.1", port) as client:

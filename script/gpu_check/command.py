@@ -150,7 +150,8 @@ def _engine_checks(weights: Checkpoint, device: str, record: Record, progress: P
 
 
 def _benchmark(weights: Checkpoint, device: str, record: Record, progress: Progress) -> Outcome:
-    """The rows that `script/bench --only gpu` has; without a GPU, a single one that shows that they can be measured."""
+    """Returns the rows that `script/bench --only gpu` has; without a GPU, a single one that shows that they can be
+    measured."""
     on_cuda = device.startswith("cuda")
     variants = gpu.variants(_PROFILES) if on_cuda else [{"profile": "exact"}]
     started, rows, errors, left_out = progress.seconds, [], [], 0

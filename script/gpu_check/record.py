@@ -49,7 +49,7 @@ class Record:
         self._write()
 
     def get(self, name: str) -> Any:
-        """A fact; None where it was not set."""
+        """Returns a fact; None where it was not set."""
         return self._content.get(name)
 
     @property

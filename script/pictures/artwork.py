@@ -141,7 +141,7 @@ LETTERS: dict[str, tuple[list[Stroke], float]] = {
 
 
 def png(pixels: Array) -> bytes:
-    """A PNG file of an RGBA picture (height, width, 4)."""
+    """Returns a PNG file of an RGBA picture (height, width, 4)."""
     height, width, _ = pixels.shape
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)), (b"IDAT", zlib.compress(rows, 9))]
@@ -153,7 +153,7 @@ def png(pixels: Array) -> bytes:
 
 
 def read(path: Path) -> Array:
-    """The RGBA picture of a PNG file that `png` wrote."""
+    """Returns the RGBA picture of a PNG file that `png` wrote."""
     data, at, packed, size = path.read_bytes(), 8, b"", (0, 0)
     while at < len(data):
         (length,), kind = struct.unpack(">I", data[at : at + 4]), data[at + 4 : at + 8]

@@ -183,7 +183,7 @@ class Advertisement:
 
 
 def default_name(port: int) -> str:
-    """The instance name of this machine's server: unique on the LAN and the same after every restart.
+    """Returns the instance name of this machine's server: unique on the LAN and the same after every restart.
 
     Home Assistant remembers a server by it. Two servers of one machine differ by their ports.
     """
@@ -194,7 +194,7 @@ def default_name(port: int) -> str:
 
 
 def clean_label(text: str, suffix: str = "") -> str:
-    """The text as one label of an mDNS name, cut so that the suffix fits."""
+    """Returns the text as one label of an mDNS name, cut so that the suffix fits."""
     # Net-Unicode (RFC 5198) is NFC. A host name of undecodable bytes holds surrogates, which cannot be encoded.
     text = unicodedata.normalize("NFC", text).encode(errors="ignore").decode()
     # RFC 6763 allows dots, but escaped, and zeroconf does not escape: they would become labels of their own.
@@ -219,7 +219,7 @@ def _service(name: str, port: int, addresses: Sequence[str]) -> ServiceInfo:
 
 @functools.cache
 def machine_id() -> str:
-    """What tells this machine from others, and stays: its id, else its MAC, else nothing."""
+    """Returns what tells this machine from others, and stays: its id, else its MAC, else nothing."""
     for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
         try:
             found = Path(path).read_text(encoding="ascii").strip()

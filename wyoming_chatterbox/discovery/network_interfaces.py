@@ -142,7 +142,7 @@ def _order(address: str) -> tuple[int, int]:
 
 
 def _flags(name: str) -> int:
-    """The interface's IFF_ flags. It counts as up where that cannot be known."""
+    """Returns the interface's IFF_ flags. It counts as up where that cannot be known."""
     if sys.platform == "linux":
         import fcntl
 

@@ -41,7 +41,7 @@ _INNER_PAUSE = 0.12
 
 
 def create_embedded_engine() -> Engine:
-    """The embedded voice, or what the system offers in its place.
+    """Returns the embedded voice, or what the system offers in its place.
 
     Raises:
         EngineUnavailable: there is neither; the message says how to get one.

@@ -44,7 +44,7 @@ def may_pass(error: BaseException) -> bool:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it was raised from or while handling."""
+    """Yields the error and what it was raised from or while handling."""
     current: BaseException | None = error
     for _ in range(20):  # a chain may be a circle
         if current is None:

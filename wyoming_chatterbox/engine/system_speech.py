@@ -59,7 +59,7 @@ class SystemSpeechEngine:
 
     @classmethod
     def find(cls) -> SystemSpeechEngine:
-        """The first of the known programs that works.
+        """Returns the first of the known programs that works.
 
         Raises:
             EngineUnavailable: none does.

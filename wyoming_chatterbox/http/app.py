@@ -30,7 +30,7 @@ PAGE = Path(__file__).parent / "page"
 
 
 def create_app(state: EdgeState) -> FastAPI:
-    """The application of one server."""
+    """Returns the application of one server."""
     app = FastAPI(
         title="wyoming-chatterbox",
         version=__version__,
@@ -100,7 +100,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 def _on_no_route(request: Request) -> Response:
-    """The answer where nothing takes the request: another method may, or nothing is there."""
+    """Returns the answer where nothing takes the request: another method may, or nothing is there."""
     path, found = request.url.path, routes_of(request.app)
     allowed = _methods(request, found)
     if allowed:
@@ -118,7 +118,7 @@ async def _on_no_socket(socket: WebSocket) -> None:
 
 
 def _methods(request: Request, routes: list[BaseRoute]) -> list[str]:
-    """What is taken at a request's path; none: there is nothing."""
+    """Returns what is taken at a request's path; none: there is nothing."""
     found = [
         route for route in routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
     ]

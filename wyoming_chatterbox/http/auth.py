@@ -59,7 +59,7 @@ class BearerTokens:
 
 
 def _read(path: Path) -> bytes:
-    """A file's content. Raises OSError, or ValueError where it is too long."""
+    """Returns a file's content. Raises OSError, or ValueError where it is too long."""
     with path.open("rb") as file:
         content = file.read(MAX_TOKEN_FILE_BYTES + 1)
     if len(content) > MAX_TOKEN_FILE_BYTES:
@@ -68,7 +68,7 @@ def _read(path: Path) -> bytes:
 
 
 def _parse(content: bytes) -> tuple[tuple[bytes, ...], str | None]:
-    """The lines that can be used, and what is wrong with the first that cannot."""
+    """Returns the lines that can be used, and what is wrong with the first that cannot."""
     lines = [line.strip() for line in content.splitlines() if line.strip()]
     if not lines:
         return (), "has no token; write one into it"

@@ -35,7 +35,7 @@ class Body:
             raise self._too_large()
 
     async def receive(self) -> Message:
-        """The next piece.
+        """Returns the next piece.
 
         Raises:
             BodyTooLarge: it is longer than `limit`.

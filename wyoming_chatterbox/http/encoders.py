@@ -40,10 +40,10 @@ class Encoder(Protocol):
     blocking: bool
 
     def encode(self, pcm: bytes) -> bytes:
-        """The bytes that are complete with this piece; may be none."""
+        """Returns the bytes that are complete with this piece; may be none."""
 
     def finish(self) -> bytes:
-        """The rest. The encoder is not used afterwards."""
+        """Returns the rest. The encoder is not used afterwards."""
 
 
 class PCM:
@@ -75,7 +75,7 @@ class WAV:
 
 
 def wav_header(rate: int) -> bytes:
-    """The 44 bytes before the samples of a file whose length is not known yet."""
+    """Returns the 44 bytes before the samples of a file whose length is not known yet."""
     frame = SAMPLE_WIDTH * CHANNELS
     form = struct.pack("<IHHIIHH", 16, 1, CHANNELS, rate, rate * frame, frame, SAMPLE_WIDTH * 8)
     unknown = struct.pack("<I", UNKNOWN_LENGTH)
@@ -156,7 +156,7 @@ class Compressed:
 
 
 def _supported_rate(codec: str, rate: int) -> int:
-    """The sample rate that a codec takes without losing anything of `rate`; PyAV resamples to it."""
+    """Returns the sample rate that a codec takes without losing anything of `rate`; PyAV resamples to it."""
     offered: list[int] = sorted(av.Codec(codec, "w").audio_rates or [rate])
     return next((each for each in offered if each >= rate), offered[-1])
 
@@ -196,7 +196,7 @@ class TempoFilter:
         return b"".join(changed)
 
     def finish(self) -> bytes:
-        """The rest."""
+        """Returns the rest."""
         if not self._position:
             return b""
         self._graph.push(None)
@@ -265,7 +265,7 @@ class NonEmpty:
 
 
 def encoder_for(name: str, rate: int, speed: float = 1.0) -> Encoder:
-    """An encoder by the name of its response_format.
+    """Returns an encoder by the name of its response_format.
 
     Args:
         rate: of the PCM that it will get.

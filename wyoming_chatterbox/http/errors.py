@@ -123,7 +123,7 @@ class BodyTimeout(SpeechError):
 
 
 def error_body(error: SpeechError, param: str | None = None) -> dict[str, Any]:
-    """What OpenAI's clients read: {"error": {"message", "type", "param", "code"}}."""
+    """Returns what OpenAI's clients read: {"error": {"message", "type", "param", "code"}}."""
     if param is None and isinstance(error, InvalidSetting):
         param = str(error).partition(":")[0]
     elif param is None and isinstance(error, TextTooLong):
@@ -144,7 +144,7 @@ class JSONResponse(Response):
 def error_response(
     error: SpeechError, param: str | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """An error as a response with its status."""
+    """Returns an error as a response with its status."""
     status = STATUS[error.code]
     said = dict(headers or {})
     if status == 503:

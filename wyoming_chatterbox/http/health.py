@@ -79,7 +79,7 @@ def _state(state: EdgeState) -> tuple[str, str]:
 
 
 def health(state: EdgeState) -> dict[str, Any]:
-    """What `ready` says."""
+    """Returns what `ready` says."""
     readiness = state.service.readiness()
     return Health(
         model=readiness.model,

@@ -149,7 +149,7 @@ SERVER: TypeAdapter[Connected | Started | Chunk | Metrics | Failed | Pong] = Typ
 
 
 def schemas() -> dict[str, Any]:
-    """The JSON schemas of both directions."""
+    """Returns the JSON schemas of both directions."""
     return {
         "client": CLIENT.json_schema(),
         "server": SERVER.json_schema(mode="serialization"),

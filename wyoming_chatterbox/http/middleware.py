@@ -162,7 +162,8 @@ def _changes_voices(scope: Scope) -> bool:
 
 
 def _route(scope: Scope) -> str:
-    """The route that was found for a request, as it is declared; files of the page and what is not there are one."""
+    """Returns the route that was found for a request, as it is declared; files of the page and what is not there are
+    one."""
     route = scope.get("route")
     return str(getattr(route, "path", "")) or "other"
 

@@ -102,7 +102,7 @@ async def settings(state: State) -> list[SettingItem]:
 
 
 def voice_list(service: SpeechService) -> VoiceList:
-    """All voices as they are sent: each once, with its speakers; hidden ones are left out."""
+    """Returns all voices as they are sent: each once, with its speakers; hidden ones are left out."""
     default = service.default_voice
     items: dict[str, VoiceItem] = {}
     for voice in service.voices:

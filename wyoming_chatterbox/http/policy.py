@@ -86,7 +86,8 @@ class Policy:
 
 
 def tidy(scope: Scope) -> Scope:
-    """The request as the routes know it: single slashes, none at the end, and GET where the head alone is asked for.
+    """Returns the request as the routes know it: single slashes, none at the end, and GET where the head alone is asked
+    for.
 
     A base URL that ends with a slash makes `//v1/models` of `/v1/models`. uvicorn keeps the request's own method, and
     sends no body where that is HEAD.

@@ -111,7 +111,7 @@ class PrometheusMetrics:
         )
 
     def page(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """Returns all of it in Prometheus' text format."""
         return generate_latest(self.registry)
 
 

@@ -63,7 +63,8 @@ class EdgeState:
     """Threads that write to the folders of voices."""
 
     async def encode(self, encoder: Encoder, pcm: bytes | None) -> bytes:
-        """An encoder's bytes for a piece of PCM, or (None) its last ones; off the event loop where it takes long."""
+        """Returns an encoder's bytes for a piece of PCM, or (None) its last ones; off the event loop where it takes
+        long."""
         if not encoder.blocking:
             return encoder.finish() if pcm is None else encoder.encode(pcm)
         loop = asyncio.get_running_loop()

@@ -42,7 +42,8 @@ def to_speech_error(errors: list[Any]) -> tuple[SpeechError, str | None]:
 
 
 def _shortened(value: object) -> str:
-    """The value for an error message; of objects and arrays the type alone, since any field of theirs may be a text."""
+    """Returns the value for an error message; of objects and arrays the type alone, since any field of theirs may be a
+    text."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "an array"
     text = repr(value)

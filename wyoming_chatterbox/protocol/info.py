@@ -17,7 +17,7 @@ _URL = "https://github.com/resemble-ai/chatterbox"
 
 
 def describe(service: SpeechService) -> Info:
-    """The Info event's content; takes microseconds, whatever the model is doing."""
+    """Returns the Info event's content; takes microseconds, whatever the model is doing."""
     return Info(
         tts=[
             TtsProgram(

@@ -112,7 +112,7 @@ async def _answers(path: Path) -> bool:
 
 
 async def open_stdio() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """The process's standard streams as a connection, whatever they are: pipes, a terminal, files.
+    """Returns the process's standard streams as a connection, whatever they are: pipes, a terminal, files.
 
     From here on file descriptor 1 is standard error: what a library prints must not get between the events.
 
@@ -134,7 +134,7 @@ async def open_stdio() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
 
 
 def _read_end(source: int) -> int:
-    """A descriptor that the event loop can wait for and that gives what `source` does."""
+    """Returns a descriptor that the event loop can wait for and that gives what `source` does."""
     if _can_be_waited_for(source):
         return source
     reading, writing = os.pipe()
@@ -143,7 +143,7 @@ def _read_end(source: int) -> int:
 
 
 def _write_end(target: int) -> int:
-    """A descriptor that the event loop can wait for and whose content goes to `target`."""
+    """Returns a descriptor that the event loop can wait for and whose content goes to `target`."""
     if _can_be_waited_for(target):
         return target
     reading, writing = os.pipe()

@@ -82,7 +82,7 @@ class CachedSentence:
         return len(self.samples) / self.sample_rate
 
     def pieces(self) -> Iterator[NDArray[np.float32]]:
-        """The samples in pieces of one second."""
+        """Yields the samples in pieces of one second."""
         size = round(_PIECE_SECONDS * self.sample_rate)
         for start in range(0, len(self.samples), size):
             yield self.samples[start : start + size]
@@ -326,7 +326,7 @@ class SpeechCache:
         return CachedSentence(np.frombuffer(pcm, dtype="<i2").astype(np.float32) / np.float32(32767.0), rate)
 
     def _write(self, key: str, pcm: bytes, sample_rate: int) -> int:
-        """The size of the file. It is whole or not there."""
+        """Returns the size of the file. It is whole or not there."""
         content = io.BytesIO()
         with wave.open(content, "wb") as writer:
             writer.setparams((CHANNELS, SAMPLE_WIDTH, sample_rate, 0, "NONE", ""))
@@ -344,7 +344,7 @@ class SpeechCache:
 
 
 def _content(path: Path) -> bytes:
-    """What is in a regular file. Raises OSError, and ValueError for a pipe, a link and what is too long."""
+    """Returns what is in a regular file. Raises OSError, and ValueError for a pipe, a link and what is too long."""
     # O_NONBLOCK: opening a pipe must not wait for somebody to write into it.
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with os.fdopen(os.open(path, flags), "rb") as file:
@@ -362,14 +362,15 @@ def _digest(key: str, content: bytes) -> bytes:
 
 
 def _with_checksum(key: str, riff: bytes) -> bytes:
-    """A RIFF file with one more chunk at its end, which holds the checksum of all before it."""
+    """Returns a RIFF file with one more chunk at its end, which holds the checksum of all before it."""
     size = len(riff) + len(_CHECKSUM) + 4 + _CHECKSUM_BYTES
     whole = riff[:4] + (size - 8).to_bytes(4, "little") + riff[8:]
     return whole + _CHECKSUM + _CHECKSUM_BYTES.to_bytes(4, "little") + _digest(key, whole)
 
 
 def _without_checksum(key: str, content: bytes, path: Path) -> bytes:
-    """The file before its checksum. Raises ValueError where that is another one, NoChecksum where there is none."""
+    """Returns the file before its checksum. Raises ValueError where that is another one, NoChecksum where there is
+    none."""
     at = len(content) - _CHECKSUM_BYTES
     head = _CHECKSUM + _CHECKSUM_BYTES.to_bytes(4, "little")
     body = content[: max(at - len(head), 0)]

@@ -53,25 +53,25 @@ class ModelCatalog:
         return tuple(voice for model in reversed(self.models) for voice in model.voices)
 
     def voices_of(self, model: str | None) -> tuple[Voice, ...]:
-        """The voices of the model with this name, in any case; none if there is no such model."""
+        """Returns the voices of the model with this name, in any case; none if there is no such model."""
         return tuple(voice for voice in self.voices if model is not None and voice.model == model.casefold())
 
     def fallback_for(self, model: Model) -> Model | None:
-        """The model that may speak in the place of another; None if there is none."""
+        """Returns the model that may speak in the place of another; None if there is none."""
         return None if model == self.fallback else self.fallback
 
     def route(self, voice: Voice) -> ModelRoute:
-        """The way of an utterance in this voice."""
+        """Returns the route of an utterance in this voice: its model, and the fallback."""
         model = next((model for model in self.models if model.name == voice.model), self.primary)
         return ModelRoute(model, self.fallback, voice)
 
     def readiness(self) -> Readiness:
-        """Which model would speak now; takes microseconds."""
+        """Returns which model would speak now; takes microseconds."""
         speaks = next((model.name for model in reversed(self.models) if model.ready), None)
         return Readiness(self.primary.name, self.primary.status, speaks)
 
     def describe(self) -> str:
-        """Which model speaks, in one line for people."""
+        """Returns which model speaks, in one line for people."""
         primary = self.primary
         summary = f"Chatterbox speech, model {primary.name} {primary.status}"
         if primary.ready or self.primary_is_fallback:

@@ -107,7 +107,7 @@ class Outbox:
     # For the edge
 
     async def get(self) -> AudioChunk | None:
-        """The next piece, or None at the end. Raises what ended the audio."""
+        """Returns the next piece, or None at the end. Raises what ended the audio."""
         while not self._chunks:
             self._changed.clear()
             await self._changed.wait()

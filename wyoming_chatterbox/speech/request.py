@@ -41,7 +41,7 @@ class TextStream:
 
     @classmethod
     def of(cls, text: str, max_chars: int) -> TextStream:
-        """A text that is complete already."""
+        """Returns a text that is complete already."""
         stream = cls(max_chars, timeout=0)
         stream.feed(text)
         stream.close()
@@ -88,7 +88,7 @@ class TextStream:
         return self._pieces.empty()
 
     async def read(self, patience: float | None = None) -> str | None:
-        """The next piece, or None at the end.
+        """Returns the next piece, or None at the end.
 
         Args:
             patience: seconds after which TextPaused is raised; None waits for as long as the text may pause.

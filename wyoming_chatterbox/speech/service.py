@@ -90,19 +90,19 @@ class SpeechService:
         return self._admission.running
 
     def readiness(self) -> Readiness:
-        """Which model would speak now; takes microseconds."""
+        """Returns which model would speak now; takes microseconds."""
         return self._models.readiness()
 
     def describe(self) -> str:
-        """Which model speaks, in one line for people."""
+        """Returns which model speaks, in one line for people."""
         return self._models.describe()
 
     def new_text(self) -> TextStream:
-        """A text for a request whose pieces will be fed one by one."""
+        """Returns a text for a request whose pieces will be fed one by one."""
         return TextStream(self._settings.max_text_chars, self._settings.text_timeout)
 
     def whole_text(self, text: str) -> TextStream:
-        """A text for a request that has it all."""
+        """Returns a text for a request that has it all."""
         return TextStream.of(text, self._settings.max_text_chars)
 
     def speak(self, request: SpeechRequest) -> Utterance:

@@ -99,7 +99,7 @@ class BreakingEngine(ToneEngine):
 
 
 def model_of(engine: ToneEngine) -> Model:
-    """A model that loads at once."""
+    """Returns a model that loads at once."""
     return hosted_model(engine.model, engine.voices, lambda spec, report, cancel: engine)
 
 
@@ -111,5 +111,5 @@ def hosted_model(
     engine_timeout: float | None = None,
     **options: Any,
 ) -> Model:
-    """A model whose engine is what `build` returns, on a thread. `options` are those of Model."""
+    """Returns a model whose engine is what `build` returns, on a thread. `options` are those of Model."""
     return Model(name, voices, ThreadHost(name, build, chunk_timeout=engine_timeout), **options)

@@ -126,7 +126,7 @@ async def read_answer(client: AsyncTcpClient, last: str, started: float | None =
 
 
 async def synthesize(client: AsyncTcpClient, text: str, voice: str | None = None, **data: Any) -> Answer:
-    """The plain path, as Home Assistant asks for it."""
+    """Speak on the plain path, as Home Assistant does; returns the answer."""
     chosen = SynthesizeVoice(name=voice) if voice else None
     event = Synthesize(text=text, voice=chosen).event()
     event.data.update(data)
@@ -138,7 +138,7 @@ async def synthesize(client: AsyncTcpClient, text: str, voice: str | None = None
 async def stream(
     client: AsyncTcpClient, pieces: Sequence[str], voice: str | None = None, pause: float = 0.0, **data: Any
 ) -> Answer:
-    """The streaming path with Home Assistant's exact events: start, chunks, the whole text once more, stop.
+    """Speak on the streaming path with Home Assistant's exact events: start, chunks, the whole text once more, stop.
 
     It writes and reads in two tasks, as Home Assistant does, and fails as its writing task would when the end
     comes before everything was written.

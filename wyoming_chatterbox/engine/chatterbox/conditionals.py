@@ -141,7 +141,8 @@ class VoiceConditionals:
         return None if arrays is None else _conditionals(arrays, self._model.device)
 
     def _depends_on(self) -> tuple[str, ...]:
-        """What the conditionals of a clip depend on besides it. The exaggeration is put into them for each call."""
+        """Returns what the conditionals of a clip depend on besides it. The exaggeration is put into them for each
+        call."""
         return self._revision, str(self._model.device).partition(":")[0]
 
 

@@ -52,7 +52,7 @@ class ConditionalsCache:
         self._disk = DaemonThreads("conditionals")
 
     def get(self, *depends_on: str) -> dict[str, NDArray[Any]] | None:
-        """What was kept under these words, or None where it was not, or is damaged."""
+        """Returns what was kept under these words, or None where it was not, or is damaged."""
         path = self._path(depends_on)
         if self._disk.unfinished:
             return None  # it hangs
@@ -127,7 +127,7 @@ def _packed(arrays: Arrays) -> bytes:
 
 
 def _unpacked(content: bytes) -> dict[str, NDArray[Any]] | None:
-    """The arrays, or None for what is not what `_packed` made."""
+    """Returns the arrays, or None for what is not what `_packed` made."""
     import json
 
     from safetensors import SafetensorError

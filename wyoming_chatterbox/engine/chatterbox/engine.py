@@ -322,7 +322,7 @@ class OriginalEngine:
             )
 
     def _conditionals_of(self, voice: Voice) -> Any:
-        """The voice's conditionals (upstream's Conditionals, at some exaggeration); not to be changed."""
+        """Returns the voice's conditionals (upstream's Conditionals, at some exaggeration); not to be changed."""
         return self._conditionals_and_key(voice)[0]
 
     def _conditionals_and_key(self, voice: Voice) -> tuple[Any, Any]:
@@ -335,7 +335,7 @@ class OriginalEngine:
         return self._model.conds, BUILT_IN_KEY
 
     def _with_exaggeration(self, conditionals: Any, exaggeration: float) -> Any:
-        """A copy that one call may do with as it likes: upstream writes into both parts."""
+        """Returns a copy that one call may do with as it likes: upstream writes into both parts."""
         tts = upstream.load_chatterbox()
         t3 = tts.T3Cond(
             speaker_emb=conditionals.t3.speaker_emb,

@@ -78,7 +78,7 @@ def versions() -> dict[str, str]:
 
 
 def _hardware(device: str, threads: int) -> list[str]:
-    """What chooses the kernels, which differ in their last bits."""
+    """Returns what chooses the kernels, which differ in their last bits."""
     if device.startswith("cuda"):
         return [torch.cuda.get_device_name(device)]
     if device == "cpu":

@@ -101,7 +101,7 @@ def _drop_weights(module: Any) -> None:
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a .safetensors or .pt file, by name, on the CPU.
+    """Returns the tensors of a .safetensors or .pt file, by name, on the CPU.
 
     Raises:
         EngineError: the file cannot be read, or holds more than tensors.
@@ -126,7 +126,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _load_module(make: Callable[[], Any], path: Path, may_lack: frozenset[str] = frozenset()) -> Any:
-    """A module with the file's weights, which must be exactly the module's but for `may_lack`."""
+    """Returns a module with the file's weights, which must be exactly the module's but for `may_lack`."""
     with _skip_weight_init():
         module = make()
     state = read_state(path)
@@ -160,8 +160,8 @@ def _fold_weight_norms(module: Any) -> None:
 
 
 def _skip_weight_init() -> Any:
-    """A context in which fresh modules leave their weights unwritten: memory that nobody touched takes no room, and
-    drawing half a billion random numbers takes longer than reading them from a file."""
+    """Returns a context in which fresh modules leave their weights unwritten: memory that nobody touched takes no room,
+    and drawing half a billion random numbers takes longer than reading them from a file."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     left_out = {torch.ops.aten.uniform_.default, torch.ops.aten.normal_.default}
@@ -174,7 +174,7 @@ def _skip_weight_init() -> Any:
 
 
 def _conditionals(path: Path, device: str) -> Any:
-    """The built-in voice's conditionals (upstream's Conditionals) from conds.pt."""
+    """Returns the built-in voice's conditionals (upstream's Conditionals) from conds.pt."""
     tts = upstream.load_chatterbox()
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

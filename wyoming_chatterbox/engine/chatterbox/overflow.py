@@ -20,7 +20,7 @@ _OVERFLOW_TEXT, _OVERFLOW_TOKENS = "Good morning, the kettle is on.", 25
 
 
 def without_overflow(plan: Plan, model: Any) -> Plan:
-    """The plan, or where float16 is too narrow for a language model's sums, one in float32. A few tokens of the
+    """Returns the plan, or where float16 is too narrow for a language model's sums, one in float32. A few tokens of the
     built-in voice tell; without one, an utterance that overflows ends in an error.
 
     Args:

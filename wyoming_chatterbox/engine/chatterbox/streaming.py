@@ -185,8 +185,8 @@ class SeamlessDecoder:
     def _usable_beginning(
         self, speech_tokens: Callable[[int], Generator[int, None, None]], seed: int, size: int, text: str, limit: int
     ) -> _Beginning:
-        """The first chunk's tokens. Where the speech ends with them as no speech of this text does, those of a second
-        seed, unless they are no better."""
+        """Returns the first chunk's tokens. Where the speech ends with them as no speech of this text does, those of a
+        second seed, unless they are no better."""
         first = self._beginning(speech_tokens, seed, size, limit)
         fault = first.fault(text, limit)
         if not fault:
@@ -248,7 +248,8 @@ class SeamlessDecoder:
 def _next_chunk(
     tokens: Iterator[int], lookahead: list[int], size: int, extra: int
 ) -> tuple[list[int], list[int], bool]:
-    """The next chunk of so many tokens; those that were made behind it; whether the speech ends with this chunk.
+    """Returns the next chunk of so many tokens; those that were made behind it; whether the speech ends with this
+    chunk.
 
     Args:
         lookahead: tokens that were made before, the next ones.

@@ -36,5 +36,5 @@ class Timeline:
         self.spans.append(Span(stage, started, time.perf_counter(), amount))
 
     def total(self, stage: str) -> float:
-        """Seconds spent in a stage."""
+        """Returns the seconds spent in a stage."""
         return sum(span.ended - span.started for span in self.spans if span.stage == stage)

@@ -86,7 +86,7 @@ class UpstreamStream:
             self._write_random(outside)
 
     def _seeded(self, seed: int) -> list[torch.Tensor]:
-        """The states that torch.manual_seed would set, without setting them."""
+        """Returns the states that torch.manual_seed would set, without setting them."""
         devices = [torch.device("cpu"), *([] if self._device.type == "cpu" else [self._device])]
         return [torch.Generator(device).manual_seed(seed).get_state() for device in devices]
 
@@ -128,6 +128,6 @@ def wrap_errors(text: str = "") -> Iterator[None]:
 
 
 def describe_error(error: BaseException) -> str:
-    """What went wrong inside a library, on one line."""
+    """Returns what went wrong inside a library, on one line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -30,7 +30,7 @@ class StreamingWatermark:
         self._before = np.zeros(0, dtype=np.float32)
 
     def apply(self, samples: Samples, following: Samples) -> Samples:
-        """The piece with its mark.
+        """Returns the piece with its mark.
 
         Args:
             samples: the next piece, shape (n,).

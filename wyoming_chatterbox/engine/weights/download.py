@@ -48,7 +48,7 @@ class ModelFiles:
 
 
 def find_files(model_dir: Path) -> ModelFiles:
-    """The parts of an original model in a directory; a .safetensors file wins over a .pt file beside it.
+    """Returns the parts of an original model in a directory; a .safetensors file wins over a .pt file beside it.
 
     Raises:
         WeightsError: a part is missing; the message names the directory and all that is missing.
@@ -82,7 +82,7 @@ def find_files(model_dir: Path) -> ModelFiles:
 
 
 def revision_of(files: ModelFiles) -> str:
-    """What the conditionals of a voice depend on: another value where those weights may be others."""
+    """Returns what the conditionals of a voice depend on: another value where those weights may be others."""
     # Not their content: it would take seconds at every start to read it.
     used = [(path.name, path.stat()) for path in (files.voice_encoder, files.s3gen)]
     facts = [(name, status.st_size, status.st_mtime_ns) for name, status in used]
@@ -179,7 +179,7 @@ class _Verified:
 
 
 def _damage(path: Path, file: RemoteFile, verified: _Verified, cancel: Cancel) -> str | None:
-    """What is wrong with a file, in words; None when it is the pinned one."""
+    """Returns what is wrong with a file, in words; None when it is the pinned one."""
     try:
         size = path.stat().st_size
         if size != file.size:

@@ -69,7 +69,7 @@ class HubDownloader:
         """The repository's folder in the cache."""
 
     def cached(self, file: RemoteFile) -> Path | None:
-        """The file in the cache, whatever it holds; None when it is not there."""
+        """Returns the file in the cache, whatever it holds; None when it is not there."""
         found = self._hub.try_to_load_from_cache(
             self._repository.id, file.name, cache_dir=self.cache, revision=self._repository.revision
         )
@@ -206,7 +206,7 @@ class HubDownloader:
         return self.storage / "blobs" / f"{file.sha256}.incomplete"
 
     def _arrived(self, file: RemoteFile) -> int:
-        """Bytes of the file that an earlier request brought."""
+        """Returns how many bytes of the file an earlier request brought."""
         partial = self._partial(file)
         try:
             size = partial.stat().st_size
@@ -240,7 +240,7 @@ class HubDownloader:
             time.sleep(min(0.1, seconds))
 
     def _to_weights_error(self, file: RemoteFile, error: Exception) -> WeightsError:
-        """The error for what huggingface_hub raised: the status that the server sent, or the lack of any."""
+        """Returns the error for what huggingface_hub raised: the status that the server sent, or the lack of any."""
         if isinstance(error, self._hub.errors.OfflineModeIsEnabled):
             cause = f"it is not in {self.cache} and HF_HUB_OFFLINE is set"
             return self._error(file, cause, "unset it once, or give --model-dir")
@@ -292,5 +292,5 @@ class _Retry(WyomingChatterboxError):
 
 
 def _is_passing(status: int) -> bool:
-    """Whether an HTTP status is likely to be another one soon: overload, and faults of the server's own."""
+    """Returns True if an HTTP status is likely to be another one soon: overload, and faults of the server's own."""
     return status in (408, 429) or status >= 500

@@ -77,7 +77,7 @@ class Progress:
 
 
 def size_text(count: int) -> str:
-    """Bytes for a reader, e.g. "3.19 GB"."""
+    """Returns a number of bytes as text, e.g. "3.19 GB"."""
     value = float(count)
     for unit in ("bytes", "kB", "MB"):
         if value < 1000:

@@ -214,7 +214,7 @@ class SentenceDetector:
         return None
 
     def _is_end_before(self, word: str) -> bool:
-        """Whether a mark that left it open ended the sentence, now that the next word (casefolded) is known."""
+        """Returns True if a mark that left it open ended the sentence, now that the next word (casefolded) is known."""
         if self._kind is _End.OPEN:
             return word in _STARTERS
         words = self.text[: self._end].rstrip(".'\")]}’”»").rsplit(None, 2)
@@ -225,7 +225,7 @@ class SentenceDetector:
         return word not in MONTHS and not (len(words) > 1 and words[-2].casefold() in _BEFORE_ORDINAL)
 
     def _go_on(self, char: str) -> str | None:
-        """The mark ended no sentence: returns None."""
+        """Handles a mark that ended no sentence; returns None."""
         self._state = _State.TEXT
         if char in _MARKS or char in _WIDE_MARKS:
             self._begin_mark(char)
@@ -271,7 +271,7 @@ def _number_at(place: regex.Pattern[str], text: str) -> int:
 
 
 def _kind_of_end(text: str) -> _End:
-    """What the mark is with which a text ends, closing quotation marks and brackets behind it included."""
+    """Returns what the mark is with which a text ends, closing quotation marks and brackets behind it included."""
     stripped = text.rstrip(_ASCII_CLOSERS)
     if not stripped.endswith(".") or stripped.endswith(".."):
         return _End.SURE

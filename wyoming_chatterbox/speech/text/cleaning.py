@@ -154,7 +154,7 @@ def clean(text: str) -> str:
 
 
 def _host(url: regex.Match[str]) -> str:
-    """What is said of an address: its host, and the end of the sentence that stands behind it."""
+    """Returns what is said of an address: its host, and the end of the sentence that stands behind it."""
     marks = _END_MARKS.search(url.group(0))
     return str(url.group(1)) + (marks.group(0) if marks else "")
 

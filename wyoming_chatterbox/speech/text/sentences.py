@@ -95,13 +95,13 @@ class SentenceSplitter:
         return Sentence(self._detector.keep_from(position), ends_inside=True)
 
     def _first_clause(self, text: str) -> int:
-        """Where the first clause with enough words ends, once enough words stand behind it; else 0."""
+        """Returns where the first clause with enough words ends, once enough words stand behind it; else 0."""
         words = self._clause_words.match(text) if self._clause_words is not None else None
         clause = _CLAUSE_END.search(text, words.end()) if words else None
         return int(clause.end()) if clause and len(text[clause.end() :].split()) >= _REST_WORDS else 0
 
     def _best_cut(self, text: str) -> int:
-        """The last clause end within the limit, else the last space, else the limit."""
+        """Returns the last clause end within the limit, else the last space, else the limit."""
         head = text[: self._max_chars]
         clauses: list[int] = [match.end() for match in _CLAUSE_END.finditer(head)]
         # A clause end near the start would leave the long rest as long as it was.

@@ -42,7 +42,7 @@ class SSMLStripper:
         return "".join(self._add(char) for char in piece)
 
     def finish(self) -> str:
-        """The text that was held back in case markup went on."""
+        """Returns the text that was held back in case markup went on."""
         rest, self._markup, self._quote = self._markup, "", ""
         return "" if rest.startswith(("<!", "<?")) else self._heard(html.unescape(rest))
 
@@ -105,7 +105,7 @@ class SSMLStripper:
         return self._heard(held[: len(held) - keep])
 
     def _give_up(self, markup: str) -> str:
-        """A new tag begins inside this one: it was none, or a quotation mark of it is missing."""
+        """Handles a tag that begins inside another: that one was none, or a quotation mark of it is missing."""
         self._markup = self._quote = ""
         tag, end, text = markup.partition(">")
         return self._tag(tag[1:]) + self._heard(html.unescape(text)) if end else self._heard(html.unescape(markup))

@@ -37,7 +37,7 @@ class ThoughtFilter:
         return "".join(spoken)
 
     def finish(self) -> str:
-        """The text that was held back in case a tag went on."""
+        """Returns the text that was held back in case a tag went on."""
         rest, self._held = ("" if self._closing is not None else self._held), ""
         self._closing = None
         return rest
@@ -56,7 +56,7 @@ class ThoughtFilter:
         return text, ""
 
     def _drop(self, text: str) -> tuple[str, str]:
-        """The same of a text inside a block, of which nothing is spoken."""
+        """Returns the same of a text inside a block, of which nothing is spoken."""
         assert self._closing is not None
         closing = self._closing.search(text)
         if closing is not None and closing.start() <= self._room:

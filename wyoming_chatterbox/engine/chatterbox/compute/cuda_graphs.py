@@ -82,7 +82,7 @@ class GraphFamily:
 
 
 def any_alive() -> bool:
-    """Whether there are graphs in this process that may be replayed: then cuBLAS must keep its workspaces."""
+    """Returns True if there are graphs in this process that may be replayed: then cuBLAS must keep its workspaces."""
     return bool(_ALIVE)
 
 

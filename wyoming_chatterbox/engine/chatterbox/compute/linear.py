@@ -143,13 +143,13 @@ def weight_first_is_faster() -> bool:
 
 
 def activations(precision: str) -> torch.dtype:
-    """The torch type of what goes into such layers and comes out."""
+    """Returns the torch type of what goes into such layers and comes out."""
     return {"bfloat16": torch.bfloat16, "half": torch.float16}.get(precision, torch.float32)
 
 
 def has_int8_dot_product() -> bool:
-    """Whether this CPU adds up products of 8-bit integers in 32 bits (VNNI). Older ones saturate at 16: there the
-    inputs must do with 7 bits."""
+    """Returns True if this CPU adds up products of 8-bit integers in 32 bits (VNNI). Older ones saturate at 16: there
+    the inputs must do with 7 bits."""
     cpu: Any = torch.cpu
     return any(bool(test()) for name in _VNNI_TESTS if (test := getattr(cpu, name, None)) is not None)
 
@@ -159,8 +159,8 @@ _VNNI_TESTS = ("_is_vnni_supported", "_is_avx512_vnni_supported")
 
 @functools.cache
 def _packs_bfloat16() -> bool:
-    """Whether weights in bfloat16 can be laid out for oneDNN's kernels once. `torch.nn.functional.linear` does that at
-    every call, a fifth of its time for 50 to 200 rows; the products are the same to the last bit."""
+    """Returns True if weights in bfloat16 can be laid out for oneDNN's kernels once. `torch.nn.functional.linear` does
+    that at every call, a fifth of its time for 50 to 200 rows; the products are the same to the last bit."""
     try:
         with torch.inference_mode():
             weight, x = torch.ones(16, 32, dtype=torch.bfloat16), torch.ones(2, 32, dtype=torch.bfloat16)
@@ -176,7 +176,7 @@ def _packs_bfloat16() -> bool:
 
 
 def _packed(weight: Tensor) -> Any:
-    """The weight as PyTorch's dynamically quantized layers keep it, without a bias."""
+    """Returns the weight as PyTorch's dynamically quantized layers keep it, without a bias."""
     weight = weight.detach().float()
     scales = (weight.abs().amax(dim=1) / 127).clamp_min(1e-12)
     zeros = torch.zeros(weight.shape[0], dtype=torch.int64)

@@ -106,7 +106,7 @@ class Plan:
 
 
 def choose_plan(settings: ComputeSettings, device: torch.device) -> Plan:
-    """What the settings mean on a device; on a CPU it may time parts of the model, once (5 s, 0.5 GB).
+    """Returns what the settings mean on a device; on a CPU it may time parts of the model, once (5 s, 0.5 GB).
 
     Raises:
         EngineError: the settings ask for what this device cannot do.

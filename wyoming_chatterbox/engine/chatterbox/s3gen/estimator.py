@@ -98,11 +98,11 @@ class EstimatorState:
         return [slice(part.start + self.prompt, part.stop + self.prompt) for part in parts if part.stop > part.start]
 
     def end(self, frames: int) -> int:
-        """The number of slots that hold something once so many frames were added."""
+        """Returns the number of slots that hold something once so many frames were added."""
         return min(self.frames + frames, self.prompt + self.window)
 
     def snapshot(self) -> list[list[Tensor]]:
-        """What later frames overwrite; keys and values of the prompt are not among it."""
+        """Returns what later frames overwrite; keys and values of the prompt are not among it."""
         return [[past.clone() for past in group] for group in self._convolutions]
 
     def copy_prompt(self, other: EstimatorState) -> None:
@@ -170,7 +170,7 @@ class Estimator:
     def __call__(
         self, x: Tensor, step: Any, memory: EstimatorState | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        """The direction, shape (2, n, 80), of n frames.
+        """Returns the direction, shape (2, n, 80), of n frames.
 
         Args:
             x: shape (2, n, 320): frame, mu, speaker and condition side by side; with guidance and without.
@@ -256,7 +256,7 @@ class Estimator:
         )
 
     def _norm(self, norm: Any) -> Layer:
-        """A LayerNorm in the type of the activations."""
+        """Returns a LayerNorm in the type of the activations."""
         shape, eps = norm.normalized_shape, norm.eps
         weight, bias = norm.weight.detach().to(self.dtype), norm.bias.detach().to(self.dtype)
         return lambda x: torch.nn.functional.layer_norm(x, shape, weight, bias, eps)

@@ -155,11 +155,11 @@ class StreamingFlow:
             self._graphs.capture()
 
     def trial(self) -> Trial | None:
-        """A captured step for comparisons; None where there is none."""
+        """Returns a captured step for comparisons; None where there is none."""
         return self._graphs.trial() if self._graphs is not None else None
 
     def trials(self) -> Iterator[Trial]:
-        """Every captured step, for comparisons."""
+        """Returns every captured step, for comparisons."""
         return iter(()) if self._graphs is None else self._graphs.trials()
 
     def drop_graphs(self, error: Exception) -> None:
@@ -168,7 +168,7 @@ class StreamingFlow:
             self._graphs.drop(error)
 
     def start(self, conditionals: dict[str, Any], seed: int, voice_key: Any = None) -> FlowState:
-        """A new utterance in a voice.
+        """Begin an utterance in a voice; returns its state.
 
         Args:
             conditionals: upstream's `Conditionals.gen` (prompt_token, prompt_feat, embedding, …).
@@ -226,7 +226,7 @@ class StreamingFlow:
         self._prompts.pop(voice_key, None)
 
     def _decode_all(self, state: FlowState, final: bool, cancel: Cancel) -> Tensor:
-        """All frames of the tokens so far, the prompt's included, shape (1, n, 80)."""
+        """Returns all frames of the tokens so far, the prompt's included, shape (1, n, 80)."""
         new = to_device(torch.tensor([state.tokens], dtype=torch.long), state.prompt_tokens.device)
         tokens = torch.cat((state.prompt_tokens, new), dim=1)
         # As upstream's `finalize=False`: the last tokens are attended to, though their own frames are left out.
@@ -236,7 +236,7 @@ class StreamingFlow:
         return self._solve(state, mu, 0, None, cancel)
 
     def _decode_next(self, state: FlowState, final: bool, cancel: Cancel) -> Tensor:
-        """The frames behind those that were decoded before, shape (1, n, 80)."""
+        """Returns the frames behind those that were decoded before, shape (1, n, 80)."""
         if state.past is None:
             state.past = self._start_after_prompt(self._prompt(state, cancel))
         past = state.past
@@ -247,7 +247,7 @@ class StreamingFlow:
         return self._solve(state, mu, past.frames.frames, past.frames, cancel)
 
     def _prompt(self, state: FlowState, cancel: Cancel) -> _Prompt:
-        """The voice's prompt: of an earlier utterance, or decoded now."""
+        """Returns the voice's prompt: of an earlier utterance, or decoded now."""
         known = self._prompts.get(state.voice_key)
         if known is not None:
             self._prompts.move_to_end(state.voice_key)
@@ -265,7 +265,7 @@ class StreamingFlow:
         return prompt
 
     def _start_after_prompt(self, prompt: _Prompt) -> _Past:
-        """The state of an utterance that begins behind a prompt."""
+        """Returns the state of an utterance that begins behind a prompt."""
         frames = prompt.frames
         if prompt.in_use:
             frames = EstimatorState(self._estimator, frames.prompt, WINDOW_FRAMES)
@@ -304,8 +304,8 @@ class StreamingFlow:
         return x
 
     def _noise(self, state: FlowState, frames: int) -> Tensor:
-        """The noise of the first frames, shape (1, n, 80); drawn block by block, so that it does not depend on how
-        many are asked for."""
+        """Returns the noise of the first frames, shape (1, n, 80); drawn block by block, so that it does not depend on
+        how many are asked for."""
         device = state.prompt_feat.device
         if state.noise is None:
             random = torch.Generator().manual_seed(_PROMPT_SEED)

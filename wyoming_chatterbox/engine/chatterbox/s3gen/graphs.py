@@ -89,15 +89,15 @@ class FlowGraphs:
         cuda_graphs.warn_without("flow decoder", error)
 
     def trial(self) -> Trial | None:
-        """The longest step that was captured, for comparisons; None where none was."""
+        """Returns the longest step that was captured, for comparisons; None where none was."""
         return self._trial(max(self._captured)) if self._captured else None
 
     def trials(self) -> Iterator[Trial]:
-        """Every step that was captured, the longest first."""
+        """Returns every step that was captured, the longest first."""
         return (self._trial(size) for size in self._captured)
 
     def _trial(self, size: int) -> Trial:
-        """The first step of noise in all frames but the last one, which is filled up."""
+        """Returns the first step of noise in all frames but the last one, which is filled up."""
         buffers = self._captured[size]
         random = torch.Generator().manual_seed(size)
         x = torch.randn(1, size - 1, buffers.x.shape[2], generator=random).to(buffers.x)
@@ -113,7 +113,7 @@ class FlowGraphs:
         )
 
     def solve(self, x: Tensor, conditioning: Tensor, cancel: Cancel) -> Tensor | None:
-        """The frames at the end of the last step, shape (1, n, 80); None where no graph is for so many.
+        """Returns the frames at the end of the last step, shape (1, n, 80); None where no graph is for so many.
 
         Args:
             x: noise, shape (1, n, 80).

@@ -87,7 +87,7 @@ class IncrementalHiFT:
         self._waveform = _Waveform(hift, next(numbers))
 
     def pitch(self, state: HiFTState, mel: Tensor, *, final: bool) -> Tensor:
-        """The pitch of the frames whose neighbours are known, shape (1, frames), in Hz.
+        """Returns the pitch of the frames whose neighbours are known, shape (1, frames), in Hz.
 
         Args:
             mel: the next frames, shape (1, 80, n).
@@ -96,7 +96,7 @@ class IncrementalHiFT:
         return self._pitch(mel, state, final)
 
     def decode(self, state: HiFTState, mel: Tensor, source: Tensor, *, final: bool) -> Tensor:
-        """The samples that are final, shape (1, m).
+        """Returns the samples that are final, shape (1, m).
 
         Args:
             mel: the next frames, shape (1, 80, n).
@@ -223,7 +223,7 @@ class _Delay:
         self._number = number
 
     def __call__(self, x: Tensor, state: HiFTState, count: int) -> Tensor:
-        """The next `count` of what was held back and `x`."""
+        """Returns the next `count` of what was held back and `x`."""
         tail = state.tails.get(self._number)
         x = x if tail is None else torch.cat((tail, x), dim=2)
         state.tails[self._number] = x[:, :, count:].clone()

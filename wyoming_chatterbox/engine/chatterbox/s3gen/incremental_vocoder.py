@@ -61,7 +61,7 @@ class IncrementalVocoder:
         self.source = source or HarmonicSource(hift)
 
     def start(self, seed: int) -> IncrementalState:
-        """A new utterance."""
+        """Begin an utterance; returns its state."""
         return IncrementalState(self.source.start(seed))
 
     def push(self, state: IncrementalState, mel: Tensor, *, final: bool, redo_frames: int = 0) -> tuple[Tensor, Tensor]:

@@ -53,7 +53,7 @@ class HarmonicSource:
         self._device = torch.device("cpu") if device.type == "mps" else device
 
     def start(self, seed: int) -> SourceState:
-        """A new utterance."""
+        """Begin an utterance; returns its state."""
         generator = torch.Generator().manual_seed(seed)
         phases = (torch.rand(1, self._harmonics, 1, generator=generator) * 2 - 1) * math.pi
         phases[:, 0] = 0
@@ -72,7 +72,7 @@ class HarmonicSource:
         state.noise = torch.cat((state.noise, to_device(noise, self._device)), dim=2)
 
     def samples(self, state: SourceState, f0: Tensor) -> tuple[Tensor, Tensor]:
-        """The source from frame `state.position` on; the state is not changed.
+        """Returns the source from frame `state.position` on; the state is not changed.
 
         Args:
             f0: pitch of these frames in Hz, shape (1, frames); 0 where there is no voice. Their noise has been drawn.

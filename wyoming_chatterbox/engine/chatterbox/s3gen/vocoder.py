@@ -71,7 +71,7 @@ class StreamingVocoder:
         self.source = source or HarmonicSource(hift)
 
     def start(self, seed: int) -> VocoderState:
-        """A new utterance."""
+        """Begin an utterance; returns its state."""
         return VocoderState(self.source.start(seed))
 
     def push(self, state: VocoderState, mel: Tensor, *, final: bool, redo_frames: int = 0) -> tuple[Tensor, Tensor]:

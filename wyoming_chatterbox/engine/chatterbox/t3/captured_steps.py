@@ -86,8 +86,8 @@ class CapturedSteps:
             yield self._trial(sequence, TYPICAL_POSITIONS)
 
     def trials(self, *, guided: bool) -> Iterator[Trial]:
-        """Every step that `capture` captured, for comparisons; each must be done with before the next one is asked
-        for, since all have one sequence."""
+        """Yields every step that `capture` captured, for comparisons; each must be done with before the next one is
+        asked for, since all have one sequence."""
         if not self.usable:
             return
         with self._decoder.sequence(TYPICAL_POSITIONS) as sequence:
@@ -96,8 +96,8 @@ class CapturedSteps:
                 yield self._trial(sequence, end)
 
     def _trial(self, sequence: Sequence, end: int) -> Trial:
-        """The step at the last position of a graph, behind positions of random keys and values. What it draws does not
-        hang on rounding: the first token that is drawn is twice as likely from then on."""
+        """Returns the step at the last position of a graph, behind positions of random keys and values. What it draws
+        does not hang on rounding: the first token that is drawn is twice as likely from then on."""
         position, rows = end - 1, sequence.rows
         sequence.begin(0.5 if rows == 2 else 0.0, 0.8, CURRENT)
         random = torch.Generator().manual_seed(end)
@@ -136,7 +136,7 @@ class CapturedSteps:
             return None
 
     def _graph(self, sequence: Sequence, end: int) -> torch.cuda.CUDAGraph:
-        """The captured step that attends to the first `end` positions."""
+        """Returns the captured step that attends to the first `end` positions."""
         key = (end, sequence.rows)
         if key not in sequence.graphs:
             state = (sequence.position, sequence.index, sequence.token, sequence.seen)
@@ -151,5 +151,5 @@ class CapturedSteps:
 
 
 def _typical_ends() -> range:
-    """What the graphs of usual utterances attend to."""
+    """Returns the numbers of positions that the graphs of typical utterances attend to."""
     return range(decode.CACHE_STEP, TYPICAL_POSITIONS + 1, decode.CACHE_STEP)

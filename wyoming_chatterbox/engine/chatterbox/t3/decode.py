@@ -185,7 +185,7 @@ class Decoder:
         return Prefix(prefix.voice, tuple(unconditional))
 
     def _forward(self, hidden: Tensor, spans: tuple[_Span, ...], cache: KVCache) -> Tensor:
-        """The Llama over new positions of shape (n, width), `spans` one behind the other → the same."""
+        """Run the Llama over new positions, shape (n, width), `spans` one behind the other; returns the same shape."""
         positions = torch.cat([cache.position_ids[span.begin : span.begin + span.length] for span in spans])
         rotary = cache.rotary.index_select(4, positions)
         hidden = hidden[None]
@@ -266,7 +266,7 @@ class Decoder:
         sequence.index += 1
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Shape (rows, 1, width) → (rows, vocabulary)."""
+        """Returns the logits, shape (rows, vocabulary), of hidden states of shape (rows, 1, width)."""
         logits: Tensor = self._head(self.llama.last_norm(hidden))[:, 0].float()
         return logits
 

@@ -64,9 +64,9 @@ class Llama:
         """Before the head."""
 
     def rotary(self, positions: int, device: torch.device) -> Tensor:
-        """The table for rotary position embedding (arXiv 2104.09864) of so many positions, shape (2, 3, 1: rows,
-        1: heads, positions, head size): cosines and sines, of queries, keys and values; the halves of a head are as in
-        transformers' Llama.
+        """Returns the table for rotary position embedding (arXiv 2104.09864) of so many positions, shape (2, 3, 1:
+        rows, 1: heads, positions, head size): cosines and sines, of queries, keys and values; the halves of a head are
+        as in transformers' Llama.
 
         Values are turned by nothing, so that all three can be turned at once; the sines of the first half have the sign
         of its formula."""
@@ -96,7 +96,7 @@ class Llama:
         return turned[0], turned[1:]
 
     def feed(self, layer: LlamaLayer, hidden: Tensor, mixed: Tensor) -> Tensor:
-        """What a layer makes of its input and what its attention gathered, shape (rows, n, width)."""
+        """Returns what a layer makes of its input and what its attention gathered, shape (rows, n, width)."""
         rows, length, _ = hidden.shape
         hidden = self._plus(hidden, layer.out, mixed.transpose(1, 2).reshape(rows, length, -1))
         gate, up = layer.feed_in(layer.feed_norm(hidden)).chunk(2, dim=-1)
@@ -117,7 +117,7 @@ class Llama:
         )
 
     def _norm(self, norm: Any, dtype: torch.dtype, *, lean: bool) -> Callable[[Tensor], Tensor]:
-        """A LlamaRMSNorm (arXiv 1910.07467), computed in single precision, that gives `dtype`."""
+        """Returns a LlamaRMSNorm (arXiv 1910.07467), computed in single precision, that gives `dtype`."""
         rms_norm = torch.nn.functional.rms_norm
         # A copy, lest it keep the whole file of weights mapped.
         weight, eps = norm.weight.detach().clone().float(), norm.variance_epsilon
@@ -128,6 +128,6 @@ class Llama:
 
 
 def reduced(precision: str) -> bool:
-    """Whether activations have less than single precision: then the last norm and the head are computed in that, since
-    8 bits of a logit of 20 are off by as much as decides between two tokens."""
+    """Returns True if activations have less than single precision: then the last norm and the head are computed in
+    that, since 8 bits of a logit of 20 are off by as much as decides between two tokens."""
     return bool(activations(precision) != torch.float32)

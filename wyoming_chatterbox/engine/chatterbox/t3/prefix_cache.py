@@ -55,7 +55,7 @@ class PrefixCache:
         return len(self._prefixes)
 
     def __iter__(self) -> Iterator[Hashable]:
-        """All keys, the one that was used last at the end."""
+        """Returns all keys, the one that was used last at the end."""
         return iter([*self._prefixes])
 
     def get(self, key: Hashable) -> Prefix | None:

@@ -113,11 +113,11 @@ class TokenGenerator:
         self.steps.drop(error)
 
     def trial(self, *, guided: bool) -> contextlib.AbstractContextManager[Trial | None]:
-        """The longest step that was captured, see `CapturedSteps.trial`."""
+        """Returns the longest step that was captured, see `CapturedSteps.trial`."""
         return self.steps.trial(guided=guided)
 
     def trials(self, *, guided: bool) -> Iterator[Trial]:
-        """Every step that was captured, see `CapturedSteps.trials`."""
+        """Returns every step that was captured, see `CapturedSteps.trials`."""
         return self.steps.trials(guided=guided)
 
     def forget(self, voice_key: Hashable) -> None:
