@@ -35,29 +35,28 @@ class Settings:
 
     uri: tuple[str, ...] = knob(
         ("tcp://0.0.0.0:10200",),
-        "Where to listen: tcp://HOST:PORT (0.0.0.0 is every address, IPv4 and IPv6), unix://PATH or stdio://",
+        "Address to listen on: tcp://HOST:PORT (0.0.0.0 is every address, IPv4 and IPv6), unix://PATH or stdio://",
         kind=str,
         group="Server",
         repeatable=True,
     )
     model: str = knob(
         "auto",
-        "Which model speaks; auto is the original where an NVIDIA GPU and its packages are, else the embedded voice",
+        "Which model speaks; auto is the original one where an NVIDIA GPU and its packages are present, otherwise "
+        "the embedded voice",
         choices=MODEL_CHOICES,
         group="Model",
     )
     model_dir: Path | None = knob(
-        None, "Directory with the model's weights; nothing is downloaded then", kind=Path, group="Model"
+        None, "Folder with the model's weights; nothing is downloaded then", kind=Path, group="Model"
     )
-    download_dir: Path | None = knob(
-        None, "Where downloaded weights are kept (default: the Hugging Face cache)", kind=Path, group="Model"
-    )
-    local_files_only: bool = knob(False, "Never download; use weights that are already here", group="Model")
-    device: str = knob("auto", "Where the model runs: auto, cpu, mps, cuda or cuda:N", group="Model")
+    download_dir: Path | None = knob(None, "Folder for downloaded weights", kind=Path, group="Model")
+    local_files_only: bool = knob(False, "Never download; use only weights that are already present", group="Model")
+    device: str = knob("auto", "Device for the model: auto, cpu, mps, cuda or cuda:N", group="Model")
     unload_after: float = knob(
         0.0,
-        "The model's memory is given back after so long without speech; the next request loads it again, and the "
-        "embedded voice answers meanwhile. 0 keeps it loaded",
+        "Unload the model after this long without speech; the next request loads it again, and the embedded voice "
+        "answers meanwhile. 0 keeps it loaded",
         unit="minutes",
         bounds=(0.0, 10_080.0),  # a week
         group="Model",
@@ -72,19 +71,19 @@ class Settings:
     )
     language: str | None = knob(
         None,
-        "Language of requests that name neither a voice nor a language, e.g. en (default: that of the default voice)",
+        "Language of requests that name neither a voice nor a language, e.g. en",
         kind=str,
         group="Voice",
     )
     reference_clip: Path | None = knob(
         None,
-        "Audio file of a voice to clone, which becomes the default; the voice is named like the file",
+        "Audio file of a voice to clone, which becomes the default voice; it is named after the file",
         kind=Path,
         group="Voice",
     )
     voices_dir: tuple[Path, ...] = knob(
         (),
-        "Folder of voices to clone, looked after while the server runs (default: voices in --data-dir)",
+        "Folder of voices to clone, watched while the server runs",
         kind=Path,
         group="Voice",
         repeatable=True,
@@ -110,8 +109,8 @@ class Settings:
     sentence_silence: float = same_knob(UtteranceSettings, "sentence_silence")
     first_clause_words: int = knob(
         8,
-        "Speak the first clause by itself once it has this many words, so that a long first sentence is heard sooner; "
-        "0 waits for the whole sentence",
+        "Speak the first clause by itself once it has this many words, so that a long first sentence starts sooner;"
+        " 0 waits for the whole sentence",
         unit="words",
         bounds=(0, 100),
         group="Text",
@@ -120,84 +119,101 @@ class Settings:
         240, "Longer sentences are split at clauses", unit="characters", bounds=(40, 1000), group="Text"
     )
     max_text_chars: int = knob(
-        20_000, "Longest text of one request", unit="characters", bounds=(100, 1_000_000), group="Text"
+        20_000, "Maximum length of the text of one request", unit="characters", bounds=(100, 1_000_000), group="Text"
     )
-    streaming: bool = knob(True, "Advertise no streaming: Home Assistant then waits for whole answers", group="Server")
+    streaming: bool = knob(
+        True, "Do not offer streaming: Home Assistant then waits for complete answers", group="Server"
+    )
     max_queue: int = knob(
-        32, "Utterances that may be spoken or wait at once; more are refused", bounds=(1, 10_000), group="Server"
+        32,
+        "Maximum number of active and queued utterances; further requests are refused",
+        bounds=(1, 10_000),
+        group="Server",
     )
     max_connections: int = knob(
         128,
-        "Clients connected at once; those without work make room for new ones, else new ones are refused",
+        "Maximum number of connected clients; idle ones make room for new ones, otherwise new ones are refused",
         bounds=(1, 10_000),
         group="Server",
     )
     event_timeout: float = knob(
-        30.0, "How long one event may take to arrive once begun", unit="seconds", bounds=(0.1, 3600), group="Server"
+        30.0, "Time limit for one event to arrive once it has begun", unit="seconds", bounds=(0.1, 3600), group="Server"
     )
     idle_timeout: float = knob(
-        600.0, "How long a connection may be idle", unit="seconds", bounds=(0.1, 86400), group="Server"
+        600.0,
+        "Close a connection that has been idle for this long",
+        unit="seconds",
+        bounds=(0.1, 86400),
+        group="Server",
     )
     text_timeout: float = knob(
         300.0,
-        "How long a streamed text may pause (a language model may call tools between two words)",
+        "Maximum pause in a streamed text (a language model may call tools between two words)",
         unit="seconds",
         bounds=(0.1, 3600),
         group="Server",
     )
     engine_timeout: float = knob(
         300.0,
-        "How long a model may work on one chunk before it is taken to hang",
+        "Time a model may work on one chunk before it counts as hung",
         unit="seconds",
         bounds=(0.1, 86400),
         group="Server",
     )
     exit_on_gpu_failure: bool = knob(
         True,
-        "Keep running after a failure from which a GPU does not recover in this process; the embedded voice answers. "
-        "Otherwise the server ends with status 1 (five minutes after its start at the earliest), to be restarted by "
-        "systemd or Docker",
+        "Keep running after a GPU failure from which this process cannot recover; the embedded voice answers. By "
+        "default the server exits with status 1 (five minutes after its start at the earliest), so that systemd or "
+        "Docker restarts it",
         group="Server",
     )
     write_timeout: float = knob(
-        60.0, "A client that takes no audio for so long is cut off", unit="seconds", bounds=(0.1, 3600), group="Server"
+        60.0,
+        "Disconnect a client that reads no audio for this long",
+        unit="seconds",
+        bounds=(0.1, 3600),
+        group="Server",
     )
     shutdown_timeout: float = knob(
-        5.0, "How long running utterances may finish after SIGTERM", unit="seconds", bounds=(0.0, 600), group="Server"
+        5.0,
+        "Time that active utterances may take to finish after SIGTERM",
+        unit="seconds",
+        bounds=(0.0, 600),
+        group="Server",
     )
     cache_size: int = knob(
         200,
-        "Sentences that were spoken are kept in DATA/speech up to this size (200 MB are an hour) and said again "
-        "without any work of the model; those not asked for for longest are deleted first. 0 keeps nothing",
+        "Maximum size of the sentence cache in DATA/speech (200 MB hold an hour); cached sentences are spoken "
+        "without the model, and least recently used entries are evicted. 0 disables it",
         unit="MB",
         bounds=(0, 1_000_000),
         group="Cache",
     )
     http_uri: str | None = knob(
         None,
-        "Serve HTTP, WebSocket and the page too, at http://HOST:PORT; without a host at 127.0.0.1, without a port at "
-        "10201. Needs the http extra",
+        "Also serve HTTP, WebSocket and the page at http://HOST:PORT; without a host at 127.0.0.1, without a port "
+        "at 10201. Needs the http extra",
         kind=str,
         group="HTTP",
     )
     http_token_file: Path | None = knob(
         None,
-        "File with the bearer tokens that clients must show, one a line, each at least 16 characters; read again "
-        "when it changes. Voices can be uploaded only where there is one",
+        "File with the bearer tokens that clients must present, one per line, each at least 16 characters; read "
+        "again when it changes. Voices can be uploaded only if it is set",
         kind=Path,
         group="HTTP",
     )
     http_public_voices: bool = knob(
         False,
-        "Tell clients without a token which voices and models there are (GET /v1/audio/voices, /v1/audio/models): Open "
-        "WebUI asks for its list of voices without one",
+        "Show clients without a token the list of voices and models (GET /v1/audio/voices, /v1/audio/models): Open "
+        "WebUI asks for it without one",
         group="HTTP",
     )
     http_host: tuple[str, ...] = knob(
         (),
-        "Name under which clients may ask for this server, or *.NAME for all that end so. Names of the local network "
-        "(without a dot, .local, .lan, .internal and so on) and addresses need none; other names are refused, because "
-        "web pages of others could resolve theirs to it",
+        "Host name by which clients may address this server, or *.NAME for all names that end so. Names of the "
+        "local network (without a dot, .local, .lan, .internal and so on) and addresses are always allowed; other "
+        "names are refused, because foreign web pages could resolve theirs to this server",
         kind=str,
         group="HTTP",
         repeatable=True,
@@ -222,12 +238,13 @@ class Settings:
     )
     options_file: Path | None = knob(
         None,
-        "The options.json of the Home Assistant app, whose options are settings too; flags and variables win over it",
+        "The options.json of the Home Assistant app; command line flags and environment variables take precedence "
+        "over it",
         kind=Path,
         group="Server",
     )
     log_level: str = knob(
-        "INFO", "How much is logged (to stderr)", choices=("DEBUG", "INFO", "WARNING", "ERROR"), group="Server"
+        "INFO", "How much is logged to stderr", choices=("DEBUG", "INFO", "WARNING", "ERROR"), group="Server"
     )
 
     def __post_init__(self) -> None:

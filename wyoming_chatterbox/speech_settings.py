@@ -30,47 +30,52 @@ class GenerationSettings:
         bounds=(0.0, 1.0),
         group="Chatterbox",
     )
-    temperature: float = knob(0.8, "Sampling temperature; higher varies more", bounds=(0.05, 5.0), group="Chatterbox")
+    temperature: float = knob(
+        0.8, "Sampling temperature; higher values vary more", bounds=(0.05, 5.0), group="Chatterbox"
+    )
     sampling: str = knob(
         "current",
-        "How speech tokens are drawn: current is what Chatterbox's developers recommend for these weights, with the "
-        "three settings below; streaming is chatterbox-streaming's older way, which can end in noise: a repetition "
-        "penalty of 2, top_p 0.8 and no min_p, whatever these settings are (seamless only: upstream has no other)",
+        "How speech tokens are sampled: current is what Chatterbox's developers recommend for these weights, with "
+        "the three settings below; streaming is the older method of chatterbox-streaming, which can end in noise: a"
+        " repetition penalty of 2, top_p 0.8 and no min_p, regardless of these settings (with --decoder seamless "
+        "only)",
         choices=("current", "streaming"),
         group="Chatterbox",
         server_only=True,
     )
     repetition_penalty: float = knob(
         1.2,
-        "How much less likely a speech token becomes once it was drawn; 1 is no penalty (sampling current only)",
+        "How much less likely a speech token becomes after it was sampled; 1 is no penalty (with --sampling current"
+        " only)",
         bounds=(1.0, 2.0),
         group="Chatterbox",
     )
     min_p: float = knob(
         0.05,
-        "Speech tokens less likely than this share of the likeliest one are never drawn; 0 excludes none (sampling "
+        "Exclude speech tokens less likely than this share of the likeliest one; 0 excludes none (with --sampling "
         "current only)",
         bounds=(0.0, 1.0),
         group="Chatterbox",
     )
     top_p: float = knob(
         1.0,
-        "Only the likeliest speech tokens, which together have this probability, are drawn; 1 excludes none (sampling "
-        "current only)",
+        "Sample from the likeliest speech tokens whose probabilities add up to this; 1 excludes none (with "
+        "--sampling current only)",
         bounds=(0.0, 1.0),
         group="Chatterbox",
     )
     decoder: str = knob(
         "seamless",
-        "How speech tokens become sound: seamless is ours, upstream is chatterbox-streaming's own, for comparison",
+        "How speech tokens become audio: seamless is this server's own decoder, upstream is that of "
+        "chatterbox-streaming, for comparison",
         choices=("seamless", "upstream"),
         group="Chatterbox",
         server_only=True,
     )
     chunk_size: int = knob(
         0,
-        "Speech tokens (25 per second) of the first chunk, at least 5; fewer sound sooner and cost more (seamless: 12 "
-        "at least); 0 is what suits the profile and the device (12 or 16; upstream: 25)",
+        "Speech tokens (25 per second) of the first chunk, at least 5; a smaller chunk plays sooner and costs more "
+        "(seamless: at least 12). 0 suits the profile and the device (12 or 16; upstream: 25)",
         unit="tokens",
         bounds=(0, 500),
         nonzero_minimum=5,
@@ -78,8 +83,8 @@ class GenerationSettings:
     )
     chunk_growth: float = knob(
         0.0,
-        "How much longer each chunk is than the one before, at least 1, up to 200 tokens; 1 keeps them equal, 0 is "
-        "what suits the profile and the device (1.5 to 4; seamless only)",
+        "Length of each chunk relative to the one before, at least 1, up to 200 tokens; 1 keeps them equal. 0 suits"
+        " the profile and the device (1.5 to 4; with --decoder seamless only)",
         bounds=(0.0, 4.0),
         nonzero_minimum=1,
         group="Chatterbox",
@@ -109,7 +114,7 @@ class GenerationSettings:
     )
     seed: int = knob(
         0,
-        "Same text, voice, settings and seed give the same samples; -1 draws a new seed for every utterance",
+        "The same text, voice, settings and seed give the same samples; -1 draws a new seed for every utterance",
         bounds=(-1, 2**31 - 1),
         group="Chatterbox",
     )

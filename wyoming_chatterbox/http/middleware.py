@@ -1,4 +1,4 @@
-"""Who may ask: host names, origins, tokens; and how much, and for how long.
+"""Access control: host names, origins and bearer tokens; limits on size and time.
 
 A web page in a browser of this network can reach this server too. Two things tell it apart: its Origin, and, where its
 owner lets a name of their own resolve to this server's address ("DNS rebinding"), the Host it asks for.
@@ -37,7 +37,7 @@ _CORS_EXPOSED = "X-Model, X-Voice, X-Fallback, X-Utterance"
 _CORS_SECONDS = "600"
 
 _SECURITY = {
-    # The page brings all it needs; audio it plays from memory, and its worklet is a file of its own.
+    # The page needs no foreign sources: it plays audio from memory, and its worklet is one of our files.
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "media-src 'self' blob:; connect-src 'self'; font-src 'self'; worker-src 'self'; manifest-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",

@@ -60,11 +60,11 @@ _GPU_WARM_UP_TEXT = (
 """About 10 s of speech, a long sentence: its chunks have the lengths that others will have."""
 
 BUILT_IN_KEY = "built-in"
-"""What is computed of the built-in voice is kept under this name, of a clip under what was computed of it."""
+"""Cache key for the built-in voice; cloned voices are keyed by their conditionals."""
 
 
 def _ignore(kept: Any) -> None:
-    """Of an engine that is closed nothing is kept."""
+    """Do nothing: a closed engine keeps nothing that could be dropped."""
 
 
 class OriginalEngine:

@@ -35,8 +35,8 @@ _GROWTH = {"exact": 4.0, "balanced": 3.0, "fast": 2.0}
 """On a CPU, see `Plan.chunk_growth`: every chunk has a price, and what is slower than speech has gaps anyway."""
 
 _LOOKAHEAD_TOKENS = {"exact": 16, "balanced": 4, "fast": 2}
-"""On a CPU, see `Plan.lookahead_tokens`: at most a quarter of what one more chunk costs, 150, 20 and 8 tokens. On a GPU
-tokens do not wait for chunks."""
+"""On a CPU, see `Plan.lookahead_tokens`: at most a quarter of the cost of one more chunk, which takes as long as 150
+tokens with exact, 20 with balanced and 8 with fast. On a GPU tokens do not wait for chunks."""
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ MAX_POSITIONS = 2304
 are, and may ask for another exaggeration every time."""
 
 UNCONDITIONAL_BLOCK = 64
-"""Positions. What is computed at once must not depend on earlier texts: neither sums nor 8-bit scales would be the same
-to the last bit."""
+"""Positions. The unconditional row is prefilled in blocks of this size, so that results are bit-identical regardless of
+earlier requests."""
 
 
 @dataclass(frozen=True)
