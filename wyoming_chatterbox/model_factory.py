@@ -101,12 +101,12 @@ class _Progress:
 def _clips(settings: Settings) -> list[Path]:
     """Returns the reference clip, and the folders of voices that have something in them: an empty one is nobody's
     wish."""
-    found = [] if settings.reference_clip is None else [settings.reference_clip]
+    clips = [] if settings.reference_clip is None else [settings.reference_clip]
     for folder in settings.voice_folders:
         with contextlib.suppress(OSError, TimeoutError):
             if call_within(PATH_SECONDS, _has_entries, folder):
-                found.append(folder)
-    return found
+                clips.append(folder)
+    return clips
 
 
 def _has_entries(folder: Path) -> bool:

@@ -52,8 +52,8 @@ class Output:
         """The list of voices, and what is wrong with the others."""
         if self.as_json:
             problems = [
-                {"file": one.file, "message": one.message, "fatal": one.fatal, "voice": one.voice}
-                for one in library.problems
+                {"file": problem.file, "message": problem.message, "fatal": problem.fatal, "voice": problem.voice}
+                for problem in library.problems
             ]
             self._json({"folders": list(map(str, library.folders)), "voices": voices, "problems": problems})
             return
@@ -87,8 +87,8 @@ class Output:
             return
         table = Table("Voice", "Sound", "Verdict")
         for report in reports:
-            lines = [f"[red]not usable:[/red] {escape(one)}" for one in report["errors"]]
-            lines += [f"[yellow]warning:[/yellow] {escape(one)}" for one in report["warnings"]]
+            lines = [f"[red]not usable:[/red] {escape(message)}" for message in report["errors"]]
+            lines += [f"[yellow]warning:[/yellow] {escape(message)}" for message in report["warnings"]]
             sound = "" if report["seconds"] is None else f"{report['seconds']:.1f} s"
             table.add_row(escape(report["voice"]), sound, "\n".join(lines) or "[green]good[/green]")
         self._out.print(table)

@@ -50,8 +50,8 @@ def _list(options: Any, settings: Settings, screen: Output) -> int:
 
 
 def _check(options: Any, settings: Settings, screen: Output) -> int:
-    files = [Path(one) for one in options.what if Path(one).suffix.lower() in SUFFIXES and Path(one).exists()]
-    names = [one for one in options.what if Path(one) not in files]
+    files = [Path(word) for word in options.what if Path(word).suffix.lower() in SUFFIXES and Path(word).exists()]
+    names = [word for word in options.what if Path(word) not in files]
     reports = [_file_report(file) for file in files]
     if names or not options.what:
         library = _scanned(settings, screen)
@@ -82,13 +82,13 @@ def _library_reports(library: VoiceLibrary, names: Sequence[str]) -> list[dict[s
         seconds = library.seconds_of(voice)
         report(voice.base)["seconds"] = round((report(voice.base)["seconds"] or 0.0) + seconds, 2)
     for problem in library.problems:
-        own = report(problem.voice or problem.file)
-        own["errors" if problem.fatal else "warnings"].append(str(problem))
+        about = report(problem.voice or problem.file)
+        about["errors" if problem.fatal else "warnings"].append(str(problem))
     if not names:
         return list(by_name.values())
     wanted = {name_key(name) for name in names}
-    chosen = {name: one for name, one in by_name.items() if name_key(name) in wanted}
-    missing = next((name for name in names if name_key(name) not in {name_key(one) for one in chosen}), None)
+    chosen = {name: voice for name, voice in by_name.items() if name_key(name) in wanted}
+    missing = next((name for name in names if name_key(name) not in {name_key(known) for known in chosen}), None)
     if missing is not None:
         raise VoiceError(
             f"there is no voice {missing!r} in {_folders(library)}; there are: {', '.join(by_name) or 'none'}"

@@ -222,11 +222,11 @@ def machine_id() -> str:
     """Returns what tells this machine from others, and stays: its id, else its MAC, else nothing."""
     for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
         try:
-            found = Path(path).read_text(encoding="ascii").strip()
+            identifier = Path(path).read_text(encoding="ascii").strip()
         except (OSError, ValueError):
             continue
-        if found and found != "uninitialized":  # what systemd writes into images
-            return found
+        if identifier and identifier != "uninitialized":  # what systemd writes into images
+            return identifier
     node = uuid.getnode()
     # With the multicast bit it is no MAC: uuid found none and drew a number, another one after every restart.
     return "" if node >> 40 & 1 else f"{node:012x}"

@@ -61,8 +61,8 @@ def list_interfaces() -> list[Interface]:
         # An interface that is down keeps its IPv4 addresses. Leaving them out makes its return a change, so that
         # the server is announced to a network that could not hear the first announcement.
         if flags & _IFF_UP and flags & _IFF_RUNNING and not flags & _IFF_LOOPBACK:
-            found = [_canonical(ip.ip if isinstance(ip.ip, str) else ip.ip[0]) for ip in adapter.ips]
-            addresses = tuple(address for address in found if address not in unsteady)
+            addresses_found = [_canonical(ip.ip if isinstance(ip.ip, str) else ip.ip[0]) for ip in adapter.ips]
+            addresses = tuple(address for address in addresses_found if address not in unsteady)
         known = interfaces[name].addresses if name in interfaces else ()
         interfaces[name] = Interface(name, known + addresses, adapter.index, bool(flags & _IFF_POINTOPOINT))
     return list(interfaces.values())
@@ -114,13 +114,15 @@ def unknown_interfaces(interfaces: Iterable[Interface], selected: Sequence[str])
 
 def resolve(hosts: Iterable[str]) -> list[str]:
     """Returns the addresses of the hosts; a name that does not resolve has none."""
-    found: list[str] = []
+    addresses_found: list[str] = []
     for host in hosts:
         try:
-            found += [str(info[4][0]) for info in socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)]
+            addresses_found += [
+                str(info[4][0]) for info in socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)
+            ]
         except (OSError, ValueError) as error:
             _LOGGER.warning("Not advertised at %s: %s", host, error)
-    return [_canonical(address) for address in found]
+    return [_canonical(address) for address in addresses_found]
 
 
 def _canonical(text: str) -> str:
@@ -161,4 +163,6 @@ def _unsteady_addresses() -> set[str]:
     except OSError:  # not Linux, or no IPv6
         return set()
     fields = [line.split() for line in lines]
-    return {str(ipaddress.IPv6Address(bytes.fromhex(one[0]))) for one in fields if int(one[4], 16) & _UNSTEADY_IPV6}
+    return {
+        str(ipaddress.IPv6Address(bytes.fromhex(entry[0]))) for entry in fields if int(entry[4], 16) & _UNSTEADY_IPV6
+    }

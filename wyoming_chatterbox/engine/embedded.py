@@ -101,18 +101,18 @@ class HibariEngine:
         started = time.perf_counter()
         seed = None if settings.seed < 0 else settings.seed
         metrics = StreamMetrics()
-        made = 0
+        sample_count = 0
         for raw in self._parts(text, seed):
             cancel.raise_if_set()
             # 0.30 s of silence before and 0.46 s after every part: heard as latency, so it goes.
             samples = amplify(trim_silence(raw, self.sample_rate), _GAIN)
             if len(samples) == 0:
                 continue
-            if made:
+            if sample_count:
                 samples = np.concatenate((silence(_INNER_PAUSE, self.sample_rate), samples))
-            made += len(samples)
+            sample_count += len(samples)
             elapsed = time.perf_counter() - started
-            audio = made / self.sample_rate
+            audio = sample_count / self.sample_rate
             metrics = StreamMetrics(
                 chunk_count=metrics.chunk_count + 1,
                 latency_to_first_chunk=metrics.latency_to_first_chunk or elapsed,
@@ -121,7 +121,7 @@ class HibariEngine:
                 rtf=elapsed / audio,
             )
             yield samples, metrics
-        if made == 0:
+        if sample_count == 0:
             raise NothingToSay("The embedded voice speaks English only and found nothing to say in this text")
 
     def _parts(self, text: str, seed: int | None) -> Iterator[Samples]:

@@ -115,9 +115,9 @@ class _Sink:
         return len(data)
 
     def take(self) -> bytes:
-        taken = bytes(self._bytes)
+        content = bytes(self._bytes)
         self._bytes.clear()
-        return taken
+        return content
 
 
 class Compressed:
@@ -158,7 +158,7 @@ class Compressed:
 def _supported_rate(codec: str, rate: int) -> int:
     """Returns the sample rate that a codec takes without losing anything of `rate`; PyAV resamples to it."""
     offered: list[int] = sorted(av.Codec(codec, "w").audio_rates or [rate])
-    return next((each for each in offered if each >= rate), offered[-1])
+    return next((candidate for candidate in offered if candidate >= rate), offered[-1])
 
 
 def _frame(pcm: bytes, rate: int, position: int) -> Any:

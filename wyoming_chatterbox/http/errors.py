@@ -146,9 +146,9 @@ def error_response(
 ) -> JSONResponse:
     """Returns an error as a response with its status."""
     status = STATUS[error.code]
-    said = dict(headers or {})
+    merged = dict(headers or {})
     if status == 503:
-        said.setdefault("Retry-After", str(RETRY_SECONDS))
+        merged.setdefault("Retry-After", str(RETRY_SECONDS))
     if status == 401:
-        said.setdefault("WWW-Authenticate", "Bearer")
-    return JSONResponse(error_body(error, param), status, said)
+        merged.setdefault("WWW-Authenticate", "Bearer")
+    return JSONResponse(error_body(error, param), status, merged)

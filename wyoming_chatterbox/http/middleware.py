@@ -114,14 +114,14 @@ class AccessGuard:
             raise TokenNeeded("Voices are added and deleted only by clients with a token; see --http-token-file")
         if tokens is None or self._policy.is_open(scope):
             return
-        given = _bearer(headers)
-        if given is None and scope["type"] == "websocket":
-            given = next((one[7:] for one in scope["subprotocols"] if one.startswith("bearer.")), None)
-        if given is None:
+        token = _bearer(headers)
+        if token is None and scope["type"] == "websocket":
+            token = next((protocol[7:] for protocol in scope["subprotocols"] if protocol.startswith("bearer.")), None)
+        if token is None:
             raise Unauthorized("A token is needed, as the API key: Authorization: Bearer TOKEN (see --http-token-file)")
-        if not await tokens.accept(given):
+        if not await tokens.accept(token):
             raise Unauthorized("The API key is not a token of this server; use one of its --http-token-file")
-        scope["state"]["token"] = given  # a WebSocket lasts, and its token may be revoked
+        scope["state"]["token"] = token  # a WebSocket lasts, and its token may be revoked
 
     def _counted(self, scope: Scope, send: Send) -> Send:
         async def sending(message: Message) -> None:

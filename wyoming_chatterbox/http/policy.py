@@ -56,8 +56,8 @@ class Policy:
     def __init__(self, settings: Settings, routes: Sequence[BaseRoute], page: Collection[str]) -> None:
         """Takes the server's settings, the routes of its application and the paths of its page's files."""
         names = {name.casefold().removesuffix(".") for name in settings.http_host}
-        own = socket.gethostname().casefold()
-        self._names = frozenset({own, *(name for name in names if not name.startswith("*."))})
+        hostname = socket.gethostname().casefold()
+        self._names = frozenset({hostname, *(name for name in names if not name.startswith("*."))})
         self._suffixes = LOCAL_SUFFIXES | {name[2:] for name in names if name.startswith("*.")}
         self._routes = routes
         self._open = OPEN_PATHS | frozenset(page) | (VOICE_LIST_PATHS if settings.http_public_voices else frozenset())

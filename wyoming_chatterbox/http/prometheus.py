@@ -101,8 +101,8 @@ class PrometheusMetrics:
         """A series for each state of a model, 1 for the one it is in; `state` gives (model, state)."""
         gauge = Gauge("model_state", text, ["model", "state"], namespace=PREFIX, registry=self.registry)
         model, _ = state()
-        for each in states:
-            gauge.labels(model, each).set_function(functools.partial(_is, state, each))
+        for known in states:
+            gauge.labels(model, known).set_function(functools.partial(_is, state, known))
 
     def add_memory(self) -> None:
         """The GPU's memory; the process's own is among the series that prometheus-client makes."""

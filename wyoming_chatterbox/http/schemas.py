@@ -55,9 +55,9 @@ def _narrowed(schema: dict[str, Any]) -> None:
 
 
 def _bounded(declared: dict[str, Any], bounds: dict[str, Any]) -> dict[str, Any]:
-    kind = next(each["type"] for each in declared["anyOf"] if each["type"] != "null")
+    kind = next(bound["type"] for bound in declared["anyOf"] if bound["type"] != "null")
     if "anyOf" in bounds:
-        return {"anyOf": [{"type": kind, **each} if "type" not in each else each for each in bounds["anyOf"]]}
+        return {"anyOf": [{"type": kind, **bound} if "type" not in bound else bound for bound in bounds["anyOf"]]}
     return {"anyOf": [{"type": kind, **bounds}, {"type": "null"}]}
 
 

@@ -183,8 +183,8 @@ class StreamingSpeechResponse(Response):
     def _usage(self) -> dict[str, int]:
         """Characters that were spoken and speech tokens that they became, in the place of OpenAI's tokens."""
         spoken = self._utterance.metrics.chars
-        made = round(self._samples / self._state.service.sample_rate * _TOKENS_PER_SECOND)
-        return {"input_tokens": spoken, "output_tokens": made, "total_tokens": spoken + made}
+        token_count = round(self._samples / self._state.service.sample_rate * _TOKENS_PER_SECOND)
+        return {"input_tokens": spoken, "output_tokens": token_count, "total_tokens": spoken + token_count}
 
     async def _fail(
         self, error: Exception, transport: asyncio.Transport, scope: Scope, receive: Receive, send: Send

@@ -78,10 +78,12 @@ async def bind(uri: str, on_client: OnClient) -> Listener:
 async def _bind_tcp(host: str, port: int, uri: str, on_client: OnClient) -> Listener:
     sockets = await bind_sockets(host, port, uri)
     servers = [
-        await asyncio.start_server(on_client, sock=one, limit=MAX_HEADER_BYTES, backlog=_BACKLOG, start_serving=False)
-        for one in sockets
+        await asyncio.start_server(
+            on_client, sock=listening, limit=MAX_HEADER_BYTES, backlog=_BACKLOG, start_serving=False
+        )
+        for listening in sockets
     ]
-    hosts = [one.getsockname()[0] for one in sockets]
+    hosts = [listening.getsockname()[0] for listening in sockets]
     port = sockets[0].getsockname()[1]
     return Listener(f"tcp://{f'[{host}]' if ':' in host else host}:{port}", servers, hosts, port, None)
 

@@ -331,9 +331,9 @@ class SpeechCache:
         with wave.open(content, "wb") as writer:
             writer.setparams((CHANNELS, SAMPLE_WIDTH, sample_rate, 0, "NONE", ""))
             writer.writeframes(pcm)
-        whole = _with_checksum(key, content.getvalue())
-        write_file(self._path(key), whole)
-        return len(whole)
+        content_with_checksum = _with_checksum(key, content.getvalue())
+        write_file(self._path(key), content_with_checksum)
+        return len(content_with_checksum)
 
     def _delete(self, keys: list[str]) -> None:
         for key in keys:
@@ -364,8 +364,10 @@ def _digest(key: str, content: bytes) -> bytes:
 def _with_checksum(key: str, riff: bytes) -> bytes:
     """Returns a RIFF file with one more chunk at its end, which holds the checksum of all before it."""
     size = len(riff) + len(_CHECKSUM) + 4 + _CHECKSUM_BYTES
-    whole = riff[:4] + (size - 8).to_bytes(4, "little") + riff[8:]
-    return whole + _CHECKSUM + _CHECKSUM_BYTES.to_bytes(4, "little") + _digest(key, whole)
+    content_with_checksum = riff[:4] + (size - 8).to_bytes(4, "little") + riff[8:]
+    return (
+        content_with_checksum + _CHECKSUM + _CHECKSUM_BYTES.to_bytes(4, "little") + _digest(key, content_with_checksum)
+    )
 
 
 def _without_checksum(key: str, content: bytes, path: Path) -> bytes:

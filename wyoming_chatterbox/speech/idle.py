@@ -37,8 +37,8 @@ class IdleTracker:
         """Wait until there has been no user for so long; there is none at the moment this returns."""
         while True:
             await self._unused.wait()
-            left = self._since + seconds - time.monotonic()
+            remaining = self._since + seconds - time.monotonic()
             # A user may have come between the end of the last use and this line.
-            if left <= 0 and not self._users:
+            if remaining <= 0 and not self._users:
                 return
-            await asyncio.sleep(max(left, 0.0))
+            await asyncio.sleep(max(remaining, 0.0))

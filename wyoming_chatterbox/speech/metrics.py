@@ -60,8 +60,8 @@ class UtteranceMetrics:
     @property
     def rtf(self) -> float | None:
         """Generation / audio; None without audio that a model made."""
-        made = self.audio - self.replayed
-        return self.generation / made if made > 0 else None
+        synthesized = self.audio - self.replayed
+        return self.generation / synthesized if synthesized > 0 else None
 
     def begin_sentence(self, chars: int) -> None:
         """The engine starts on a sentence."""

@@ -58,9 +58,9 @@ class PreparationQueue:
         if not failed:
             self._ready += 1
             self._computed += computed
-            left = len(self._to_do)
-            if computed and left:
-                _LOGGER.info("Voices to be taken from their clips: %d more", left)
+            remaining = len(self._to_do)
+            if computed and remaining:
+                _LOGGER.info("Voices to be taken from their clips: %d more", remaining)
         if self._to_do:
             return
         if self._ready > 1:

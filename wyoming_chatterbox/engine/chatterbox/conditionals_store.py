@@ -103,8 +103,8 @@ class ConditionalsCache:
         files = []
         for path in self._folder.glob(f"*{_SUFFIX}"):
             with contextlib.suppress(FileNotFoundError):
-                facts = path.stat()
-                files.append((facts.st_mtime_ns, facts.st_size, path))
+                status = path.stat()
+                files.append((status.st_mtime_ns, status.st_size, path))
         total = sum(size for _, size, _ in files)
         for _, size, path in sorted(files)[:-1]:  # the newest stays in any case
             if total <= self._max_bytes:
@@ -122,8 +122,8 @@ def _read(path: Path) -> bytes:
 def _packed(arrays: Arrays) -> bytes:
     from safetensors.numpy import save
 
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    return bytes(save(whole, metadata={"sha256": _digest(whole)}))
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return bytes(save(contiguous, metadata={"sha256": _digest(contiguous)}))
 
 
 def _unpacked(content: bytes) -> dict[str, NDArray[Any]] | None:

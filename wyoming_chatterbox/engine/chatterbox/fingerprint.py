@@ -55,7 +55,7 @@ def fingerprint(
         threads: of a CPU: sums are rounded in another order with another number.
         sampling: ways to draw tokens that a request names; what it sets itself belongs to the request.
     """
-    facts = {
+    inputs = {
         "weights": weights,
         "seed": seed,
         "plan": dataclasses.asdict(plan),
@@ -63,18 +63,18 @@ def fingerprint(
         "sampling": [dataclasses.asdict(way) for way in sampling],
         "versions": versions(),
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:
     """Returns the version of each distribution that computes speech, and of our decoder; "" for a missing one."""
-    found = {"wyoming-chatterbox": __version__, "decoder": _source_digest()}
+    versions_found = {"wyoming-chatterbox": __version__, "decoder": _source_digest()}
     for name in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions_found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = ""
-    return found
+            versions_found[name] = ""
+    return versions_found
 
 
 def _hardware(device: str, threads: int) -> list[str]:

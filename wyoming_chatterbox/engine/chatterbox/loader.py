@@ -130,20 +130,22 @@ def _load_module(make: Callable[[], Any], path: Path, may_lack: frozenset[str] =
     with _skip_weight_init():
         module = make()
     state = read_state(path)
-    own = module.state_dict()
-    found = {
-        "lacks": sorted(own.keys() - state.keys() - may_lack),
-        "has unknown": sorted(state.keys() - own.keys()),
+    expected = module.state_dict()
+    differences = {
+        "lacks": sorted(expected.keys() - state.keys() - may_lack),
+        "has unknown": sorted(state.keys() - expected.keys()),
         "has other shapes for": sorted(
-            name for name in own.keys() & state.keys() if getattr(state[name], "shape", None) != own[name].shape
+            name
+            for name in expected.keys() & state.keys()
+            if getattr(state[name], "shape", None) != expected[name].shape
         ),
     }
-    wrong = [f"{what} {_some(names)}" for what, names in found.items() if names]
+    wrong = [f"{what} {_some(names)}" for what, names in differences.items() if names]
     if wrong:
         raise EngineError(f"{path} is not the original Chatterbox model's: it {', '.join(wrong)}")
     # The file's own pages become the weights: no second copy of 3 GB, and nothing is read before it is used.
     # Weights of another precision are converted, as upstream does.
-    state = {name: tensor.to(own[name].dtype) for name, tensor in state.items()}
+    state = {name: tensor.to(expected[name].dtype) for name, tensor in state.items()}
     module.load_state_dict(state, strict=False, assign=True)
     return module
 
@@ -154,9 +156,9 @@ def _fold_weight_norms(module: Any) -> None:
 
     for part in module.modules():
         if parametrize.is_parametrized(part, "weight"):
-            given = list(part.parametrizations.weight.parameters())
+            parameters = list(part.parametrizations.weight.parameters())
             parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
-            release_pages(given)
+            release_pages(parameters)
 
 
 def _skip_weight_init() -> Any:

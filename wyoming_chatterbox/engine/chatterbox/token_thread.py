@@ -54,7 +54,7 @@ class TokenThread:
             EngineError: the thread was closed.
         """
         stream = self._stream
-        made: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
+        results: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
         outside = None if stream is None else torch.cuda.current_stream(stream.device)
         state: Future[None] = Future()
 
@@ -65,15 +65,15 @@ class TokenThread:
             try:
                 with torch.inference_mode(), _in_stream(stream, outside), contextlib.closing(tokens):
                     for token in tokens:
-                        made.put(token)
+                        results.put(token)
             except BaseException as error:  # raised where the tokens are taken
                 end = error
             state.set_result(None)
-            made.put(end)
+            results.put(end)
 
         self._put(work)
         try:
-            while not isinstance(item := _next(made, state, cancel), BaseException):
+            while not isinstance(item := _next(results, state, cancel), BaseException):
                 if item is None:
                     return
                 yield item
@@ -107,11 +107,11 @@ def _work(jobs: queue.SimpleQueue[Callable[[], None] | None]) -> None:
 
 
 def _next(
-    made: queue.SimpleQueue[int | BaseException | None], state: Future[None], cancel: Cancel
+    results: queue.SimpleQueue[int | BaseException | None], state: Future[None], cancel: Cancel
 ) -> int | BaseException | None:
     while True:
         try:
-            return made.get(timeout=_WAITING_SECONDS)
+            return results.get(timeout=_WAITING_SECONDS)
         except queue.Empty:
             if not state.running() and not state.done():
                 cancel.raise_if_set()

@@ -85,8 +85,8 @@ def revision_of(files: ModelFiles) -> str:
     """Returns what the conditionals of a voice depend on: another value where those weights may be others."""
     # Not their content: it would take seconds at every start to read it.
     used = [(path.name, path.stat()) for path in (files.voice_encoder, files.s3gen)]
-    facts = [(name, status.st_size, status.st_mtime_ns) for name, status in used]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    identities = [(name, status.st_size, status.st_mtime_ns) for name, status in used]
+    return hashlib.sha256(json.dumps(identities).encode()).hexdigest()
 
 
 def download(
@@ -174,8 +174,8 @@ class _Verified:
 
     @staticmethod
     def _facts(path: Path, file: RemoteFile) -> list[object]:
-        facts = path.stat()
-        return [file.sha256, facts.st_size, facts.st_mtime_ns]
+        status = path.stat()
+        return [file.sha256, status.st_size, status.st_mtime_ns]
 
 
 def _damage(path: Path, file: RemoteFile, verified: _Verified, cancel: Cancel) -> str | None:

@@ -266,8 +266,8 @@ def looks_complete(text: str) -> bool:
 
 def _number_at(place: regex.Pattern[str], text: str) -> int:
     """Returns the number of a list item; 0 where there is none, or one too long for a list."""
-    found = place.search(text)
-    return int(found.group(0)) if found else 0
+    match = place.search(text)
+    return int(match.group(0)) if match else 0
 
 
 def _kind_of_end(text: str) -> _End:

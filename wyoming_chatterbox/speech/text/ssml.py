@@ -111,10 +111,10 @@ class SSMLStripper:
         return self._tag(tag[1:]) + self._heard(html.unescape(text)) if end else self._heard(html.unescape(markup))
 
     def _tag(self, tag: str) -> str:
-        found = _TAG.match(tag)
-        if found is None:  # a declaration
+        match = _TAG.match(tag)
+        if match is None:  # a declaration
             return ""
-        closing, name, attributes, empty = found.groups()
+        closing, name, attributes, empty = match.groups()
         name = name.lower()
         if name in _SILENT and not empty:
             self._silent = max(0, self._silent + (-1 if closing else 1))

@@ -183,5 +183,5 @@ def _packed(weight: Tensor) -> Any:
     with warnings.catch_warnings():
         # PyTorch means to drop such tensors some day; then int8 is not chosen any more, see plan.py.
         warnings.simplefilter("ignore", UserWarning)
-        whole = torch.quantize_per_channel(weight.contiguous(), scales, zeros, 0, torch.qint8)
-    return torch.ops.quantized.linear_prepack(whole, None)
+        quantized = torch.quantize_per_channel(weight.contiguous(), scales, zeros, 0, torch.qint8)
+    return torch.ops.quantized.linear_prepack(quantized, None)

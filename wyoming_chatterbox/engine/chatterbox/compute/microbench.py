@@ -65,15 +65,15 @@ def fastest(
         return str(known)
     verdicts: list[str] = []
     best: dict[str, float] = {}
-    made = works()
-    for work in made.values():
+    works_ready = works()
+    for work in works_ready.values():
         work()  # the first time kernels are chosen
-    while made and len(verdicts) < _MAX_ROUNDS and not _agree(verdicts):
-        times = best_times(made)
+    while works_ready and len(verdicts) < _MAX_ROUNDS and not _agree(verdicts):
+        times = best_times(works_ready)
         verdicts.append(pick_fastest(times, worthwhile))
         best = {way: min(seconds, best.get(way, math.inf)) for way, seconds in times.items()}
     sure = _agree(verdicts)
-    verdict = verdicts[-1] if sure else next(iter(made), ways[0])
+    verdict = verdicts[-1] if sure else next(iter(works_ready), ways[0])
     shown = ", ".join(f"{way} {seconds * 1e3:.1f} ms" for way, seconds in best.items())
     doubt = "" if sure else f" for now: {len(verdicts)} rounds disagreed, other programs may be at work"
     _LOGGER.info("Timed test of %s: %s; selected %s%s", name, shown or "nothing works here", verdict, doubt)

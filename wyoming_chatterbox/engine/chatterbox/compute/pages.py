@@ -54,10 +54,10 @@ def release_pages(tensors: Iterable[torch.Tensor]) -> int:
 
 def _file_mappings() -> list[tuple[int, int]]:
     """Addresses (first, behind the last) where files are mapped, without those that this process can write through."""
-    found: list[tuple[int, int]] = []
+    mappings: list[tuple[int, int]] = []
     for line in Path("/proc/self/maps").read_text().splitlines():
         addresses, access, _, _, inode, *_ = line.split()
         if inode != "0" and access[3] == "p":
             first, last = addresses.split("-")
-            found.append((int(first, 16), int(last, 16)))
-    return found
+            mappings.append((int(first, 16), int(last, 16)))
+    return mappings

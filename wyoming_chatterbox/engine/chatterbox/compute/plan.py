@@ -193,14 +193,14 @@ def fastest(precisions: tuple[str, ...], part: Layers | Convolutions) -> str:
     """
 
     def works() -> dict[str, Callable[[], Any]]:
-        found: dict[str, Callable[[], Any]] = {}
+        works_found: dict[str, Callable[[], Any]] = {}
         for precision in precisions:
             try:
                 work = part.work(precision)
                 work()
-                found[precision] = work
+                works_found[precision] = work
             except Exception as error:  # an engine or an instruction that this machine lacks
                 _LOGGER.debug("No %s here: %s", precision, error)
-        return found
+        return works_found
 
     return microbench.fastest(part.name, part.shapes, precisions, works)

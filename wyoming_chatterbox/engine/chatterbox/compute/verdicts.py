@@ -71,8 +71,8 @@ VERDICTS = Verdicts()
 
 
 def _key(name: str) -> str:
-    facts = [_processor(), f"{torch.get_num_threads()} threads", f"torch {torch.__version__}", _code(), name]
-    return "; ".join(facts)
+    parts = [_processor(), f"{torch.get_num_threads()} threads", f"torch {torch.__version__}", _code(), name]
+    return "; ".join(parts)
 
 
 @functools.cache
@@ -91,8 +91,8 @@ def _processor() -> str:
     except OSError:
         lines = []
     known = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    found = [known[fact] for fact in _CPU_FACTS if fact in known] or [platform.processor()]
-    return " ".join([platform.machine(), *found, torch.backends.cpu.get_cpu_capability()])
+    stored = [known[fact] for fact in _CPU_FACTS if fact in known] or [platform.processor()]
+    return " ".join([platform.machine(), *stored, torch.backends.cpu.get_cpu_capability()])
 
 
 def _read(path: Path) -> dict[str, str]:
@@ -100,10 +100,10 @@ def _read(path: Path) -> dict[str, str]:
         content = file.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:
         raise ValueError(f"it is larger than {_MAX_BYTES} bytes")
-    found = json.loads(content)
-    if not isinstance(found, dict) or not all(isinstance(verdict, str) for verdict in found.values()):
+    stored = json.loads(content)
+    if not isinstance(stored, dict) or not all(isinstance(verdict, str) for verdict in stored.values()):
         raise ValueError("it is not an object of strings")
-    return found
+    return stored
 
 
 def _write(path: Path, known: dict[str, str]) -> None:

@@ -146,9 +146,9 @@ class FlowEncoder:
             by_content, by_position = query + layer.content_bias, query + layer.position_bias
             heads_at_once = max(1, _SCORES // (length * end)) if x.device.type == "cpu" else layer.heads
             heads = zip(
-                *(each.split(heads_at_once, dim=1) for each in (by_content, by_position, key, value, near)), strict=True
+                *(part.split(heads_at_once, dim=1) for part in (by_content, by_position, key, value, near)), strict=True
             )
-            mixed = torch.cat([self._attention(*each) for each in heads], dim=1)
+            mixed = torch.cat([self._attention(*part) for part in heads], dim=1)
             mixed = mixed.transpose(1, 2).reshape(rows, length, width).to(self._dtype)
             x = x + layer.out(mixed).float()
             fed = layer.feed_in(layer.feed_norm(x).to(self._dtype))

@@ -107,10 +107,10 @@ class StreamingVocoder:
         end = start + done * SAMPLES_PER_FRAME
         self.source.advance(state.source, done, cycles[done - 1])
         heard = state.left + done
-        kept = min(self._left + self._multiple - 1, heard)
-        state.left_source = source[:, :, (heard - kept) * SAMPLES_PER_FRAME : heard * SAMPLES_PER_FRAME]
-        state.mel = state.mel[:, :, heard - kept :]
-        state.left = kept
+        left_frames = min(self._left + self._multiple - 1, heard)
+        state.left_source = source[:, :, (heard - left_frames) * SAMPLES_PER_FRAME : heard * SAMPLES_PER_FRAME]
+        state.mel = state.mel[:, :, heard - left_frames :]
+        state.left = left_frames
         return samples[start:end], samples[end:]
 
     def _left_context(self, heard: int, waiting: int) -> int:
