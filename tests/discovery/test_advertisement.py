@@ -15,9 +15,7 @@ import pytest
 
 from wyoming_chatterbox.discovery import advertisement as advertisement_module
 from wyoming_chatterbox.discovery.advertisement import Advertisement, clean_label, default_name
-from wyoming_chatterbox.discovery.network_interfaces import (
-    Interface,
-)
+from wyoming_chatterbox.discovery.network_interfaces import Interface
 from wyoming_chatterbox.testing.serving import ROOT
 
 

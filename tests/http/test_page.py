@@ -15,13 +15,13 @@ import soundfile
 import soxr
 from playwright.async_api import Browser, expect
 
-from tests.http.browser import SECONDS, NoiseEngine, chromium, page_with_tap, shown, why_not
 from tests.voices.audio_factory import audio, sound
 from wyoming_chatterbox.engine.base import CancelToken, Engine
 from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.hosting.base import EngineSpec, LoadPhase, StatusReport
 from wyoming_chatterbox.http import app
 from wyoming_chatterbox.model_factory import create_catalog
+from wyoming_chatterbox.testing.browser import SECONDS, NoiseEngine, chromium, page_with_tap, shown, why_not
 from wyoming_chatterbox.testing.engines import SlowEngine, ToneEngine, hosted_model, model_of
 from wyoming_chatterbox.testing.serving import running, settings
 

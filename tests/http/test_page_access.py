@@ -13,10 +13,10 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, expect
 
-from tests.http.browser import SECONDS, NoiseEngine, Shown, chromium, page_with_tap, shown, why_not
 from wyoming_chatterbox.engine.base import CancelToken, Engine
 from wyoming_chatterbox.hosting.base import EngineSpec, LoadPhase, StatusReport
 from wyoming_chatterbox.http import app
+from wyoming_chatterbox.testing.browser import SECONDS, NoiseEngine, Shown, chromium, page_with_tap, shown, why_not
 from wyoming_chatterbox.testing.engines import ToneEngine, hosted_model, model_of
 from wyoming_chatterbox.testing.serving import running
 

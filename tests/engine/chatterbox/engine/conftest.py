@@ -7,11 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.chatterbox.engine.helpers import (
-    SETTINGS,
-    plain_by_decoder,
-    speak,
-)
+from tests.engine.chatterbox.engine.helpers import SETTINGS, plain_by_decoder, speak
 from wyoming_chatterbox.engine.base import Samples
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
 from wyoming_chatterbox.engine.registry import create_voices

@@ -5,12 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.engine.chatterbox.engine.helpers import (
-    counted_calls,
-    open_stream,
-    speak,
-    with_small_chunks,
-)
+from tests.engine.chatterbox.engine.helpers import counted_calls, open_stream, speak, with_small_chunks
 from wyoming_chatterbox.engine.base import Cancel, Cancelled
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
 from wyoming_chatterbox.speech_settings import GenerationSettings

@@ -10,10 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.engine.chatterbox.engine.helpers import (
-    open_stream,
-    speak,
-)
+from tests.engine.chatterbox.engine.helpers import open_stream, speak
 from wyoming_chatterbox.engine.base import EngineError, EngineUnavailable, Samples
 from wyoming_chatterbox.engine.chatterbox import loader, upstream
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine

@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.engine.chatterbox.engine.helpers import (
-    open_stream,
-    speak,
-)
+from tests.engine.chatterbox.engine.helpers import open_stream, speak
 from wyoming_chatterbox.engine.base import EngineError
 from wyoming_chatterbox.engine.built_in_voices import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.engine.chatterbox import upstream

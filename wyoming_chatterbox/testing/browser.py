@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from playwright.async_api import Browser, Page, WebSocket, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, WebSocket, async_playwright
 
 from wyoming_chatterbox.engine.base import Cancel, Samples, StreamMetrics
 from wyoming_chatterbox.http import app
@@ -173,6 +173,11 @@ class Shown:
         """All samples that came from the server."""
         return np.frombuffer(b"".join(self.frames), dtype="<i2")
 
+    def add_message(self, message: ConsoleMessage) -> None:
+        """Count what the page writes to the console as a fault, unless it is mere information."""
+        if message.type in ("error", "warning"):
+            self.faults.append(message.text)
+
     async def heard(self) -> npt.NDArray[np.float32]:
         """All samples that went to the speakers."""
         return np.frombuffer(base64.b64decode(await self.page.evaluate(HEARD)), dtype="<f4")
@@ -181,7 +186,8 @@ class Shown:
         """The same without silence, as whole numbers; fails where one is none."""
         samples = (await self.heard()) * 32768
         assert np.array_equal(samples, np.round(samples)), "samples were changed on their way"
-        return samples[samples != 0].astype(np.int16)
+        exact: npt.NDArray[np.int16] = samples[samples != 0].astype(np.int16)
+        return exact
 
     async def until(self, selector: str, text: str = "") -> None:
         """Wait until something is shown, and says something."""
@@ -237,7 +243,7 @@ async def shown(
     try:
         page = await context.new_page()
         here = Shown(page)
-        page.on("console", lambda message: message.type in ("error", "warning") and here.faults.append(message.text))
+        page.on("console", here.add_message)
         page.on("pageerror", lambda error: here.faults.append(str(error)))
         page.on("websocket", lambda socket: _note(socket, here.frames))
         if listen:
@@ -251,4 +257,8 @@ async def shown(
 
 
 def _note(socket: WebSocket, frames: list[bytes]) -> None:
-    socket.on("framereceived", lambda data: isinstance(data, bytes) and frames.append(data))
+    def add(data: bytes | str) -> None:
+        if isinstance(data, bytes):
+            frames.append(data)
+
+    socket.on("framereceived", add)
