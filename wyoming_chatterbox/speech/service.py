@@ -12,8 +12,9 @@ from ..voices.selection import MalformedName, UnknownVoice, find_voice, split_na
 from ..voices.voice import Voice
 from .admission import Admission
 from .cache import SpeechCache
-from .catalog import ModelCatalog, ModelRoute, Readiness
+from .catalog import ModelCatalog, Readiness
 from .errors import InvalidSetting, VoiceNotFound
+from .fallback import ModelRoute
 from .metrics import Observer
 from .outbox import AudioStore
 from .request import SpeechRequest, TextStream

@@ -24,8 +24,8 @@ from ..settings import Settings
 from ..speech_settings import UtteranceSettings
 from .admission import Admission, QueueSlot
 from .cache import CachedSentence, SentenceRecorder, SpeechCache
-from .catalog import ModelRoute
 from .errors import EngineFailed, SpeechError
+from .fallback import ModelRoute
 from .metrics import Observer, UtteranceMetrics
 from .outbox import AudioStore, Outbox
 from .request import SpeechRequest
