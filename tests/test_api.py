@@ -12,7 +12,7 @@ import pytest
 
 from tests.checkpoint_fixture import SKIP_REASON, TOKENS
 from wyoming_chatterbox.api import ChatterboxTTS
-from wyoming_chatterbox.engine.base import Cancel, Cancelled
+from wyoming_chatterbox.engine.base import Cancelled, CancelToken
 from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.requirements import is_installed
 from wyoming_chatterbox.errors import SettingsError
@@ -63,7 +63,7 @@ def test_it_yields_what_upstream_does(tts: ChatterboxTTS, capsys: pytest.Capture
     settings = dataclasses.replace(
         GenerationSettings(), exaggeration=0.7, cfg_weight=0.3, temperature=1.0, chunk_size=12, seed=5
     )
-    same = tts._engine.generate_stream(TEXT, tts._engine.voices[0], settings, Cancel())
+    same = tts._engine.generate_stream(TEXT, tts._engine.voices[0], settings, CancelToken())
     heard = torch.cat([chunk for chunk, _ in chunks], dim=1)[0].numpy()
     assert np.array_equal(heard, np.concatenate([samples for samples, _ in same]))
 
@@ -79,7 +79,7 @@ def test_seed_clip_and_what_is_wrong(tts: ChatterboxTTS, tmp_path: Path) -> None
         assert not torch.equal(_samples(tts, TEXT, seed=1, **change), first), change
     with pytest.raises(SettingsError, match="temperature"):
         next(iter(tts.generate_stream(TEXT, temperature=99.0)))
-    cancel = Cancel()
+    cancel = CancelToken()
     stream = iter(tts.generate_stream(TEXT, chunk_size=12, cancel=cancel))
     next(stream)
     cancel.set()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.http.clients import HTTP, asking, say, talking
-from wyoming_chatterbox.engine.base import Cancel, EngineError, NothingToSay
+from wyoming_chatterbox.engine.base import CancelToken, EngineError, NothingToSay
 from wyoming_chatterbox.engine.chatterbox.upstream_stream import wrap_errors
 from wyoming_chatterbox.engine.embedded import HibariEngine
 from wyoming_chatterbox.engine.system_speech import SystemSpeechEngine
@@ -129,7 +129,7 @@ def test_errors_of_libraries_and_programs_do_not_repeat_the_text(tmp_path: Path)
 
     engine._tts.stream = fails
     with pytest.raises(EngineError, match="failed on this text") as caught:
-        list(engine.generate_stream(f"The {SECRET}", engine.voices[0], SETTINGS, Cancel()))
+        list(engine.generate_stream(f"The {SECRET}", engine.voices[0], SETTINGS, CancelToken()))
     assert SECRET not in str(caught.value)
 
     program = tmp_path / "espeak-ng"
@@ -138,7 +138,7 @@ def test_errors_of_libraries_and_programs_do_not_repeat_the_text(tmp_path: Path)
     system = SystemSpeechEngine.__new__(SystemSpeechEngine)
     system._program, system._path = "espeak-ng", str(program)
     with pytest.raises(EngineError, match="failed with status 3") as caught:
-        system._run(f"The {SECRET}", Cancel())
+        system._run(f"The {SECRET}", CancelToken())
     assert SECRET not in str(caught.value)
 
     pytest.importorskip("torch")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .compute_settings import ComputeSettings
-from .engine.base import Cancel, StreamMetrics
+from .engine.base import CancelToken, StreamMetrics
 from .engine.chatterbox.engine import OriginalEngine, to_tensor
 from .engine.chatterbox.streaming import SAMPLE_RATE
 from .engine.registry import create_voices
@@ -66,7 +66,7 @@ class ChatterboxTTS:
         print_metrics: bool = True,
         *,
         seed: int = -1,
-        cancel: Cancel | None = None,
+        cancel: CancelToken | None = None,
         chunk_growth: float = 0.0,
         sampling: str = "current",
         repetition_penalty: float = 1.2,
@@ -113,7 +113,7 @@ class ChatterboxTTS:
         )
         voice = self._engine.voices[0] if audio_prompt_path is None else create_voices(Path(audio_prompt_path))[0]
         metrics = None
-        for samples, metrics in self._engine.generate_stream(text, voice, settings, cancel or Cancel()):
+        for samples, metrics in self._engine.generate_stream(text, voice, settings, cancel or CancelToken()):
             yield to_tensor(samples), metrics
         if print_metrics and metrics is not None:
             print(

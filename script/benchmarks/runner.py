@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from wyoming_chatterbox.compute_settings import ComputeSettings
-from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples
+from wyoming_chatterbox.engine.base import CancelToken, EngineError, Samples
 from wyoming_chatterbox.engine.built_in_voices import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.compute.device import pick_device
@@ -127,7 +127,7 @@ class Speaker:
             sampling="streaming",  # upstream has no other, and both are to draw the same tokens
         )
         stream = self.engine.generate_stream(
-            utterance.text, self.engine.voices[0], dataclasses.replace(chosen, **settings), Cancel()
+            utterance.text, self.engine.voices[0], dataclasses.replace(chosen, **settings), CancelToken()
         )
         with contextlib.closing(stream):
             for samples, _ in stream:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from script.benchmarks.concurrency import run_sequentially
 from script.benchmarks.playback import played, underruns
-from wyoming_chatterbox.engine.base import Cancel
+from wyoming_chatterbox.engine.base import CancelToken
 from wyoming_chatterbox.hosting.worker_thread import WorkerThread
 
 pytestmark = pytest.mark.timeout(300)
@@ -81,7 +81,7 @@ async def test_they_take_turns_as_in_the_server() -> None:
     done.clear()
 
     async def listen(name: str) -> None:
-        async for _ in worker.stream(lambda: speak(name), Cancel()):
+        async for _ in worker.stream(lambda: speak(name), CancelToken()):
             pass
 
     try:

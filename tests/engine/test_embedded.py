@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from wyoming_chatterbox.engine import embedded, system_speech
-from wyoming_chatterbox.engine.base import Cancel, Cancelled, Engine, EngineError, EngineUnavailable, Samples
+from wyoming_chatterbox.engine.base import Cancelled, CancelToken, Engine, EngineError, EngineUnavailable, Samples
 from wyoming_chatterbox.engine.embedded import HEART, HibariEngine, create_embedded_engine
 from wyoming_chatterbox.engine.system_speech import SystemSpeechEngine
 from wyoming_chatterbox.speech_settings import GenerationSettings
@@ -29,7 +29,7 @@ def engine() -> HibariEngine:
 
 def speak(engine: Engine, text: str, settings: GenerationSettings = SETTINGS) -> Samples:
     return np.concatenate(
-        [samples for samples, _ in engine.generate_stream(text, engine.voices[0], settings, Cancel())]
+        [samples for samples, _ in engine.generate_stream(text, engine.voices[0], settings, CancelToken())]
     )
 
 
@@ -63,7 +63,7 @@ def test_what_computes_its_samples_is_part_of_its_fingerprint(package: str, monk
 
 
 def test_its_metrics_are_complete(engine: HibariEngine) -> None:
-    *_, (_, metrics) = engine.generate_stream("One is here. Two is there.", HEART, SETTINGS, Cancel())
+    *_, (_, metrics) = engine.generate_stream("One is here. Two is there.", HEART, SETTINGS, CancelToken())
     assert metrics.chunk_count == 2
     assert metrics.total_audio_duration is not None and metrics.total_audio_duration > 1
     assert metrics.latency_to_first_chunk is not None and metrics.total_generation_time is not None
@@ -77,7 +77,7 @@ def test_text_it_cannot_speak_is_an_error_that_says_so(engine: HibariEngine) -> 
 
 
 def test_cancelled_work_stops(engine: HibariEngine) -> None:
-    cancel = Cancel()
+    cancel = CancelToken()
     stream = engine.generate_stream("One is here. Two is there.", HEART, SETTINGS, cancel)
     next(stream)
     cancel.set()
@@ -125,7 +125,7 @@ def test_a_speech_program_that_hangs_is_ended_when_the_request_is(tmp_path: Path
         pytest.skip("espeak-ng is not installed; .ci/run installs it")
     engine = SystemSpeechEngine("espeak-ng", good)
     engine._path = _program(tmp_path, "exec sleep 60")
-    cancel = Cancel()
+    cancel = CancelToken()
     threading.Timer(0.2, cancel.set).start()
     started = time.monotonic()
     with pytest.raises(Cancelled):

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from wyoming_chatterbox import server as server_module
-from wyoming_chatterbox.engine.base import Cancel, CancelToken, EngineBroken, EngineError
+from wyoming_chatterbox.engine.base import CancelToken, EngineBroken, EngineError
 from wyoming_chatterbox.hosting.base import EngineSpec, StatusReport
 from wyoming_chatterbox.server import EXIT_ENGINE_BROKEN, Server
 from wyoming_chatterbox.speech.catalog import ModelCatalog
@@ -30,7 +30,7 @@ class Breaking(ToneEngine):
         super().__init__("original")
         self._sentences, self._after_chunks = sentences, after_chunks
 
-    def work(self, number: int, cancel: Cancel) -> None:
+    def work(self, number: int, cancel: CancelToken) -> None:
         if len(self.texts) > self._sentences and number > self._after_chunks:
             raise EngineBroken(LOST)
 
@@ -110,7 +110,7 @@ async def test_a_process_is_not_restarted_again_and_again(
 
 async def test_other_errors_end_nothing() -> None:
     class Failing(ToneEngine):
-        def work(self, number: int, cancel: Cancel) -> None:
+        def work(self, number: int, cancel: CancelToken) -> None:
             raise EngineError("the GPU has too little memory left for this text")
 
     model = _model(Failing("original"))

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wyoming_chatterbox.engine.base import Cancel, Samples, StreamMetrics
+from wyoming_chatterbox.engine.base import CancelToken, Samples, StreamMetrics
 from wyoming_chatterbox.speech.cache import SpeechCache
 from wyoming_chatterbox.speech.model import ModelState
 from wyoming_chatterbox.speech_settings import GenerationSettings
@@ -272,7 +272,7 @@ class OtherClip(ToneEngine):
     """A clip was replaced after its voice was listed: until it is listed anew, the new one is heard."""
 
     def generate_stream(
-        self, text: str, voice: Voice, settings: GenerationSettings, cancel: Cancel
+        self, text: str, voice: Voice, settings: GenerationSettings, cancel: CancelToken
     ) -> Iterator[tuple[Samples, StreamMetrics]]:
         for samples, metrics in super().generate_stream(text, voice, settings, cancel):
             yield samples, dataclasses.replace(metrics, cacheable="new" not in text)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wyoming_chatterbox.engine.base import Cancel, Samples, StreamMetrics
+from wyoming_chatterbox.engine.base import CancelToken, Samples, StreamMetrics
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.testing.engines import RATE, ToneEngine, model_of
 from wyoming_chatterbox.testing.serving import running, synthesize
@@ -23,7 +23,7 @@ class ValuesEngine(ToneEngine):
         self.values = values
 
     def generate_stream(
-        self, text: str, voice: Voice, settings: GenerationSettings, cancel: Cancel
+        self, text: str, voice: Voice, settings: GenerationSettings, cancel: CancelToken
     ) -> Iterator[tuple[Samples, StreamMetrics]]:
         self.texts.append(text)
         for number, value in enumerate(self.values, 1):

@@ -17,7 +17,7 @@ from wyoming.client import AsyncTcpClient
 from wyoming.event import Event
 from wyoming.info import Info
 
-from wyoming_chatterbox.engine.base import Cancel, CancelToken, Engine, EngineError, EngineUnavailable, NothingToSay
+from wyoming_chatterbox.engine.base import CancelToken, Engine, EngineError, EngineUnavailable, NothingToSay
 from wyoming_chatterbox.hosting.base import EngineSpec, LoadPhase, StatusReport
 from wyoming_chatterbox.server import Server
 from wyoming_chatterbox.speech.catalog import ModelCatalog
@@ -259,7 +259,7 @@ async def test_voices_of_the_model_come_first() -> None:
 class PickyEngine(ToneEngine):
     """Finds nothing to say in what begins with a Z."""
 
-    def work(self, number: int, cancel: Cancel) -> None:
+    def work(self, number: int, cancel: CancelToken) -> None:
         if self.texts[-1].startswith("Z"):
             raise NothingToSay(f"nothing to say in {self.texts[-1]!r}")
 

@@ -16,7 +16,7 @@ from wyoming.client import AsyncTcpClient
 from wyoming.info import Info
 from wyoming.tts import SynthesizeChunk, SynthesizeStart, SynthesizeStop
 
-from wyoming_chatterbox.engine.base import Cancel, CancelToken, Engine, EngineError
+from wyoming_chatterbox.engine.base import CancelToken, Engine, EngineError
 from wyoming_chatterbox.hosting.base import EngineSpec, StatusReport
 from wyoming_chatterbox.hosting.thread import ThreadHost
 from wyoming_chatterbox.model_factory import create_catalog
@@ -42,7 +42,7 @@ class Original(SlowEngine):
         self.closed_on: list[int] = []
         self.asked_too_late = False
 
-    def work(self, number: int, cancel: Cancel) -> None:
+    def work(self, number: int, cancel: CancelToken) -> None:
         self.asked_too_late |= bool(self.closed_on)
         super().work(number, cancel)
 

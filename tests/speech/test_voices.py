@@ -15,7 +15,7 @@ import pytest
 from wyoming.info import Info
 
 from tests.voices.audio_factory import write
-from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples, StreamMetrics, SupportsCloning
+from wyoming_chatterbox.engine.base import CancelToken, EngineError, Samples, StreamMetrics, SupportsCloning
 from wyoming_chatterbox.engine.registry import create_library
 from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.speech.catalog import ModelCatalog
@@ -52,7 +52,7 @@ class CloningEngine(ToneEngine):
         self.did.append(f"forgot {voice.name}")
 
     def generate_stream(
-        self, text: str, voice: Voice, settings: GenerationSettings, cancel: Cancel
+        self, text: str, voice: Voice, settings: GenerationSettings, cancel: CancelToken
     ) -> Iterator[tuple[Samples, StreamMetrics]]:
         if voice.clips:
             self.prepare_voice(voice)

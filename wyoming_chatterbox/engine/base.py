@@ -44,10 +44,6 @@ class CancelToken:
             raise Cancelled("cancelled")
 
 
-Cancel = CancelToken
-"""The former name."""
-
-
 @dataclass(frozen=True)
 class StreamMetrics:
     """What a stream has cost so far. Immutable, unlike upstream's StreamingMetrics, which changes while it is read."""

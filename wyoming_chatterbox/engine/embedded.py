@@ -23,7 +23,7 @@ from ..faults import without_spoken
 from ..speech_settings import GenerationSettings
 from ..voices.voice import Voice
 from . import english
-from .base import Cancel, Engine, EngineError, EngineUnavailable, NothingToSay, Samples, StreamMetrics
+from .base import CancelToken, Engine, EngineError, EngineUnavailable, NothingToSay, Samples, StreamMetrics
 from .built_in_voices import HEART
 from .preload import load_libraries
 from .system_speech import SystemSpeechEngine
@@ -95,7 +95,7 @@ class HibariEngine:
         self._tts("Ready, 1 2 3.")
 
     def generate_stream(
-        self, text: str, voice: Voice, settings: GenerationSettings, cancel: Cancel
+        self, text: str, voice: Voice, settings: GenerationSettings, cancel: CancelToken
     ) -> Iterator[tuple[Samples, StreamMetrics]]:
         """See `Engine`. Of the settings only the seed matters to this voice."""
         started = time.perf_counter()

@@ -20,7 +20,7 @@ from ..faults import without_spoken
 from ..speech_settings import GenerationSettings
 from ..voices.voice import Voice
 from . import english
-from .base import Cancel, EngineError, EngineUnavailable, NothingToSay, Samples, StreamMetrics
+from .base import CancelToken, EngineError, EngineUnavailable, NothingToSay, Samples, StreamMetrics
 from .built_in_voices import HEART
 
 _LOGGER = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class SystemSpeechEngine:
         )
         program_file = Path(path).stat()
         self.fingerprint = f"{program} {program_file.st_size} {program_file.st_mtime_ns} {english.VERSION}"
-        self.sample_rate = self._run("Ready.", Cancel())[1]
+        self.sample_rate = self._run("Ready.", CancelToken())[1]
 
     @classmethod
     def find(cls) -> SystemSpeechEngine:
@@ -78,7 +78,7 @@ class SystemSpeechEngine:
         """Nothing to do: the program starts anew for every sentence."""
 
     def generate_stream(
-        self, text: str, voice: Voice, settings: GenerationSettings, cancel: Cancel
+        self, text: str, voice: Voice, settings: GenerationSettings, cancel: CancelToken
     ) -> Iterator[tuple[Samples, StreamMetrics]]:
         """See `Engine`. No setting matters to these programs."""
         started = time.perf_counter()
@@ -90,7 +90,7 @@ class SystemSpeechEngine:
         audio = len(samples) / self.sample_rate
         yield samples, StreamMetrics(1, elapsed, elapsed, audio, elapsed / audio)
 
-    def _run(self, text: str, cancel: Cancel) -> tuple[Samples, int]:
+    def _run(self, text: str, cancel: CancelToken) -> tuple[Samples, int]:
         with tempfile.TemporaryDirectory(prefix="wyoming-chatterbox-") as folder:
             source, target = Path(folder, "text"), Path(folder, "speech.wav")
             # Through a file, never as an argument: a text may begin with a dash.

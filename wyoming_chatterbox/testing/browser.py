@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from playwright.async_api import Browser, ConsoleMessage, Page, WebSocket, async_playwright
 
-from wyoming_chatterbox.engine.base import Cancel, Samples, StreamMetrics
+from wyoming_chatterbox.engine.base import CancelToken, Samples, StreamMetrics
 from wyoming_chatterbox.http import app
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.testing.engines import SlowEngine
@@ -129,7 +129,7 @@ class NoiseEngine(SlowEngine):
         self._random = np.random.default_rng(5)
 
     def generate_stream(
-        self, text: str, voice: Voice, settings: GenerationSettings, cancel: Cancel
+        self, text: str, voice: Voice, settings: GenerationSettings, cancel: CancelToken
     ) -> Iterator[tuple[Samples, StreamMetrics]]:
         started = time.perf_counter()
         for tone, metrics in super().generate_stream(text, voice, settings, cancel):

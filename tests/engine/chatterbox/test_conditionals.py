@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.voices.audio_factory import sound, write
-from wyoming_chatterbox.engine.base import Cancel, EngineError, Samples, SupportsCloning
+from wyoming_chatterbox.engine.base import CancelToken, EngineError, Samples, SupportsCloning
 from wyoming_chatterbox.engine.built_in_voices import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.engine.chatterbox import conditionals as module
 from wyoming_chatterbox.engine.chatterbox import upstream
@@ -38,7 +38,7 @@ def engine(tiny_checkpoint: Path) -> OriginalEngine:
 
 
 def speak(engine: OriginalEngine, voice: Voice, **settings: Any) -> Samples:
-    stream = engine.generate_stream("The kettle is on.", voice, GenerationSettings(**settings), Cancel())
+    stream = engine.generate_stream("The kettle is on.", voice, GenerationSettings(**settings), CancelToken())
     return np.concatenate([samples for samples, _ in stream])
 
 
@@ -143,7 +143,7 @@ def test_a_file_that_changed_since_it_was_listed_is_kept_as_what_it_is(tiny_chec
     engine = loaded(tiny_checkpoint, tmp_path / "kept")
     assert np.array_equal(speak(engine, before), speak(engine, after)), "there is no other content any more"
     for voice, cacheable in ((before, False), (after, True)):
-        stream = engine.generate_stream("The kettle is on.", voice, GenerationSettings(), Cancel())
+        stream = engine.generate_stream("The kettle is on.", voice, GenerationSettings(), CancelToken())
         assert {metrics.cacheable for _, metrics in stream} == {cacheable}, "its sentences belong to the new content"
     write(tmp_path / "anna.wav")
     engine = loaded(tiny_checkpoint, tmp_path / "kept")
@@ -155,7 +155,7 @@ def test_a_stream_keeps_the_voice_it_began_with(tiny_checkpoint: Path, tmp_path:
     (before,) = create_voices(write(tmp_path / "anna.wav"))
     engine = loaded(tiny_checkpoint)
     expected = speak(engine, before)
-    stream = engine.generate_stream("The kettle is on.", before, GenerationSettings(), Cancel())
+    stream = engine.generate_stream("The kettle is on.", before, GenerationSettings(), CancelToken())
     heard = [next(stream)[0]]
     (after,) = create_voices(write(tmp_path / "anna.wav", sound(pitch=200)))
     engine.prepare_voice(after)
@@ -193,7 +193,9 @@ def test_two_voices_in_turns_sound_as_each_does_alone(engine: OriginalEngine, tm
     alone = [speak(engine, voice) for voice in voices]
     assert not np.array_equal(*alone)
     for _ in range(int(os.environ.get("INTERLEAVINGS", 5))):
-        streams = [engine.generate_stream("The kettle is on.", one, GenerationSettings(), Cancel()) for one in voices]
+        streams = [
+            engine.generate_stream("The kettle is on.", one, GenerationSettings(), CancelToken()) for one in voices
+        ]
         heard: list[list[Samples]] = [[], []]
         while any(streams_left := [next(stream, None) for stream in streams]):
             for chunks, item in zip(heard, streams_left, strict=True):

@@ -14,7 +14,7 @@ from tests.checkpoint_fixture import TOKENS
 from tests.engine.chatterbox.fake_cuda import DEFAULT_CAPTURE_STREAM, FakeCuda, FakeDevice
 from tests.engine.chatterbox.tiny import load_model
 from wyoming_chatterbox.compute_settings import ComputeSettings
-from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineBroken
+from wyoming_chatterbox.engine.base import Cancelled, CancelToken, EngineBroken
 from wyoming_chatterbox.engine.chatterbox.compute.plan import choose_plan
 from wyoming_chatterbox.engine.chatterbox.s3gen import graphs
 from wyoming_chatterbox.engine.chatterbox.s3gen.flow import StreamingFlow
@@ -60,7 +60,7 @@ def _on_gpu(model: Any, cuda: FakeCuda) -> TokenGenerator:
 def _tokens(generator: TokenGenerator, model: Any, seed: int = 0) -> list[int]:
     with torch.inference_mode():
         text = model.tokenizer.text_to_tokens(TEXT)
-        options: dict[str, Any] = {"cfg_weight": 0.5, "temperature": 0.8, "limit": 200, "cancel": Cancel()}
+        options: dict[str, Any] = {"cfg_weight": 0.5, "temperature": 0.8, "limit": 200, "cancel": CancelToken()}
         return list(generator.tokens(model.conds.t3, text, seed=seed, prefix_key="a", **options))
 
 
@@ -142,13 +142,13 @@ def flow(model: Any, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> Streami
     return flow
 
 
-def _mel(flow: StreamingFlow, model: Any, cuts: tuple[int, ...], cancel: Cancel | None = None) -> Any:
+def _mel(flow: StreamingFlow, model: Any, cuts: tuple[int, ...], cancel: CancelToken | None = None) -> Any:
     with torch.inference_mode():
         state, begin, parts = flow.start(model.conds.gen, 0), 0, []
         for count in (*cuts, len(SPEECH)):
             piece = SPEECH[begin : begin + count]
             begin += len(piece)
-            parts.append(flow.push(state, piece, final=begin == len(SPEECH), cancel=cancel or Cancel()))
+            parts.append(flow.push(state, piece, final=begin == len(SPEECH), cancel=cancel or CancelToken()))
         return torch.cat(parts, dim=2)
 
 
@@ -163,7 +163,7 @@ def test_a_flow_step_that_is_captured_says_what_the_other_says(
     calls = []
     replayed = FlowGraphs.solve
 
-    def solve(self: FlowGraphs, x: Any, given: Any, cancel: Cancel) -> Any:
+    def solve(self: FlowGraphs, x: Any, given: Any, cancel: CancelToken) -> Any:
         solved = replayed(self, x, given, cancel)
         calls.append(solved is not None)
         return solved
@@ -200,7 +200,7 @@ def test_a_flow_that_cannot_be_captured_decodes_without_graphs(
 def test_cancelling_stops_before_the_next_replay(flow: StreamingFlow, model: Any) -> None:
     with torch.inference_mode():
         flow.capture()
-    cancel = Cancel()
+    cancel = CancelToken()
     cancel.set()
     with pytest.raises(Cancelled):
         _mel(flow, model, (), cancel)

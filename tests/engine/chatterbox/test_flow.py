@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.engine.chatterbox.tiny import load_model
-from wyoming_chatterbox.engine.base import Cancel, Cancelled
+from wyoming_chatterbox.engine.base import Cancelled, CancelToken
 from wyoming_chatterbox.engine.chatterbox.s3gen import encoder
 from wyoming_chatterbox.engine.chatterbox.s3gen import flow as flow_module
 from wyoming_chatterbox.engine.chatterbox.s3gen.encoder import FlowEncoder
@@ -46,9 +46,9 @@ def _decoded(flow: StreamingFlow, voice: dict[str, Any], *, cuts: list[int], see
     assert sum(cuts) == len(TOKENS)
     state, parts, begin = flow.start(voice, seed), [], 0
     for count in cuts:
-        parts.append(flow.push(state, TOKENS[begin : begin + count], final=False, cancel=Cancel()))
+        parts.append(flow.push(state, TOKENS[begin : begin + count], final=False, cancel=CancelToken()))
         begin += count
-    parts.append(flow.push(state, [], final=True, cancel=Cancel()))
+    parts.append(flow.push(state, [], final=True, cancel=CancelToken()))
     return torch.cat(parts, dim=2)
 
 
@@ -59,7 +59,7 @@ def test_one_decode_is_upstreams_with_the_same_noise(
 ) -> None:
     voice = _voice(model, odd=odd)
     state = flow.start(voice, 5)
-    mel = flow.push(state, TOKENS, final=final, cancel=Cancel())
+    mel = flow.push(state, TOKENS, final=final, cancel=CancelToken())
     monkeypatch.setattr(model.s3gen.flow.decoder, "rand_noise", state.noise.transpose(1, 2))
     expected = model.s3gen.flow_inference(torch.tensor(TOKENS), ref_dict=voice, finalize=final)
     assert mel.shape == expected.shape
@@ -82,7 +82,7 @@ def test_the_noise_is_the_frames_however_many_are_asked_for(flow: StreamingFlow,
 def test_the_last_three_tokens_wait_for_what_follows(flow: StreamingFlow, model: Any) -> None:
     state = flow.start(_voice(model), 0)
     frames = [
-        flow.push(state, TOKENS[begin:end], final=final, cancel=Cancel()).shape[2]
+        flow.push(state, TOKENS[begin:end], final=final, cancel=CancelToken()).shape[2]
         for begin, end, final in ((0, 3, False), (3, 10, False), (10, 11, False), (11, 11, False), (11, 11, True))
     ]
     assert frames == [0, 2 * 7, 2, 0, 2 * LOOKAHEAD]
@@ -98,7 +98,7 @@ def test_every_frame_comes_once_and_close_to_one_decode(
 ) -> None:
     voice = _voice(model, odd=odd)
     state = flow.start(voice, 0)
-    whole = flow.push(state, TOKENS, final=True, cancel=Cancel())
+    whole = flow.push(state, TOKENS, final=True, cancel=CancelToken())
     streamed = _decoded(flow, voice, cuts=cuts)
     assert streamed.shape == whole.shape
     # A frame does not see the tokens that come after its chunk; 0.02 to 0.04 with these weights. Had a frame other
@@ -111,14 +111,14 @@ def test_every_frame_comes_once_and_close_to_one_decode(
 def test_a_long_utterances_scores_are_computed_head_by_head(
     flow: StreamingFlow, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = flow.push(flow.start(_voice(model), 0), TOKENS, final=True, cancel=Cancel())
+    whole = flow.push(flow.start(_voice(model), 0), TOKENS, final=True, cancel=CancelToken())
     groups = []
     real = FlowEncoder._attention
     monkeypatch.setattr(
         FlowEncoder, "_attention", lambda self, *given: groups.append(given[0].shape[1]) or real(self, *given)
     )
     monkeypatch.setattr(encoder, "_SCORES", 1)
-    split = flow.push(flow.start(_voice(model), 0), TOKENS, final=True, cancel=Cancel())
+    split = flow.push(flow.start(_voice(model), 0), TOKENS, final=True, cancel=CancelToken())
     assert set(groups) == {1}
     assert (split - whole).norm() / whole.norm() < 1e-5
 
@@ -126,13 +126,13 @@ def test_a_long_utterances_scores_are_computed_head_by_head(
 @pytest.mark.parametrize("odd", [False, True])
 def test_frames_can_be_had_again_once_more_is_known(flow: StreamingFlow, model: Any, odd: bool) -> None:
     voice = _voice(model, odd=odd)
-    whole = flow.push(flow.start(voice, 0), TOKENS, final=True, cancel=Cancel())
+    whole = flow.push(flow.start(voice, 0), TOKENS, final=True, cancel=CancelToken())
     state = flow.start(voice, 0)
-    early = flow.push(state, TOKENS[:20], final=False, cancel=Cancel(), redo_frames=16)
+    early = flow.push(state, TOKENS[:20], final=False, cancel=CancelToken(), redo_frames=16)
     assert early.shape[2] == state.frames == 2 * 17 - odd, "there is nothing yet to be had again"
-    nothing = flow.push(state, [], final=False, cancel=Cancel(), redo_frames=16)
+    nothing = flow.push(state, [], final=False, cancel=CancelToken(), redo_frames=16)
     assert nothing.shape[2] == 0
-    late = flow.push(state, TOKENS[20:], final=True, cancel=Cancel(), redo_frames=16)
+    late = flow.push(state, TOKENS[20:], final=True, cancel=CancelToken(), redo_frames=16)
     assert state.frames == whole.shape[2] == early.shape[2] + late.shape[2] - 16
     assert torch.allclose(late, whole[:, :, -late.shape[2] :], atol=1e-5)
     assert (early[:, :, -16:] - late[:, :, :16]).norm() / late[:, :, :16].norm() > 0.01
@@ -140,14 +140,14 @@ def test_frames_can_be_had_again_once_more_is_known(flow: StreamingFlow, model: 
 
 def test_nothing_to_decode_costs_nothing(flow: StreamingFlow, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow, "_solve", None)
-    mel = flow.push(flow.start(_voice(model), 0), [], final=True, cancel=Cancel())
+    mel = flow.push(flow.start(_voice(model), 0), [], final=True, cancel=CancelToken())
     assert mel.shape == (1, MEL_BANDS, 0)
 
 
 def test_cancelling_stops_before_the_next_step(
     flow: StreamingFlow, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cancel, passes = Cancel(), []
+    cancel, passes = CancelToken(), []
     real = flow._estimator
 
     def counted(*given: Any) -> Any:
@@ -200,9 +200,9 @@ def test_causal_attention_is_upstreams_one_shot_with_a_mask_of_blocks(
     state = causal.start(voice, 3, "voice")
     parts, begin = [], 0
     for cut in cuts:
-        parts.append(causal.push(state, TOKENS[begin : begin + cut], final=False, cancel=Cancel()))
+        parts.append(causal.push(state, TOKENS[begin : begin + cut], final=False, cancel=CancelToken()))
         begin += cut
-    parts.append(causal.push(state, [], final=True, cancel=Cancel()))
+    parts.append(causal.push(state, [], final=True, cancel=CancelToken()))
     streamed = torch.cat(parts, dim=2)
 
     ends = torch.tensor(_blocks(cuts, state.prompt_tokens.shape[1]))
@@ -230,7 +230,7 @@ def test_causal_attention_is_upstreams_one_shot_with_a_mask_of_blocks(
 
 def _causally(flow: StreamingFlow, model: Any, *, seed: int = 0, key: Any = "voice", voice: Any = None) -> Any:
     state = flow.start(voice or _voice(model), seed, key)
-    parts = [flow.push(state, TOKENS[at : at + 12], final=at == 48, cancel=Cancel()) for at in range(0, 60, 12)]
+    parts = [flow.push(state, TOKENS[at : at + 12], final=at == 48, cancel=CancelToken()) for at in range(0, 60, 12)]
     flow.finish(state)
     return torch.cat(parts, dim=2)
 
@@ -259,7 +259,7 @@ def test_the_voices_prompt_is_decoded_once_and_changes_nothing(
 
 def test_a_cancelled_utterance_leaves_the_voice_as_it_was(causal: StreamingFlow, model: Any) -> None:
     expected = _causally(causal, model, key=None)
-    cancel, state = Cancel(), causal.start(_voice(model), 5, "voice")
+    cancel, state = CancelToken(), causal.start(_voice(model), 5, "voice")
     causal.push(state, TOKENS[:20], final=False, cancel=cancel)
     cancel.set()
     with pytest.raises(Cancelled):
@@ -280,7 +280,7 @@ def test_utterances_of_one_voice_may_take_turns(
     parts: list[list[Any]] = [[], [], []]
     for at in range(0, 60, 12):
         for state, own in zip(states, parts, strict=True):
-            own.append(causal.push(state, TOKENS[at : at + 12], final=at == 48, cancel=Cancel()))
+            own.append(causal.push(state, TOKENS[at : at + 12], final=at == 48, cancel=CancelToken()))
     for state in states:
         causal.finish(state)
     for own, one in zip(parts, expected, strict=True):

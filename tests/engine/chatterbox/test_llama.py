@@ -15,7 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.engine.chatterbox.tiny import load_model
-from wyoming_chatterbox.engine.base import Cancel, FloatOverflow
+from wyoming_chatterbox.engine.base import CancelToken, FloatOverflow
 from wyoming_chatterbox.engine.chatterbox.compute import linear, pages
 from wyoming_chatterbox.engine.chatterbox.compute.linear import Linear
 from wyoming_chatterbox.engine.chatterbox.t3.decode import Decoder
@@ -182,7 +182,7 @@ def test_sums_from_layer_to_layer_may_be_larger_than_float16_holds(model: Any) -
 def test_an_utterance_that_float16_cannot_hold_ends_in_an_error(tiny_checkpoint: Path, graphs: bool) -> None:
     model = load_model(tiny_checkpoint)
     generator = TokenGenerator(model.t3, "half", graphs=graphs)
-    options: dict[str, Any] = {"cfg_weight": 0.5, "temperature": 0.8, "seed": 0, "limit": 100, "cancel": Cancel()}
+    options: dict[str, Any] = {"cfg_weight": 0.5, "temperature": 0.8, "seed": 0, "limit": 100, "cancel": CancelToken()}
     text = model.tokenizer.text_to_tokens("The kettle is on.")
     with torch.inference_mode():
         assert list(generator.tokens(model.conds.t3, text, **options))

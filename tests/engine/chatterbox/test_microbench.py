@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from wyoming_chatterbox.compute_settings import ComputeSettings
-from wyoming_chatterbox.engine.base import Cancel
+from wyoming_chatterbox.engine.base import CancelToken
 from wyoming_chatterbox.engine.chatterbox.compute import microbench, verdicts
 from wyoming_chatterbox.engine.chatterbox.compute.verdicts import VERDICTS, Verdicts
 from wyoming_chatterbox.engine.registry import ORIGINAL, BuildOptions
@@ -163,7 +163,7 @@ def test_the_server_keeps_verdicts_in_its_data_folder(
     options = BuildOptions(
         data=tmp_path, model_dir=tiny_checkpoint, device="cpu", compute=ComputeSettings(profile="fast")
     )
-    ORIGINAL.build(options, Unwatched(), Cancel()).close()
+    ORIGINAL.build(options, Unwatched(), CancelToken()).close()
     found = json.loads((tmp_path / "timed-tests.json").read_text())
     parts = ("a language model's layer", "a flow decoder's block", "a vocoder's stages")
     assert all(any(part in name for name in found) for part in parts)

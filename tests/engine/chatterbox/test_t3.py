@@ -13,7 +13,7 @@ import torch
 
 from tests.checkpoint_fixture import TOKENS
 from tests.engine.chatterbox.tiny import load_model
-from wyoming_chatterbox.engine.base import Cancel, Cancelled
+from wyoming_chatterbox.engine.base import Cancelled, CancelToken
 from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.t3 import decode, prefix_cache
 from wyoming_chatterbox.engine.chatterbox.t3 import tokens as tokens_module
@@ -58,7 +58,7 @@ def _conditionals(model: Any, exaggeration: float = 0.5, *, other_voice: bool = 
 
 def _start(generator: TokenGenerator, model: Any, conditionals: Any = None, **options: Any) -> Iterator[int]:
     text = model.tokenizer.text_to_tokens(options.pop("text", "The kettle is on."))
-    given: dict[str, Any] = {"cfg_weight": 0.5, "temperature": 0.8, "seed": 0, "limit": 1000, "cancel": Cancel()}
+    given: dict[str, Any] = {"cfg_weight": 0.5, "temperature": 0.8, "seed": 0, "limit": 1000, "cancel": CancelToken()}
     return generator.tokens(conditionals or _conditionals(model), text, **{**given, **options})
 
 
@@ -404,7 +404,7 @@ def test_the_seed_decides(generator: TokenGenerator, model: Any) -> None:
 
 
 def test_nothing_runs_after_cancelling(generator: TokenGenerator, model: Any) -> None:
-    cancel = Cancel()
+    cancel = CancelToken()
     tokens = _start(generator, model, cancel=cancel)
     with _our_logits(generator) as passes:
         for _ in range(4):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.engine.chatterbox.tiny import agreement, load_model
-from wyoming_chatterbox.engine.base import Cancel
+from wyoming_chatterbox.engine.base import CancelToken
 from wyoming_chatterbox.engine.chatterbox.s3gen.flow import StreamingFlow
 from wyoming_chatterbox.engine.chatterbox.s3gen.incremental_hift import HiFTState, IncrementalHiFT, _Snake
 from wyoming_chatterbox.engine.chatterbox.s3gen.incremental_vocoder import IncrementalVocoder
@@ -33,7 +33,7 @@ def mel(model: Any) -> Any:
     tokens = torch.randint(0, 6561, (FRAMES // 2,), generator=torch.Generator().manual_seed(1)).tolist()
     flow = StreamingFlow(model.s3gen.flow)
     with torch.inference_mode():
-        return flow.push(flow.start(model.conds.gen, 1), tokens, final=True, cancel=Cancel())
+        return flow.push(flow.start(model.conds.gen, 1), tokens, final=True, cancel=CancelToken())
 
 
 @pytest.fixture

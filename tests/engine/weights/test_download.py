@@ -20,7 +20,7 @@ import pytest
 
 from tests.engine.weights import hub_server as hubs
 from tests.engine.weights.hub_server import Hub
-from wyoming_chatterbox.engine.base import Cancel, Cancelled
+from wyoming_chatterbox.engine.base import Cancelled, CancelToken
 from wyoming_chatterbox.engine.registry import ORIGINAL
 from wyoming_chatterbox.engine.weights import download as downloads
 from wyoming_chatterbox.engine.weights import hub as hub_module
@@ -335,7 +335,7 @@ def test_a_file_of_another_size_is_not_even_begun(hub: Hub, tmp_path: Path) -> N
 
 def test_cancelling_stops_at_once_and_keeps_what_came(hub: Hub, tmp_path: Path) -> None:
     hub.bytes_per_second = 400_000
-    cancel = Cancel()
+    cancel = CancelToken()
     cancelled_at = []
 
     def on_progress(done: int, total: int) -> None:
@@ -359,7 +359,7 @@ def test_another_process_that_downloads_the_same_file_is_waited_for(hub: Hub, tm
 
     lock = tmp_path / ".locks" / "models--someone--model" / f"{_pin(hub, 'big.bin')[2]}.lock"
     lock.parent.mkdir(parents=True)
-    cancel = Cancel()
+    cancel = CancelToken()
     with WeakFileLock(lock):
         threading.Timer(0.5, cancel.set).start()
         with pytest.raises(Cancelled):

@@ -23,7 +23,7 @@ from ...compute_settings import ComputeSettings
 from ...speech_settings import GenerationSettings
 from ...voices.library import built_in
 from ...voices.voice import Voice
-from ..base import Cancel, EngineError, EngineUnavailable, Samples, StreamMetrics
+from ..base import CancelToken, EngineError, EngineUnavailable, Samples, StreamMetrics
 from ..built_in_voices import CHATTERBOX_DEFAULT
 from ..memory import trim_heap
 from ..weights.download import find_files, revision_of
@@ -174,7 +174,7 @@ class OriginalEngine:
         if self._warm_up_settings.decoder == "seamless":
             self._decoder.capture(self._warm_up_settings)
         text = _GPU_WARM_UP_TEXT if self.is_on_gpu else _WARM_UP_TEXT
-        stream = self.generate_stream(text, self._voices[0], self._warm_up_settings, Cancel())
+        stream = self.generate_stream(text, self._voices[0], self._warm_up_settings, CancelToken())
         with contextlib.closing(stream):
             _, metrics = next(stream)
             if self.is_on_gpu:
@@ -183,7 +183,7 @@ class OriginalEngine:
         _LOGGER.info("Warmed up: the first chunk took %.2f s", metrics.latency_to_first_chunk)
 
     def generate_stream(
-        self, text: str, voice: Voice, settings: GenerationSettings, cancel: Cancel
+        self, text: str, voice: Voice, settings: GenerationSettings, cancel: CancelToken
     ) -> Generator[tuple[Samples, StreamMetrics], None, None]:
         """Speak one piece of text; see `Engine.generate_stream`.
 
@@ -240,7 +240,7 @@ class OriginalEngine:
             )
 
     def _seamless(
-        self, text: str, conditionals: Any, key: Any, settings: GenerationSettings, cancel: Cancel
+        self, text: str, conditionals: Any, key: Any, settings: GenerationSettings, cancel: CancelToken
     ) -> Generator[Samples, None, None]:
         """Our own decoding."""
         seed = secrets.randbelow(2**31) if settings.seed < 0 else settings.seed
@@ -254,7 +254,7 @@ class OriginalEngine:
                 yield samples
 
     def _upstream(
-        self, text: str, conditionals: Any, settings: GenerationSettings, cancel: Cancel
+        self, text: str, conditionals: Any, settings: GenerationSettings, cancel: CancelToken
     ) -> Generator[Samples, None, None]:
         """chatterbox-streaming's own `generate_stream()`, for comparison."""
         if not self._plan.upstream_weights_intact:

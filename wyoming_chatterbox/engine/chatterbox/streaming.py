@@ -20,7 +20,7 @@ import torch
 
 from ...audio import peak_frame_power, trim_end
 from ...speech_settings import GenerationSettings
-from ..base import Cancel, Samples
+from ..base import CancelToken, Samples
 from ..memory import trim_heap
 from . import upstream
 from .compute.graph_check import check_together
@@ -106,7 +106,7 @@ class SeamlessDecoder:
         conditionals: Any,
         settings: GenerationSettings,
         seed: int,
-        cancel: Cancel,
+        cancel: CancelToken,
         voice_key: Any = None,
         timeline: Timeline | None = None,
     ) -> Generator[Samples, None, None]:
@@ -131,7 +131,7 @@ class SeamlessDecoder:
         limit = max_tokens_for(text)
 
         def speech_tokens(seed: int) -> Generator[int, None, None]:
-            tokens_cancel = Cancel(cancel)
+            tokens_cancel = CancelToken(cancel)
             tokens = self._token_source(
                 conditionals.t3,
                 text_tokens,
@@ -295,7 +295,7 @@ class _Utterance:
         decoder: SeamlessDecoder,
         conditionals: Any,
         seed: int,
-        cancel: Cancel,
+        cancel: CancelToken,
         voice_key: Any,
         timeline: Timeline,
     ) -> None:

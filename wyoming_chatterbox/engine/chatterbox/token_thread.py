@@ -17,7 +17,7 @@ from concurrent.futures import Future
 
 import torch
 
-from ..base import Cancel, EngineError
+from ..base import CancelToken, EngineError
 
 NAME = "speech-tokens"
 
@@ -42,7 +42,7 @@ class TokenThread:
         self._thread: threading.Thread | None = None
         self._end = weakref.finalize(self, self._jobs.put, None)
 
-    def iterate(self, tokens: Generator[int, None, None], cancel: Cancel) -> Generator[int, None, None]:
+    def iterate(self, tokens: Generator[int, None, None], cancel: CancelToken) -> Generator[int, None, None]:
         """Yield the same tokens; they are made without waiting for whoever takes them.
 
         Args:
@@ -107,7 +107,7 @@ def _work(jobs: queue.SimpleQueue[Callable[[], None] | None]) -> None:
 
 
 def _next(
-    results: queue.SimpleQueue[int | BaseException | None], state: Future[None], cancel: Cancel
+    results: queue.SimpleQueue[int | BaseException | None], state: Future[None], cancel: CancelToken
 ) -> int | BaseException | None:
     while True:
         try:

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 from ...faults import without_spoken
-from ..base import Cancel, EngineError, Samples
+from ..base import CancelToken, EngineError, Samples
 from ..cuda_errors import raise_if_sticky
 
 
 class UpstreamStream:
     """Advances one upstream generator, leaving the thread and the model as they were after each step."""
 
-    def __init__(self, model: Any, seed: int, cancel: Cancel, text: str = "") -> None:
+    def __init__(self, model: Any, seed: int, cancel: CancelToken, text: str = "") -> None:
         """`text`: what the generator speaks; no error repeats it."""
         self._device = torch.device(model.device)
         self._cancel = cancel

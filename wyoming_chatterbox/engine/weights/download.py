@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...private_files import write_file
-from ..base import Cancel
+from ..base import CancelToken
 from .hub import HubDownloader
 from .pins import CHATTERBOX
 from .progress import OnProgress
@@ -95,7 +95,7 @@ def download(
     cache_dir: Path | None,
     local_files_only: bool,
     on_progress: OnProgress | None = None,
-    cancel: Cancel | None = None,
+    cancel: CancelToken | None = None,
 ) -> Path:
     """Bring a repository's files into the Hugging Face cache, verified, and return the directory they are in.
 
@@ -114,7 +114,7 @@ def download(
         WeightsError: the files cannot be had; `retryable` says whether to try again.
         EngineUnavailable: huggingface_hub is not installed.
     """
-    cancel = cancel or Cancel()
+    cancel = cancel or CancelToken()
     fetcher = HubDownloader(repository, cache_dir, cancel)
     verified = _Verified(fetcher.storage / f".verified-{repository.revision[:12]}.json")
     paths = {file.name: fetcher.cached(file) for file in repository.files}
@@ -178,7 +178,7 @@ class _Verified:
         return [file.sha256, status.st_size, status.st_mtime_ns]
 
 
-def _damage(path: Path, file: RemoteFile, verified: _Verified, cancel: Cancel) -> str | None:
+def _damage(path: Path, file: RemoteFile, verified: _Verified, cancel: CancelToken) -> str | None:
     """Returns what is wrong with a file, in words; None when it is the pinned one."""
     try:
         size = path.stat().st_size
@@ -195,7 +195,7 @@ def _damage(path: Path, file: RemoteFile, verified: _Verified, cancel: Cancel) -
     return None
 
 
-def _sha256(path: Path, cancel: Cancel) -> str:
+def _sha256(path: Path, cancel: CancelToken) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(_HASH_BLOCK):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import WyomingChatterboxError
-from ..base import Cancel, EngineError, EngineUnavailable
+from ..base import CancelToken, EngineError, EngineUnavailable
 from ..requirements import INSTALL_HINT
 from .progress import OnProgress, Progress, size_text
 from .repository import RemoteFile, Repository, WeightsError
@@ -51,7 +51,7 @@ class HubDownloader:
         EngineUnavailable: huggingface_hub is not installed.
     """
 
-    def __init__(self, repository: Repository, cache_dir: Path | None, cancel: Cancel) -> None:
+    def __init__(self, repository: Repository, cache_dir: Path | None, cancel: CancelToken) -> None:
         try:
             import huggingface_hub
             import huggingface_hub.constants

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from wyoming_chatterbox.engine.base import Cancel, Samples
+from wyoming_chatterbox.engine.base import CancelToken, Samples
 from wyoming_chatterbox.engine.built_in_voices import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
 from wyoming_chatterbox.speech_settings import GenerationSettings
@@ -41,9 +41,9 @@ def open_stream(
     text: str = TEXT,
     voice: Voice = CHATTERBOX_DEFAULT,
     settings: GenerationSettings = SETTINGS,
-    cancel: Cancel | None = None,
+    cancel: CancelToken | None = None,
 ) -> Any:
-    return engine.generate_stream(text, voice, settings, cancel or Cancel())
+    return engine.generate_stream(text, voice, settings, cancel or CancelToken())
 
 
 def speak(engine: OriginalEngine, **options: Any) -> Samples:
@@ -78,7 +78,7 @@ PARTS: dict[str, dict[str, tuple[str, str]]] = {
 
 @contextlib.contextmanager
 def counted_calls(
-    engine: OriginalEngine, part: str, settings: GenerationSettings, *, cancel: Cancel, at: int
+    engine: OriginalEngine, part: str, settings: GenerationSettings, *, cancel: CancelToken, at: int
 ) -> Iterator[list[int]]:
     """Counts the calls of a part, and sets `cancel` in one of them."""
     passes = [0]

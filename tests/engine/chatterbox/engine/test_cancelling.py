@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.engine.chatterbox.engine.helpers import counted_calls, open_stream, speak, with_small_chunks
-from wyoming_chatterbox.engine.base import Cancel, Cancelled
+from wyoming_chatterbox.engine.base import Cancelled, CancelToken
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
 from wyoming_chatterbox.speech_settings import GenerationSettings
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 def test_cancelling_stops_before_the_next_speech_token(
     engine: OriginalEngine, settings: GenerationSettings, at: int
 ) -> None:
-    cancel = Cancel()
+    cancel = CancelToken()
     with counted_calls(engine, "token", settings, cancel=cancel, at=at) as passes, pytest.raises(Cancelled):
         list(open_stream(engine, settings=settings, cancel=cancel))
     assert passes == [at]
@@ -26,17 +26,17 @@ def test_cancelling_stops_before_the_next_speech_token(
 def test_cancelling_stops_before_the_next_step_of_the_flow(
     engine: OriginalEngine, settings: GenerationSettings
 ) -> None:
-    cancel = Cancel()
+    cancel = CancelToken()
     with counted_calls(engine, "step", settings, cancel=cancel, at=4) as passes, pytest.raises(Cancelled):
         list(open_stream(engine, settings=settings, cancel=cancel))
     assert passes == [4], "of ten for every chunk"
 
 
 def test_cancelling_stops_before_the_vocoder(engine: OriginalEngine, settings: GenerationSettings) -> None:
-    cancel = Cancel()
+    cancel = CancelToken()
     with (
         counted_calls(engine, "step", settings, cancel=cancel, at=10),
-        counted_calls(engine, "vocoder", settings, cancel=Cancel(), at=0) as passes,
+        counted_calls(engine, "vocoder", settings, cancel=CancelToken(), at=0) as passes,
         pytest.raises(Cancelled),
     ):
         list(open_stream(engine, settings=settings, cancel=cancel))
@@ -44,9 +44,9 @@ def test_cancelling_stops_before_the_vocoder(engine: OriginalEngine, settings: G
 
 
 def test_what_was_cancelled_before_is_not_begun(engine: OriginalEngine, settings: GenerationSettings) -> None:
-    cancel = Cancel()
+    cancel = CancelToken()
     cancel.set()
-    with counted_calls(engine, "token", settings, cancel=Cancel(), at=0) as passes, pytest.raises(Cancelled):
+    with counted_calls(engine, "token", settings, cancel=CancelToken(), at=0) as passes, pytest.raises(Cancelled):
         next(open_stream(engine, settings=settings, cancel=cancel))
     assert passes == [0]
 
@@ -54,7 +54,7 @@ def test_what_was_cancelled_before_is_not_begun(engine: OriginalEngine, settings
 def test_cancelling_one_stream_leaves_the_other_alone(engine: OriginalEngine, settings: GenerationSettings) -> None:
     small = with_small_chunks(settings)
     expected = speak(engine, settings=small)
-    cancel = Cancel()
+    cancel = CancelToken()
     stopped, other = open_stream(engine, settings=small, cancel=cancel), open_stream(engine, settings=small)
     next(stopped)
     heard = [next(other)[0]]

@@ -19,7 +19,7 @@ from tests.engine.chatterbox.engine.helpers import (
     open_stream,
     speak,
 )
-from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineError
+from wyoming_chatterbox.engine.base import Cancelled, CancelToken, EngineError
 from wyoming_chatterbox.engine.chatterbox import engine as engine_module
 from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 
 
 def test_a_text_that_is_too_long_is_refused_before_anything_runs(engine: OriginalEngine) -> None:
-    counted = counted_calls(engine, "token", SETTINGS, cancel=Cancel(), at=0)
+    counted = counted_calls(engine, "token", SETTINGS, cancel=CancelToken(), at=0)
     with counted as passes, pytest.raises(EngineError) as caught:
         next(open_stream(engine, text="a" * 2048 + "."))
     assert "2049 tokens" in str(caught.value) and "at most 2048" in str(caught.value)

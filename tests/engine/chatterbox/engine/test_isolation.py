@@ -19,7 +19,7 @@ from tests.engine.chatterbox.engine.helpers import (
     speak,
     with_small_chunks,
 )
-from wyoming_chatterbox.engine.base import Cancel, Cancelled, Samples
+from wyoming_chatterbox.engine.base import Cancelled, CancelToken, Samples
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
 from wyoming_chatterbox.speech_settings import GenerationSettings
 
@@ -152,7 +152,7 @@ def test_no_hook_stays_on_the_model(engine: OriginalEngine, settings: Generation
     assert count_hooks(engine) == before, "abandoned"
     speak(engine, settings=settings)
     assert count_hooks(engine) == before, "complete"
-    cancel = Cancel()
+    cancel = CancelToken()
     stream = open_stream(engine, settings=settings, cancel=cancel)
     next(stream)
     cancel.set()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wyoming_chatterbox.compute_settings import ComputeSettings
-from wyoming_chatterbox.engine.base import Cancel, Samples
+from wyoming_chatterbox.engine.base import CancelToken, Samples
 from wyoming_chatterbox.engine.built_in_voices import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
 from wyoming_chatterbox.speech_settings import GenerationSettings
@@ -31,7 +31,7 @@ LONG = 60
 def chunks_of(
     engine: OriginalEngine, *, text: str = TEXT, voice: Voice = CHATTERBOX_DEFAULT, **settings: Any
 ) -> list[Samples]:
-    stream = engine.generate_stream(text, voice, dataclasses.replace(GenerationSettings(), **settings), Cancel())
+    stream = engine.generate_stream(text, voice, dataclasses.replace(GenerationSettings(), **settings), CancelToken())
     return [samples for samples, _ in stream]
 
 

@@ -15,7 +15,7 @@ import torch
 from tests.engine.chatterbox.streaming.helpers import LONG, RATE, SAMPLES_PER_TOKEN, TEXT, chunks_of, load_engine, speak
 from tests.engine.chatterbox.tiny import agreement, ending_after, joins, level
 from wyoming_chatterbox.compute_settings import ComputeSettings
-from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineError
+from wyoming_chatterbox.engine.base import Cancelled, CancelToken, EngineError
 from wyoming_chatterbox.engine.built_in_voices import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.engine.chatterbox import streaming
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
@@ -55,7 +55,7 @@ def test_1000_utterances_leave_nothing_behind(
         cache = engine._decoder._tokens.decoder.free
         resident = None
         for number in range(1000):
-            cancel = Cancel()
+            cancel = CancelToken()
             settings = dataclasses.replace(GenerationSettings(), seed=number, exaggeration=number % 20 / 10)
             stream = engine.generate_stream("Hi.", CHATTERBOX_DEFAULT, settings, cancel)
             if number % 10 == 0:
@@ -162,9 +162,9 @@ def test_converted_weights_are_not_kept_twice(tiny_checkpoint: Path) -> None:
     exact, fast = load_engine(tiny_checkpoint), load_engine(tiny_checkpoint, **FAST)
     assert size(fast) < 0.1 * size(exact)
     upstreams = dataclasses.replace(GenerationSettings(), decoder="upstream")
-    assert list(exact.generate_stream(TEXT, CHATTERBOX_DEFAULT, upstreams, Cancel()))
+    assert list(exact.generate_stream(TEXT, CHATTERBOX_DEFAULT, upstreams, CancelToken()))
     with pytest.raises(EngineError, match=r"decoder upstream needs .* --profile exact --dtype float32"):
-        next(fast.generate_stream(TEXT, CHATTERBOX_DEFAULT, upstreams, Cancel()))
+        next(fast.generate_stream(TEXT, CHATTERBOX_DEFAULT, upstreams, CancelToken()))
 
 
 def test_two_voices_sentence_by_sentence_do_not_mix_where_their_prompts_are_kept(

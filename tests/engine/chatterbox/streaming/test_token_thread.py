@@ -16,7 +16,7 @@ import pytest
 from tests.checkpoint_fixture import TOKENS
 from tests.engine.chatterbox.streaming.helpers import SAMPLES_PER_TOKEN, TEXT, load_engine, speak
 from tests.engine.chatterbox.tiny import ending_after
-from wyoming_chatterbox.engine.base import Cancel, Cancelled, EngineError
+from wyoming_chatterbox.engine.base import Cancelled, CancelToken, EngineError
 from wyoming_chatterbox.engine.built_in_voices import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.engine.chatterbox import token_thread
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
@@ -80,7 +80,7 @@ def test_all_utterances_have_one_thread_which_ends_with_the_engine(
     (thread,) = [thread for thread in _token_threads() if thread not in before]
     assert threads == {thread.ident}
     assert sys.getswitchinterval() <= token_thread.SWITCH_INTERVAL
-    stream = parallel_engine.generate_stream(TEXT, CHATTERBOX_DEFAULT, GenerationSettings(), Cancel())
+    stream = parallel_engine.generate_stream(TEXT, CHATTERBOX_DEFAULT, GenerationSettings(), CancelToken())
     parallel_engine.close()
     thread.join(10)
     assert not thread.is_alive()
@@ -90,7 +90,7 @@ def test_all_utterances_have_one_thread_which_ends_with_the_engine(
 
 def test_a_decoder_that_nobody_closed_ends_its_thread() -> None:
     thread = token_thread.TokenThread()
-    assert list(thread.iterate((number for number in range(3)), Cancel())) == [0, 1, 2]
+    assert list(thread.iterate((number for number in range(3)), CancelToken())) == [0, 1, 2]
     (running,) = [running for running in _token_threads() if running is thread._thread]
     del thread
     gc.collect()
@@ -105,7 +105,7 @@ def test_who_is_cancelled_before_its_turn_waits_for_nobody() -> None:
         yield 1
         assert go.wait(20)
 
-    first, cancel = thread.iterate(slow(), Cancel()), Cancel()
+    first, cancel = thread.iterate(slow(), CancelToken()), CancelToken()
     assert next(first) == 1
     begun: list[int] = []
     second = thread.iterate((number for number in range(3) if not begun.append(number)), cancel)
@@ -114,18 +114,18 @@ def test_who_is_cancelled_before_its_turn_waits_for_nobody() -> None:
         next(second)
     go.set()
     assert list(first) == []
-    assert list(thread.iterate((number for number in range(2)), Cancel())) == [0, 1]
+    assert list(thread.iterate((number for number in range(2)), CancelToken())) == [0, 1]
     assert not begun
 
 
 def test_nothing_is_at_work_once_an_utterance_ended(parallel_engine: OriginalEngine, at_work: list[int]) -> None:
     with ending_after(parallel_engine._model, 999):
-        stream = parallel_engine.generate_stream("a" * 300, CHATTERBOX_DEFAULT, GenerationSettings(), Cancel())
+        stream = parallel_engine.generate_stream("a" * 300, CHATTERBOX_DEFAULT, GenerationSettings(), CancelToken())
         next(stream)
         assert at_work
         stream.close()
         assert not at_work, "abandoned"
-        cancel = Cancel()
+        cancel = CancelToken()
         stream = parallel_engine.generate_stream("a" * 300, CHATTERBOX_DEFAULT, GenerationSettings(), cancel)
         next(stream)
         cancel.set()

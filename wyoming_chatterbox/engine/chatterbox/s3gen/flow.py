@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...base import Cancel
+from ...base import CancelToken
 from ..compute.graph_check import Trial
 from ..compute.transfer import to_device
 from .encoder import EncoderState, FlowEncoder
@@ -185,7 +185,9 @@ class StreamingFlow:
         speaker = self._flow.spk_embed_affine_layer(embedding)
         return FlowState(tokens, feat, speaker, torch.Generator().manual_seed(seed), voice_key)
 
-    def push(self, state: FlowState, tokens: list[int], *, final: bool, cancel: Cancel, redo_frames: int = 0) -> Tensor:
+    def push(
+        self, state: FlowState, tokens: list[int], *, final: bool, cancel: CancelToken, redo_frames: int = 0
+    ) -> Tensor:
         """Add tokens.
 
         Args:
@@ -225,7 +227,7 @@ class StreamingFlow:
         """Drop what is kept of a voice."""
         self._prompts.pop(voice_key, None)
 
-    def _decode_all(self, state: FlowState, final: bool, cancel: Cancel) -> Tensor:
+    def _decode_all(self, state: FlowState, final: bool, cancel: CancelToken) -> Tensor:
         """Returns all frames of the tokens so far, the prompt's included, shape (1, n, 80)."""
         new = to_device(torch.tensor([state.tokens], dtype=torch.long), state.prompt_tokens.device)
         tokens = torch.cat((state.prompt_tokens, new), dim=1)
@@ -235,7 +237,7 @@ class StreamingFlow:
             mu = mu[:, : -self.lookahead * FRAMES_PER_TOKEN]
         return self._solve(state, mu, 0, None, cancel)
 
-    def _decode_next(self, state: FlowState, final: bool, cancel: Cancel) -> Tensor:
+    def _decode_next(self, state: FlowState, final: bool, cancel: CancelToken) -> Tensor:
         """Returns the frames behind those that were decoded before, shape (1, n, 80)."""
         if state.past is None:
             state.past = self._start_after_prompt(self._prompt(state, cancel))
@@ -246,7 +248,7 @@ class StreamingFlow:
         mu = self._encoder(new, past.tokens, final=final)
         return self._solve(state, mu, past.frames.frames, past.frames, cancel)
 
-    def _prompt(self, state: FlowState, cancel: Cancel) -> _Prompt:
+    def _prompt(self, state: FlowState, cancel: CancelToken) -> _Prompt:
         """Returns the voice's prompt: of an earlier utterance, or decoded now."""
         known = self._prompts.get(state.voice_key)
         if known is not None:
@@ -274,7 +276,9 @@ class StreamingFlow:
         frames.rewind(prompt.end)
         return _Past(prompt, prompt.tokens.copy(), frames)
 
-    def _solve(self, state: FlowState, mu: Tensor, first: int, memory: EstimatorState | None, cancel: Cancel) -> Tensor:
+    def _solve(
+        self, state: FlowState, mu: Tensor, first: int, memory: EstimatorState | None, cancel: CancelToken
+    ) -> Tensor:
         """Euler's method with classifier-free guidance, as upstream's `solve_euler`.
 
         Args:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ...base import Cancel
+from ...base import CancelToken
 from ..compute import cuda_graphs
 from ..compute.graph_check import Trial, check_replay, tolerance
 from .estimator import Estimator
@@ -112,7 +112,7 @@ class FlowGraphs:
             lambda: (buffers.x[:, : size - 1].clone(), self._index.clone()),
         )
 
-    def solve(self, x: Tensor, conditioning: Tensor, cancel: Cancel) -> Tensor | None:
+    def solve(self, x: Tensor, conditioning: Tensor, cancel: CancelToken) -> Tensor | None:
         """Returns the frames at the end of the last step, shape (1, n, 80); None where no graph is for so many.
 
         Args:

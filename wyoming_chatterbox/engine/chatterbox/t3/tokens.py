@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...base import Cancel, FloatOverflow
+from ...base import CancelToken, FloatOverflow
 from ..compute.graph_check import Trial
 from ..tracing import Timeline
 from .captured_steps import CapturedSteps
@@ -52,7 +52,7 @@ class TokenGenerator:
         temperature: float,
         seed: int,
         limit: int,
-        cancel: Cancel,
+        cancel: CancelToken,
         sampling: Sampling = CURRENT,
         prefix_key: Hashable = None,
         timeline: Timeline | None = None,
