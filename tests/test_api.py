@@ -92,4 +92,4 @@ def test_it_is_warm_where_that_is_asked_for_or_there_is_a_gpu(
     tiny_checkpoint: Path, warm_up: bool | None, is_warm: bool
 ) -> None:
     tts = ChatterboxTTS.from_local(tiny_checkpoint, "cpu", warm_up=warm_up)
-    assert bool(tts._engine._decoder._tokens.prefixes) is is_warm, "what is kept of the built-in voice is computed"
+    assert bool(tts._engine.decoder.tokens.prefixes) is is_warm, "what is kept of the built-in voice is computed"

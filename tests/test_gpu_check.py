@@ -116,14 +116,14 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
 def checked(cuda: FakeCuda, tiny_checkpoint: Path) -> Checked:
     """An engine whose graphs are captured on a device that only says it is a GPU."""
     engine = OriginalEngine.load(tiny_checkpoint, "cpu", None, 0, ComputeSettings())
-    decoder: Any = engine._decoder
+    decoder: Any = engine.decoder
     assert isinstance(decoder, SeamlessDecoder)
-    decoder._tokens = TokenGenerator(engine._model.t3, graphs=True)
-    tokens: Any = decoder._tokens
+    decoder.tokens = TokenGenerator(engine.chatterbox.t3, graphs=True)
+    tokens: Any = decoder.tokens
     tokens.decoder.device = FakeDevice("cpu")
-    flow = decoder._flow
+    flow = decoder.flow
     flow._graphs = FlowGraphs(flow._estimator, flow._times, 0.7)
-    decoder._stream = cuda.Stream()
+    decoder.cuda_stream = cuda.Stream()
     made = Checked(torch, tiny_checkpoint, "cpu", True)
     made.engine, made.device = engine, "cuda"
     return made
@@ -153,7 +153,7 @@ def test_graphs_that_cannot_be_captured_fail_the_check(checked: Checked, cuda: F
 
 def _other_numbers(checked: Checked, cuda: FakeCuda) -> None:
     def spoil() -> None:
-        for buffers in checked.decoder._flow._graphs._captured.values():
+        for buffers in checked.decoder.flow._graphs._captured.values():
             buffers.x.mul_(1.1)
 
     cuda.spoil = spoil
@@ -161,7 +161,7 @@ def _other_numbers(checked: Checked, cuda: FakeCuda) -> None:
 
 def _wrong_beside_another(checked: Checked, cuda: FakeCuda) -> None:
     def spoil() -> None:
-        if cuda.current_stream() is checked.decoder._stream:
+        if cuda.current_stream() is checked.decoder.cuda_stream:
             cuda.last_sequence.cache.layers[-1].mul_(1 + 1e-6)
 
     cuda.spoil = spoil
@@ -174,7 +174,7 @@ def _wrong_afterwards(checked: Checked, cuda: FakeCuda) -> None:
         nonlocal count
         if len(cuda.graphs) > alive:
             count += 1
-            for buffers in checked.decoder._flow._graphs._captured.values():
+            for buffers in checked.decoder.flow._graphs._captured.values():
                 buffers.x.mul_(1 + 1e-6)
 
     cuda.spoil = spoil

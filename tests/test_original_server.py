@@ -227,9 +227,9 @@ async def test_nothing_holds_an_unloaded_model(tiny_checkpoint: Path, monkeypatc
     close = OriginalEngine.close
 
     def close_and_look(engine: OriginalEngine) -> None:
-        roots = (engine._model.t3, engine._model.s3gen, engine._model.ve)
+        roots = (engine.chatterbox.t3, engine.chatterbox.s3gen, engine.chatterbox.ve)
         modules.extend(weakref.ref(module) for root in roots for module in root.modules())
-        modules.extend(weakref.ref(part) for part in (engine._model, engine._decoder))
+        modules.extend(weakref.ref(part) for part in (engine.chatterbox, engine.decoder))
         del roots
         close(engine)
 

@@ -99,7 +99,7 @@ class Speaker:
         tokens = SeamlessTokens()
         probes = Probes(tokens.wrap, self.source.wrap)
         self.engine = _theirs(job) if job.decoder == "upstream" else _ours(job, probes)
-        self._model = self.engine._model
+        self._model = self.engine.chatterbox
         device = torch.device(self._model.device)
         self.on_cuda = device.type == "cuda"
         waits = {"cuda": lambda: torch.cuda.synchronize(device), "mps": lambda: torch.mps.synchronize()}

@@ -86,7 +86,7 @@ class Checked:
     @property
     def decoder(self) -> Any:
         """The SeamlessDecoder."""
-        return self.engine._decoder
+        return self.engine.decoder
 
     def need_gpu(self) -> None:
         if not self.on_cuda:
@@ -103,8 +103,8 @@ class Checked:
 
     def trials(self) -> Iterator[Trial]:
         """Every captured step; each must be done with before the next one is asked for."""
-        yield from self.decoder._tokens.trials(guided=self.guided)
-        yield from self.decoder._flow.trials()
+        yield from self.decoder.tokens.trials(guided=self.guided)
+        yield from self.decoder.flow.trials()
 
 
 Found = tuple[str, dict[str, Any]]
@@ -139,7 +139,7 @@ def versions(checked: Checked) -> Found:
     checked.engine = OriginalEngine.load(checked.model_dir, checked.device, None, 0, ComputeSettings())
     figures["load_s"] = time.perf_counter() - started
     if checked.ends_where_told:
-        set_eos_at(checked.engine._model.t3, _NEVER)
+        set_eos_at(checked.engine.chatterbox.t3, _NEVER)
     words = f"torch {figures['torch']}, loaded in {figures['load_s']:.1f} s"
     if checked.on_cuda:
         figures["vram_loaded"] = torch.cuda.memory_allocated(checked.device)
@@ -212,8 +212,8 @@ def same_as_eager(checked: Checked) -> Found:
     """Every graph gives what its step gives."""
     checked.need_graphs()
     decoder, count = checked.decoder, 0
-    token_trials, flow_trials = decoder._tokens.trials(guided=checked.guided), decoder._flow.trials()
-    for trials, dtype in ((token_trials, decoder._tokens.decoder.dtype), (flow_trials, decoder._flow._estimator.dtype)):
+    token_trials, flow_trials = decoder.tokens.trials(guided=checked.guided), decoder.flow.trials()
+    for trials, dtype in ((token_trials, decoder.tokens.decoder.dtype), (flow_trials, decoder.flow._estimator.dtype)):
         for trial in trials:
             check_replay(trial, tolerance(dtype))
             count += 1
@@ -225,12 +225,12 @@ def same_together(checked: Checked) -> Found:
     """Graphs of both families, replayed at once, give to the last bit what each gives alone."""
     checked.need_graphs()
     decoder = checked.decoder
-    with decoder._tokens.trial(guided=checked.guided) as tokens:
+    with decoder.tokens.trial(guided=checked.guided) as tokens:
         check_together(
-            decoder._tokens.decoder.device,
-            decoder._stream,
+            decoder.tokens.decoder.device,
+            decoder.cuda_stream,
             tokens,
-            decoder._flow.trial(),
+            decoder.flow.trial(),
             REPLAYS_TOGETHER,
         )
     return f"{REPLAYS_TOGETHER} replays of each family beside the other, the same to the last bit", {}
@@ -241,8 +241,8 @@ def same_after_destruction(checked: Checked) -> Found:
     """A family of graphs that is destroyed takes nothing with it that the others use."""
     checked.need_graphs()
     decoder = checked.decoder
-    with decoder._tokens.trial(guided=checked.guided) as tokens:
-        trials = [tokens, decoder._flow.trial()]
+    with decoder.tokens.trial(guided=checked.guided) as tokens:
+        trials = [tokens, decoder.flow.trial()]
         expected = [trial.after(trial.replay) for trial in trials]
         _capture_and_destroy(checked)
         for _ in range(_REPLAYS_AFTER):
@@ -281,7 +281,7 @@ def do(name: str, check: Callable[[Checked], Found], checked: Checked) -> Outcom
 
 def graph_counts(checked: Checked) -> dict[str, int]:
     """How many graphs each family has."""
-    tokens, flow = checked.decoder._tokens, checked.decoder._flow
+    tokens, flow = checked.decoder.tokens, checked.decoder.flow
     return {
         "language model": tokens.steps.count,
         "flow decoder": len(flow._graphs._captured) if flow._graphs is not None else 0,
@@ -290,7 +290,7 @@ def graph_counts(checked: Checked) -> dict[str, int]:
 
 def _capture_and_destroy(checked: Checked) -> None:
     """Capture a graph in a family of its own, replay it, let all of it go, and write over the memory it gave back."""
-    torch, flow = checked.torch, checked.decoder._flow
+    torch, flow = checked.torch, checked.decoder.flow
 
     def capture_and_replay() -> None:
         solver = FlowGraphs(flow._estimator, flow._times, flow._graphs._guidance)

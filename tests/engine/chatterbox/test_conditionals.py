@@ -63,7 +63,7 @@ def test_they_are_upstreams_for_a_clip_that_needs_nothing(
 ) -> None:
     clip = write(tmp_path / name, sound(seconds, rate=rate), rate)
     (voice,) = create_voices(clip)
-    plain = loaded(tiny_checkpoint)._model
+    plain = loaded(tiny_checkpoint).chatterbox
     with torch.no_grad():
         plain.prepare_conditionals(clip)
     assert equal(engine._conditionals_of(voice), plain.conds)
@@ -169,9 +169,9 @@ def test_what_is_forgotten_is_in_no_cache(tiny_checkpoint: Path, tmp_path: Path)
     engine = loaded(tiny_checkpoint)
     (voice,) = create_voices(write(tmp_path / "anna.wav"))
     speak(engine, voice)
-    assert len(engine._cloned._kept) == len(engine._decoder._tokens.prefixes) == 1
+    assert len(engine._cloned._kept) == len(engine.decoder.tokens.prefixes) == 1
     engine.forget_voice(voice)
-    assert not engine._cloned._kept and not engine._decoder._tokens.prefixes
+    assert not engine._cloned._kept and not engine.decoder.tokens.prefixes
     engine.forget_voice(voice)
 
 

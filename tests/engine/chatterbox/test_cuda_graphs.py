@@ -320,12 +320,12 @@ def test_graphs_that_disturb_each_other_are_not_used(
     monkeypatch.setattr(captured_steps, "TYPICAL_POSITIONS", 256)
     plan = choose_plan(ComputeSettings(profile="exact"), torch.device("cpu"))
     decoder = SeamlessDecoder(model, plan)
-    decoder._stream = cuda.Stream()
-    decoder._tokens, decoder._flow = _on_gpu(model, cuda), flow
+    decoder.cuda_stream = cuda.Stream()
+    decoder.tokens, decoder.flow = _on_gpu(model, cuda), flow
     replays = []
 
     def seldom_wrong() -> None:
-        beside = cuda.current_stream() is decoder._stream
+        beside = cuda.current_stream() is decoder.cuda_stream
         replays.append(beside)
         if disturbed and beside and sum(replays) == 7:
             cuda.last_sequence.cache.layers[-1].mul_(1 + 1e-6)
@@ -334,7 +334,7 @@ def test_graphs_that_disturb_each_other_are_not_used(
     decoder.capture(GenerationSettings())
     decoder.close()
     assert sum(replays) >= 7, "one family is replayed in the stream of its utterances' tokens"
-    assert decoder._tokens.decoder.captured is not disturbed
+    assert decoder.tokens.decoder.captured is not disturbed
     assert bool(flow._graphs and flow._graphs._captured) is not disturbed
     assert ("a replay beside the other graphs gives another result" in caplog.text) is disturbed
     assert cuda.current_stream() is cuda.default

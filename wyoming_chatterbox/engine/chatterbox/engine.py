@@ -79,13 +79,13 @@ class OriginalEngine:
         revision: str = "",
         warm_up_settings: GenerationSettings | None = None,
     ) -> None:
-        self._model: Any = model
+        self.chatterbox: Any = model
         """Upstream's ChatterboxTTS; its `conds` are the built-in voice's, or None."""
 
         self._voices = voices
-        self._plan = plan
+        self.plan = plan
         self._warm_up_settings = warm_up_settings or GenerationSettings()
-        self._decoder: Any = None
+        self.decoder: SeamlessDecoder | None = None
         """Ours; None for an engine that speaks with upstream's only."""
 
         self._warned_of_sampling = False
@@ -143,7 +143,7 @@ class OriginalEngine:
         with torch.no_grad():
             engine = cls(model, voices, plan, cache, revision_of(files), warm_up_settings)
             engine.fingerprint = fingerprint(files.fingerprint(), device, max(seed, 0), plan, threads)
-            engine._decoder = SeamlessDecoder(model, plan, probes)
+            engine.decoder = SeamlessDecoder(model, plan, probes)
             loader.free_converted_weights(model, plan)
         trim_heap()  # of what loading used and gave back
         if voices[0].clips:
@@ -157,7 +157,7 @@ class OriginalEngine:
     @property
     def is_on_gpu(self) -> bool:
         """Whether the model is in a GPU's memory."""
-        return self._model is not None and self._model.t3.device.type != "cpu"
+        return self.chatterbox is not None and self.chatterbox.t3.device.type != "cpu"
 
     @property
     def sample_rate(self) -> int:
@@ -171,8 +171,8 @@ class OriginalEngine:
         """Speak up to the first chunk, on a GPU to the end of a long sentence: it loads kernels, captures graphs, fills
         the allocator's pools, lets libraries choose algorithms for the lengths of later chunks, and computes what is
         kept of the default voice in its manner."""
-        if self._warm_up_settings.decoder == "seamless":
-            self._decoder.capture(self._warm_up_settings)
+        if self._warm_up_settings.decoder == "seamless" and self.decoder is not None:
+            self.decoder.capture(self._warm_up_settings)
         text = _GPU_WARM_UP_TEXT if self.is_on_gpu else _WARM_UP_TEXT
         stream = self.generate_stream(text, self._voices[0], self._warm_up_settings, CancelToken())
         with contextlib.closing(stream):
@@ -192,7 +192,7 @@ class OriginalEngine:
         """
         started = time.perf_counter()
         cancel.raise_if_set()
-        if self._model is None:
+        if self.chatterbox is None:
             raise EngineError("the engine is closed")
         text = prepare_text(text)
         self._check_length(text)
@@ -243,8 +243,10 @@ class OriginalEngine:
         self, text: str, conditionals: Any, key: Any, settings: GenerationSettings, cancel: CancelToken
     ) -> Generator[Samples, None, None]:
         """Our own decoding."""
+        if self.decoder is None:
+            raise EngineError("this engine speaks with --decoder upstream only")
         seed = secrets.randbelow(2**31) if settings.seed < 0 else settings.seed
-        stream = self._decoder.stream(text, conditionals, settings, seed, cancel, key, self.timeline)
+        stream = self.decoder.stream(text, conditionals, settings, seed, cancel, key, self.timeline)
         with contextlib.closing(stream):
             while True:
                 with wrap_errors(text):
@@ -257,11 +259,11 @@ class OriginalEngine:
         self, text: str, conditionals: Any, settings: GenerationSettings, cancel: CancelToken
     ) -> Generator[Samples, None, None]:
         """chatterbox-streaming's own `generate_stream()`, for comparison."""
-        if not self._plan.upstream_weights_intact:
+        if not self.plan.upstream_weights_intact:
             raise EngineError(
                 "decoder upstream needs the weights as they were published; start with --profile exact --dtype float32"
             )
-        view = copy.copy(self._model)
+        view = copy.copy(self.chatterbox)
         view.conds = conditionals
         stream = view.generate_stream(
             text=text,
@@ -290,7 +292,7 @@ class OriginalEngine:
 
     def prepare_voice(self, voice: Voice) -> bool:
         """Compute in advance what the first request for a voice needs; True if anything was. See `SupportsCloning`."""
-        if self._model is None:
+        if self.chatterbox is None:
             raise EngineError("the engine is closed")
         return voice.clips != () and self._cloned.prepare(voice)
 
@@ -299,22 +301,22 @@ class OriginalEngine:
         self._cloned.forget(voice.fingerprint)
 
     def _forget(self, kept: Any) -> None:
-        if self._decoder is not None:
-            self._decoder.forget(kept)
+        if self.decoder is not None:
+            self.decoder.forget(kept)
 
     def close(self) -> None:
         """Drop the model; `memory.release_memory()` returns its memory to the system."""
-        if self._decoder is not None:
-            self._decoder.close()
-        self._model = self._decoder = None
+        if self.decoder is not None:
+            self.decoder.close()
+        self.chatterbox = self.decoder = None
         self._cloned = VoiceConditionals(None, None, "", _ignore)
 
     def _check_length(self, text: str) -> None:
         """Raise EngineError for a text that upstream would answer with an IndexError, or with another text."""
         if not text.strip():
             raise EngineError("there is no text to speak")
-        limit = self._model.t3.hp.max_text_tokens
-        count = len(self._model.tokenizer.encode(upstream.load_chatterbox().punc_norm(text)))
+        limit = self.chatterbox.t3.hp.max_text_tokens
+        count = len(self.chatterbox.tokenizer.encode(upstream.load_chatterbox().punc_norm(text)))
         if count > limit:
             raise EngineError(
                 f"the text is too long for Chatterbox in one piece: {count} tokens ({len(text)} characters), "
@@ -330,9 +332,9 @@ class OriginalEngine:
         if voice.clips:
             kept = self._cloned.of(voice)
             return kept.conditionals, kept
-        if self._model.conds is None:
+        if self.chatterbox.conds is None:
             raise EngineError(f"voice {voice.name!r} is not here: the weights came without conds.pt")
-        return self._model.conds, BUILT_IN_KEY
+        return self.chatterbox.conds, BUILT_IN_KEY
 
     def _with_exaggeration(self, conditionals: Any, exaggeration: float) -> Any:
         """Returns a copy that one call may do with as it likes: upstream writes into both parts."""
@@ -341,7 +343,7 @@ class OriginalEngine:
             speaker_emb=conditionals.t3.speaker_emb,
             cond_prompt_speech_tokens=conditionals.t3.cond_prompt_speech_tokens,
             emotion_adv=torch.full((1, 1, 1), exaggeration),
-        ).to(device=self._model.device)
+        ).to(device=self.chatterbox.device)
         return tts.Conditionals(t3, dict(conditionals.gen))
 
 

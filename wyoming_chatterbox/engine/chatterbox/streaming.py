@@ -73,12 +73,12 @@ class SeamlessDecoder:
     def __init__(self, model: Any, plan: Plan, probes: Probes | None = None) -> None:
         probes = probes or Probes()
         self._model = model
-        self._plan = plan
-        self._tokens = TokenGenerator(
+        self.plan = plan
+        self.tokens = TokenGenerator(
             model.t3, plan.token_precision, weight_first=plan.token_weight_first, graphs=plan.graphs
         )
-        self._token_source = probes.token_source(self._tokens.tokens)
-        self._flow = StreamingFlow(
+        self._token_source = probes.token_source(self.tokens.tokens)
+        self.flow = StreamingFlow(
             model.s3gen.flow,
             attention=plan.flow_attention,
             steps=plan.flow_steps,
@@ -88,17 +88,17 @@ class SeamlessDecoder:
         )
         hift = model.s3gen.mel2wav
         source = probes.harmonic_source(HarmonicSource(hift))
-        self._vocoder: StreamingVocoder | IncrementalVocoder = (
+        self.vocoder: StreamingVocoder | IncrementalVocoder = (
             IncrementalVocoder(hift, plan.vocoder_precision, source)
             if plan.incremental_vocoder
             else StreamingVocoder(hift, multiple=GPU_MULTIPLE if model.t3.device.type == "cuda" else 1, source=source)
         )
         # One stream for all utterances: torch keeps memory for every stream that was ever used.
-        self._stream = torch.cuda.Stream(model.t3.device) if model.t3.device.type == "cuda" else None
-        self._token_thread = TokenThread(self._stream)
+        self.cuda_stream = torch.cuda.Stream(model.t3.device) if model.t3.device.type == "cuda" else None
+        self._token_thread = TokenThread(self.cuda_stream)
         # Of fewer tokens nothing can be heard yet: the last ones wait for what follows them, in the flow decoder and
         # in the vocoder.
-        self._min_chunk_tokens = self._flow.lookahead + self._vocoder.right // FRAMES_PER_TOKEN + 1
+        self._min_chunk_tokens = self.flow.lookahead + self.vocoder.right // FRAMES_PER_TOKEN + 1
 
     def stream(
         self,
@@ -144,10 +144,10 @@ class SeamlessDecoder:
                 prefix_key=None if voice_key is None else (voice_key, settings.exaggeration),
                 timeline=timeline,
             )
-            return self._token_thread.iterate(tokens, tokens_cancel) if self._plan.parallel else tokens
+            return self._token_thread.iterate(tokens, tokens_cancel) if self.plan.parallel else tokens
 
         size = float(self._first_chunk(text, settings))
-        growth = settings.chunk_growth or self._plan.chunk_growth
+        growth = settings.chunk_growth or self.plan.chunk_growth
         beginning = self._usable_beginning(speech_tokens, seed, int(size), text, limit)
         chunk, final = beginning.chunk, beginning.final
         count = len(chunk)
@@ -166,7 +166,7 @@ class SeamlessDecoder:
                         break
                     size = min(size * growth, max(size, _MAX_CHUNK_TOKENS))
                     with torch.inference_mode():
-                        chunk, lookahead, final = _next_chunk(tokens, lookahead, int(size), self._plan.lookahead_tokens)
+                        chunk, lookahead, final = _next_chunk(tokens, lookahead, int(size), self.plan.lookahead_tokens)
                     count += len(chunk)
                     final = final or count >= limit
         if count >= limit:
@@ -212,26 +212,26 @@ class SeamlessDecoder:
         """Capture the CUDA graphs that utterances of usual length need, and check them; elsewhere, do nothing."""
         guided = settings.cfg_weight > 0
         with torch.inference_mode():
-            self._tokens.capture(guided=guided)
-            self._flow.capture()
+            self.tokens.capture(guided=guided)
+            self.flow.capture()
             self._check_together(guided)
 
     def _check_together(self, guided: bool) -> None:
         """Let both families of graphs work at once, as they do in an utterance; where they disturb each other, go on
         without any."""
         try:
-            with self._tokens.trial(guided=guided) as tokens:
-                flow = self._flow.trial()
-                if tokens is not None and flow is not None and self._stream is not None:
-                    check_together(self._tokens.decoder.device, self._stream, tokens, flow)
+            with self.tokens.trial(guided=guided) as tokens:
+                flow = self.flow.trial()
+                if tokens is not None and flow is not None and self.cuda_stream is not None:
+                    check_together(self.tokens.decoder.device, self.cuda_stream, tokens, flow)
         except Exception as error:  # a mismatch; a driver, too little memory
-            self._tokens.drop_graphs(error)
-            self._flow.drop_graphs(error)
+            self.tokens.drop_graphs(error)
+            self.flow.drop_graphs(error)
 
     def forget(self, voice_key: Any) -> None:
         """Drop what is kept of a voice."""
-        self._tokens.forget(voice_key)
-        self._flow.forget(voice_key)
+        self.tokens.forget(voice_key)
+        self.flow.forget(voice_key)
 
     def close(self) -> None:
         """End the thread that makes tokens."""
@@ -239,8 +239,8 @@ class SeamlessDecoder:
 
     def _first_chunk(self, text: str, settings: GenerationSettings) -> int:
         """Tokens of the first chunk."""
-        size = settings.chunk_size or self._plan.chunk_size
-        if not settings.chunk_size and self._plan.single_chunk_if_short and len(text) <= _SHORT_TEXT:
+        size = settings.chunk_size or self.plan.chunk_size
+        if not settings.chunk_size and self.plan.single_chunk_if_short and len(text) <= _SHORT_TEXT:
             size = max(size, _SHORT_TEXT_TOKENS)
         return max(size, self._min_chunk_tokens)
 
@@ -303,8 +303,8 @@ class _Utterance:
         self._cancel = cancel
         self._timeline = timeline
         # The tokens' seed is the first of three, so that no noise follows another's.
-        self._flow = decoder._flow.start(conditionals.gen, seed + 1, voice_key)
-        self._vocoder: Any = decoder._vocoder.start(seed + 2)  # the state of whichever it is
+        self._flow = decoder.flow.start(conditionals.gen, seed + 1, voice_key)
+        self._vocoder: Any = decoder.vocoder.start(seed + 2)  # the state of whichever it is
         self._watermark = StreamingWatermark(decoder._model.watermarker, SAMPLE_RATE)
         # Upstream silences and fades in the first 40 ms, where the reference clip may be heard.
         self._fade = decoder._model.s3gen.trim_fade.cpu().numpy()
@@ -333,11 +333,11 @@ class _Utterance:
 
     def close(self) -> None:
         """Give back what the next utterance in this voice can use."""
-        self._decoder._flow.finish(self._flow)
+        self._decoder.flow.finish(self._flow)
 
     def _decode_flow(self, tokens: list[int], *, final: bool) -> torch.Tensor:
         """Mel frames, shape (1, 80, n): those that may take the place of waiting ones, and new ones behind them."""
-        flow, waiting = self._decoder._flow, self._vocoder.waiting
+        flow, waiting = self._decoder.flow, self._vocoder.waiting
         pieces = list(split_tokens(tokens, flow.max_push_tokens))
         # Only with full attention are frames replaced, and there a chunk is one piece.
         mels = [
@@ -354,12 +354,12 @@ class _Utterance:
 
     def _vocode(self, mel: torch.Tensor, redo_frames: int, *, final: bool) -> tuple[Samples, Samples]:
         """(samples that are final, a preview of what follows them), see StreamingVocoder."""
-        windows = mel.split(_WINDOW_FRAMES, dim=2) if self._decoder._plan.low_memory else (mel,)
+        windows = mel.split(_WINDOW_FRAMES, dim=2) if self._decoder.plan.low_memory else (mel,)
         done = []
         for index, window in enumerate(windows):
             self._trim_memory()
             self._cancel.raise_if_set()
-            samples, preview = self._decoder._vocoder.push(
+            samples, preview = self._decoder.vocoder.push(
                 self._vocoder,
                 window,
                 final=final and index == len(windows) - 1,
@@ -369,7 +369,7 @@ class _Utterance:
         return np.concatenate(done), preview.cpu().numpy().astype(np.float32)
 
     def _trim_memory(self) -> None:
-        if self._decoder._plan.low_memory:
+        if self._decoder.plan.low_memory:
             trim_heap()
 
     def _fade_in(self, samples: Samples) -> Samples:

@@ -55,7 +55,7 @@ plain_by_decoder: dict[str, Samples] = {}
 
 def count_hooks(engine: OriginalEngine) -> int:
     """Hooks on any module of the model, and forward methods put in place of their class's."""
-    roots = (engine._model.t3, engine._model.s3gen, engine._model.ve)
+    roots = (engine.chatterbox.t3, engine.chatterbox.s3gen, engine.chatterbox.ve)
     modules = [module for root in roots for module in root.modules()]
     hooks = sum(len(module._forward_pre_hooks) + len(module._forward_hooks) for module in modules)
     return hooks + sum("forward" in vars(module) for module in modules)
@@ -66,12 +66,12 @@ def is_plain_thread() -> bool:
 
 
 PARTS: dict[str, dict[str, tuple[str, str]]] = {
-    "token": {"seamless": ("_decoder._tokens.decoder", "logits"), "upstream": ("_model.t3.speech_head", "forward")},
+    "token": {"seamless": ("decoder.tokens.decoder", "logits"), "upstream": ("chatterbox.t3.speech_head", "forward")},
     "step": {
-        "seamless": ("_decoder._flow", "_estimator"),
-        "upstream": ("_model.s3gen.flow.decoder.estimator.time_embeddings", "forward"),
+        "seamless": ("decoder.flow", "_estimator"),
+        "upstream": ("chatterbox.s3gen.flow.decoder.estimator.time_embeddings", "forward"),
     },
-    "vocoder": {"seamless": ("_decoder._vocoder", "push"), "upstream": ("_model.s3gen.mel2wav", "decode")},
+    "vocoder": {"seamless": ("decoder.vocoder", "push"), "upstream": ("chatterbox.s3gen.mel2wav", "decode")},
 }
 """What is called once for every unit of work, by decoder: (its owner, its name)."""
 

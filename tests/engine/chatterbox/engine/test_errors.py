@@ -48,7 +48,7 @@ def test_a_blank_text_is_refused(engine: OriginalEngine, text: str) -> None:
 
 
 def test_a_stream_without_a_chunk_is_an_error(own_engine: OriginalEngine, settings: GenerationSettings) -> None:
-    set_eos_at(own_engine._model.t3, 0)
+    set_eos_at(own_engine.chatterbox.t3, 0)
     with pytest.raises(EngineError, match="made no speech"):
         next(open_stream(own_engine, settings=settings))
     assert is_plain_thread()
@@ -58,7 +58,7 @@ def test_a_token_that_does_not_exist_is_an_error_upstream(own_engine: OriginalEn
     settings = dataclasses.replace(SETTINGS, decoder="upstream")
     # transformers puts hooks of its own on a model that is used for the first time.
     speak(own_engine, settings=settings)
-    own_engine._model.t3.speech_head.weight.data[7000, 0] = 50.0
+    own_engine.chatterbox.t3.speech_head.weight.data[7000, 0] = 50.0
     before = count_hooks(own_engine)
     with pytest.raises(EngineError, match=r"Chatterbox failed on this text.*IndexError") as caught:
         next(open_stream(own_engine, settings=settings))
@@ -74,7 +74,7 @@ def test_a_full_gpu_is_said_in_words(
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
     with monkeypatch.context() as patched:
-        patched.setattr(operator.attrgetter(part)(engine._model), "forward", fail)
+        patched.setattr(operator.attrgetter(part)(engine.chatterbox), "forward", fail)
         with pytest.raises(EngineError, match="GPU has too little memory"):
             next(open_stream(engine, settings=settings))
         assert is_plain_thread()
@@ -98,7 +98,7 @@ def test_speech_that_upstream_cuts_is_logged(
 
     with monkeypatch.context() as patched:
         patched.setattr(tts.ChatterboxTTS, "inference_stream", limited)
-        set_eos_at(own_engine._model.t3, end)
+        set_eos_at(own_engine.chatterbox.t3, end)
         stream = open_stream(own_engine, settings=dataclasses.replace(SETTINGS, decoder="upstream", chunk_size=10))
         next(stream)  # the real limit is passed to upstream by now
         patched.setattr(engine_module, "MAX_SPEECH_TOKENS", 20)

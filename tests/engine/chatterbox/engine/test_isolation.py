@@ -105,7 +105,7 @@ def _content(conditionals: Any) -> dict[str, Any]:
 
 def test_the_shared_model_and_the_voices_never_change(engine: OriginalEngine, settings: GenerationSettings) -> None:
     high = engine.voices[0]
-    model = engine._model
+    model = engine.chatterbox
     before = dict(vars(model))
     kept = [_content(model.conds), _content(engine._conditionals_of(high))]
     speak(engine, settings=dataclasses.replace(settings, exaggeration=1.9))

@@ -29,7 +29,7 @@ def test_warming_up_speaks_one_chunk_and_logs_its_time(
 def test_warming_up_computes_what_the_default_voice_in_its_manner_needs(tiny_checkpoint: Path) -> None:
     engine = OriginalEngine.load(tiny_checkpoint, "cpu", None, 0, warm_up_settings=GenerationSettings(exaggeration=0.7))
     engine.warm_up()
-    prompts = [key[1] for key in engine._decoder._tokens.prefixes]
+    prompts = [key[1] for key in engine.decoder.tokens.prefixes]
     assert prompts == [0.7], "what the first request needs is there, and nothing else"
 
 
@@ -40,13 +40,13 @@ def test_warming_up_on_a_gpu_speaks_a_long_sentence_to_its_end(
     engine = OriginalEngine.load(tiny_checkpoint, "cpu", None, 0)
     monkeypatch.setattr(OriginalEngine, "is_on_gpu", on_gpu)
     ends: list[bool] = []
-    real = engine._decoder._vocoder.push
+    real = engine.decoder.vocoder.push
 
     def push(*args: Any, final: bool, **options: Any) -> Any:
         ends.append(final)
         return real(*args, final=final, **options)
 
-    monkeypatch.setattr(engine._decoder._vocoder, "push", push)
+    monkeypatch.setattr(engine.decoder.vocoder, "push", push)
     engine.warm_up()
     assert any(ends) is on_gpu
 

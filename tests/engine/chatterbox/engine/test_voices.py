@@ -47,7 +47,7 @@ def test_a_voice_is_taken_once_whatever_it_says_and_goes_on_when_its_file_is_gon
     calls = []
 
     def counted(self: Any, path: Path, *args: Any, **options: Any) -> None:
-        assert self is not own_engine._model
+        assert self is not own_engine.chatterbox
         calls.append(path)
         real(self, path, *args, **options)
 
@@ -86,13 +86,13 @@ def test_the_watermark_is_in_what_is_spoken(
     engine: OriginalEngine, settings: GenerationSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marked = []
-    real = engine._model.watermarker.apply_watermark
+    real = engine.chatterbox.watermarker.apply_watermark
 
     def counted(samples: Any, sample_rate: int) -> Any:
         marked.append(real(samples, sample_rate=sample_rate))
         return marked[-1]
 
-    monkeypatch.setattr(engine._model.watermarker, "apply_watermark", counted)
+    monkeypatch.setattr(engine.chatterbox.watermarker, "apply_watermark", counted)
     chunks = [samples for samples, _ in open_stream(engine, settings=settings)]
     assert len(marked) == len(chunks)
     for window, samples in zip(marked, chunks, strict=True):

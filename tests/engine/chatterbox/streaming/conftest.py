@@ -19,5 +19,5 @@ def engine(tiny_checkpoint: Path) -> OriginalEngine:
 
 @pytest.fixture
 def long_engine(engine: OriginalEngine) -> Iterator[OriginalEngine]:
-    with ending_after(engine._model, LONG):
+    with ending_after(engine.chatterbox, LONG):
         yield engine

@@ -29,13 +29,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 def seeds(engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, int]]:
     """How many tokens speech has, by its seed; that of others has `TOKENS`."""
     lengths: dict[int, int] = {}
-    real = engine._decoder._tokens.tokens
+    real = engine.decoder.tokens.tokens
 
     def tokens(*arguments: Any, seed: int, limit: int, **named: Any) -> Iterator[int]:
         length = min(limit, lengths.get(seed, TOKENS))
         yield from itertools.islice(itertools.cycle(real(*arguments, seed=seed, limit=TOKENS, **named)), length)
 
-    monkeypatch.setattr(engine._decoder._tokens, "tokens", tokens)
+    monkeypatch.setattr(engine.decoder.tokens, "tokens", tokens)
     yield lengths
 
 
@@ -66,7 +66,7 @@ def test_speech_that_fails_before_anything_was_sent_is_tried_with_another_seed(
     spoken_with: int,
     said: str,
 ) -> None:
-    monkeypatch.setattr(engine._decoder, "_plan", dataclasses.replace(engine._plan, parallel=parallel))
+    monkeypatch.setattr(engine.decoder, "_plan", dataclasses.replace(engine.plan, parallel=parallel))
     seeds.update(lengths)
     options = {"chunk_size": 12, **options}
     samples = speak(engine, seed=5, **options)
@@ -92,7 +92,7 @@ def test_speech_that_fails_with_both_seeds_is_an_error(engine: OriginalEngine, s
 def test_a_model_that_does_not_stop_is_stopped_and_all_it_made_is_heard(
     engine: OriginalEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with ending_after(engine._model, 999):
+    with ending_after(engine.chatterbox, 999):
         samples = speak(engine, text="Hi.")
     assert len(samples) == streaming.max_tokens_for("Hi.") * SAMPLES_PER_TOKEN
     assert "Speech was ended after 4 s: the model went on for longer than 3 characters take" in caplog.text
@@ -104,7 +104,7 @@ def test_a_model_that_does_not_stop_is_stopped_and_all_it_made_is_heard(
 @pytest.mark.parametrize("loud", [0.5, 0.1])
 def test_silence_at_the_end_is_cut(long_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch, loud: float) -> None:
     """Also where all of the last chunk is silent, and the loud part in one before it."""
-    vocoder = long_engine._decoder._vocoder
+    vocoder = long_engine.decoder.vocoder
     real, begin = vocoder.push, [0]
 
     def fading(state: Any, mel: Any, **options: Any) -> Any:
@@ -122,7 +122,7 @@ def test_silence_at_the_end_is_cut(long_engine: OriginalEngine, monkeypatch: pyt
 
 
 def test_a_quiet_end_stays(long_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    vocoder = long_engine._decoder._vocoder
+    vocoder = long_engine.decoder.vocoder
     real = vocoder.push
 
     def quieter(state: Any, mel: Any, *, final: bool, redo_frames: int) -> Any:
@@ -134,7 +134,7 @@ def test_a_quiet_end_stays(long_engine: OriginalEngine, monkeypatch: pytest.Monk
 
 
 def test_one_token_is_spoken(engine: OriginalEngine) -> None:
-    with ending_after(engine._model, 1):
+    with ending_after(engine.chatterbox, 1):
         assert len(speak(engine)) == SAMPLES_PER_TOKEN
 
 
@@ -166,6 +166,6 @@ def test_a_file_that_becomes_another_voice_and_looks_as_before_is_no_danger(
         os.utime(clip, ns=(1, 1))
         (voice,) = create_voices(clip)
         heard.append(speak(engine, voice=voice))
-    engine._decoder._tokens.prefixes.clear()
+    engine.decoder.tokens.prefixes.clear()
     assert np.array_equal(speak(engine, voice=voice), heard[1])
     assert not np.array_equal(*heard)

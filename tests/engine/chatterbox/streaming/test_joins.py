@@ -75,14 +75,14 @@ def test_chunks_grow_to_200_tokens_and_no_further(engine: OriginalEngine, monkey
         return real(self, tokens, final=final)
 
     monkeypatch.setattr(streaming._Utterance, "push", counted)
-    with ending_after(engine._model, 500):
+    with ending_after(engine.chatterbox, 500):
         speak(engine, chunk_size=25, chunk_growth=4.0, text="a" * 200)
     assert taken == [(25, False), (100, False), (200, False), (175, True)]
     taken.clear()
     speak(engine, chunk_size=TOKENS)
     assert taken == [(TOKENS, False), (0, True)]
     taken.clear()
-    with ending_after(engine._model, 0), pytest.raises(EngineError, match="made no speech"):
+    with ending_after(engine.chatterbox, 0), pytest.raises(EngineError, match="made no speech"):
         speak(engine)
     assert taken == [(0, True)]
 
@@ -93,7 +93,7 @@ def test_speech_that_ends_a_few_tokens_behind_a_chunk_ends_with_it(
     """One more chunk would cost as much as many tokens. The first one does not wait for tokens that are not its own."""
     taken: list[int] = []
     made: list[int] = []
-    real, tokens = streaming._Utterance.push, engine._decoder._tokens.tokens
+    real, tokens = streaming._Utterance.push, engine.decoder.tokens.tokens
 
     def counted(self: Any, tokens: list[int], *, final: bool) -> Samples:
         taken.append(len(tokens))
@@ -105,7 +105,7 @@ def test_speech_that_ends_a_few_tokens_behind_a_chunk_ends_with_it(
             yield token
 
     monkeypatch.setattr(streaming._Utterance, "push", counted)
-    monkeypatch.setattr(engine._decoder._tokens, "tokens", watched)
+    monkeypatch.setattr(engine.decoder.tokens, "tokens", watched)
     for ahead, length, expected in (
         (4, 51, [12, 39]),  # the fourth token behind the chunk is the end
         (4, 52, [12, 36, 4]),
@@ -114,10 +114,10 @@ def test_speech_that_ends_a_few_tokens_behind_a_chunk_ends_with_it(
         (16, 12, [12, 0]),
         (16, 62, [12, 50]),
     ):
-        monkeypatch.setattr(engine._decoder, "_plan", dataclasses.replace(engine._plan, lookahead_tokens=ahead))
+        monkeypatch.setattr(engine.decoder, "_plan", dataclasses.replace(engine.plan, lookahead_tokens=ahead))
         taken.clear()
         made.clear()
-        with ending_after(engine._model, length):
+        with ending_after(engine.chatterbox, length):
             samples = speak(engine, chunk_size=12, chunk_growth=3.0)
         assert taken == expected
         assert len(samples) == length * SAMPLES_PER_TOKEN
@@ -134,4 +134,4 @@ def test_a_short_text_is_one_chunk_where_two_would_cost_twice_as_much(engine: Or
 def test_the_first_chunk_is_the_smallest_that_is_heard(engine: OriginalEngine) -> None:
     first, *_ = chunks_of(engine, chunk_size=5)
     assert len(first) == SAMPLES_PER_TOKEN
-    assert engine._decoder._min_chunk_tokens == 12
+    assert engine.decoder._min_chunk_tokens == 12

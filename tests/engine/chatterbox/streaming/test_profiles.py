@@ -37,22 +37,22 @@ def test_1000_utterances_leave_nothing_behind(
 ) -> None:
     engine = OriginalEngine.load(tiny_checkpoint, "cpu", None, 0, compute)
     # The only network here that is not tiny; it holds no state.
-    monkeypatch.setattr(engine._model.watermarker, "apply_watermark", lambda samples, sample_rate: samples)
-    monkeypatch.setattr(engine._decoder._flow, "_times", [0.0, 1.0])  # one step of ten
+    monkeypatch.setattr(engine.chatterbox.watermarker, "apply_watermark", lambda samples, sample_rate: samples)
+    monkeypatch.setattr(engine.decoder.flow, "_times", [0.0, 1.0])  # one step of ten
 
     def tensors() -> int:
         gc.collect()
         return sum(type(each) in (torch.Tensor, torch.nn.Parameter) for each in gc.get_objects())
 
     def hooks() -> int:
-        roots = (engine._model.t3, engine._model.s3gen)
+        roots = (engine.chatterbox.t3, engine.chatterbox.s3gen)
         return sum(len(part._forward_pre_hooks) + len(part._forward_hooks) for root in roots for part in root.modules())
 
-    with ending_after(engine._model, 2):
+    with ending_after(engine.chatterbox, 2):
         for exaggeration in range(20):  # as many prompts as are kept, and more
             speak(engine, text="Hi.", exaggeration=exaggeration / 10)
         before = tensors(), hooks(), threading.active_count()
-        cache = engine._decoder._tokens.decoder.free
+        cache = engine.decoder.tokens.decoder.free
         resident = None
         for number in range(1000):
             cancel = CancelToken()
@@ -71,7 +71,7 @@ def test_1000_utterances_leave_nothing_behind(
             if number == 100:
                 resident = MemoryUsage.now().resident
         assert (tensors(), hooks(), threading.active_count()) == before
-        assert engine._decoder._tokens.decoder.free is cache
+        assert engine.decoder.tokens.decoder.free is cache
         after = MemoryUsage.now().resident
         if resident is not None and after is not None:
             assert after - resident < 20e6, "900 utterances left nothing that grows"
@@ -83,7 +83,7 @@ FAST = {"profile": "fast", "quantize": "int8"}
 
 def test_fast_speaks_as_long_and_as_steadily(tiny_checkpoint: Path) -> None:
     engine = load_engine(tiny_checkpoint, **FAST)
-    with ending_after(engine._model, LONG):
+    with ending_after(engine.chatterbox, LONG):
         chunks = chunks_of(engine)
         again = chunks_of(engine)
         other = speak(engine, seed=1)
@@ -103,8 +103,8 @@ def test_a_long_sentence_is_spoken_to_its_end_in_every_profile(
     tiny_checkpoint: Path, compute: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = load_engine(tiny_checkpoint, **compute)
-    monkeypatch.setattr(engine._decoder._flow, "_times", [0.0, 1.0])
-    with ending_after(engine._model, 400):
+    monkeypatch.setattr(engine.decoder.flow, "_times", [0.0, 1.0])
+    with ending_after(engine.chatterbox, 400):
         samples = speak(engine, text="a" * 200)
         at_once = speak(engine, text="a" * 200, chunk_size=500)
     assert len(samples) == len(at_once) == 400 * SAMPLES_PER_TOKEN
@@ -124,26 +124,26 @@ def test_what_was_said_before_changes_no_sample(tiny_checkpoint: Path, compute: 
 
 @pytest.mark.parametrize("graphs", [False, True])
 def test_the_plan_says_whether_a_step_is_a_graph(engine: OriginalEngine, graphs: bool) -> None:
-    decoder = streaming.SeamlessDecoder(engine._model, dataclasses.replace(engine._plan, graphs=graphs))
-    assert decoder._tokens.decoder.captured is graphs
+    decoder = streaming.SeamlessDecoder(engine.chatterbox, dataclasses.replace(engine.plan, graphs=graphs))
+    assert decoder.tokens.decoder.captured is graphs
 
 
 def test_where_memory_matters_the_same_is_said_in_windows(
     engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     windows, trims = [], []
-    real = engine._decoder._vocoder.push
+    real = engine.decoder.vocoder.push
 
     def watched(state: Any, mel: Any, **options: Any) -> Any:
         windows.append(mel.shape[2])
         return real(state, mel, **options)
 
-    monkeypatch.setattr(engine._decoder._vocoder, "push", watched)
+    monkeypatch.setattr(engine.decoder.vocoder, "push", watched)
     monkeypatch.setattr(streaming, "trim_heap", lambda: trims.append(1))
     heard = {}
-    with ending_after(engine._model, 150):
+    with ending_after(engine.chatterbox, 150):
         for low_memory in (True, False):
-            monkeypatch.setattr(engine._decoder, "_plan", dataclasses.replace(engine._plan, low_memory=low_memory))
+            monkeypatch.setattr(engine.decoder, "_plan", dataclasses.replace(engine.plan, low_memory=low_memory))
             windows.clear()
             trims.clear()
             heard[low_memory] = chunks_of(engine, text="a" * 100, chunk_size=25)
@@ -156,7 +156,7 @@ def test_where_memory_matters_the_same_is_said_in_windows(
 
 def test_converted_weights_are_not_kept_twice(tiny_checkpoint: Path) -> None:
     def size(engine: OriginalEngine) -> int:
-        parts = (engine._model.t3.tfmr.layers, engine._model.s3gen.flow.decoder.estimator)
+        parts = (engine.chatterbox.t3.tfmr.layers, engine.chatterbox.s3gen.flow.decoder.estimator)
         return sum(weights.numel() for part in parts for weights in part.parameters())
 
     exact, fast = load_engine(tiny_checkpoint), load_engine(tiny_checkpoint, **FAST)

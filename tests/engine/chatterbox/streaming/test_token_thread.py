@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 @pytest.fixture
 def parallel_engine(tiny_checkpoint: Path) -> OriginalEngine:
     engine = load_engine(tiny_checkpoint)
-    engine._decoder._plan = dataclasses.replace(engine._plan, parallel=True)
+    engine.decoder.plan = dataclasses.replace(engine.plan, parallel=True)
     return engine
 
 
@@ -119,7 +119,7 @@ def test_who_is_cancelled_before_its_turn_waits_for_nobody() -> None:
 
 
 def test_nothing_is_at_work_once_an_utterance_ended(parallel_engine: OriginalEngine, at_work: list[int]) -> None:
-    with ending_after(parallel_engine._model, 999):
+    with ending_after(parallel_engine.chatterbox, 999):
         stream = parallel_engine.generate_stream("a" * 300, CHATTERBOX_DEFAULT, GenerationSettings(), CancelToken())
         next(stream)
         assert at_work

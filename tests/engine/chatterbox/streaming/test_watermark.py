@@ -35,7 +35,7 @@ def _marked(watermarker: Any, samples: Samples, cuts: list[int]) -> Samples:
 def test_marking_piece_by_piece_is_marking_at_once(
     long_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch, cuts: list[int], pauses: bool
 ) -> None:
-    watermarker = long_engine._model.watermarker
+    watermarker = long_engine.chatterbox.watermarker
     with monkeypatch.context() as patched:
         patched.setattr(watermarker, "apply_watermark", lambda samples, sample_rate: samples)
         plain = speak(long_engine)
@@ -69,7 +69,7 @@ def test_a_streams_mark_is_that_of_marking_at_once(
     monkeypatch.setattr(StreamingWatermark, "apply", watched)
     streamed = speak(long_engine, **chunking)
     assert len(pieces) >= 2
-    at_once = long_engine._model.watermarker.apply_watermark(np.concatenate(pieces), sample_rate=RATE)
+    at_once = long_engine.chatterbox.watermarker.apply_watermark(np.concatenate(pieces), sample_rate=RATE)
     # 87 to 93 dB; were nothing known of what follows, 59 to 71.
     assert agreement(streamed, np.clip(at_once, -1, 1)[: len(streamed)]) > 80
 
@@ -79,13 +79,13 @@ def test_a_piece_too_short_for_the_watermarks_network_is_heard(long_engine: Orig
     """One frame: speech of one token, of a clip that has a frame more than its tokens'."""
     piece = np.sin(np.arange(length) / 20).astype(np.float32)
     nothing = np.zeros(0, dtype=np.float32)
-    marked = StreamingWatermark(long_engine._model.watermarker, RATE).apply(piece, nothing)
+    marked = StreamingWatermark(long_engine.chatterbox.watermarker, RATE).apply(piece, nothing)
     assert len(marked) == length
     assert agreement(marked, piece) > 10, "marked, and not changed otherwise"
 
 
 def test_the_watermark_is_found_in_a_stream(long_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    watermarker = long_engine._model.watermarker
+    watermarker = long_engine.chatterbox.watermarker
     for chunk_size in (12, 500):
         marked = speak(long_engine, chunk_size=chunk_size)
         assert watermarker.get_watermark(marked, sample_rate=RATE, round=False) > 0.99
