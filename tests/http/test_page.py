@@ -245,7 +245,7 @@ async def test_the_sliders_are_the_servers_settings_and_reach_the_engine(browser
         names = {
             "Exaggeration": "Emotion of the delivery",
             "CFG weight": "lower speaks slower",
-            "Temperature": "higher varies more",
+            "Temperature": "higher values vary more",
             "Seed": "-1 draws a new seed",
             "Chunk size (tokens)": "Speech tokens",
             "Print metrics": "to the log",

@@ -77,7 +77,7 @@ class SeamlessDecoder:
         self.tokens = TokenGenerator(
             model.t3, plan.token_precision, weight_first=plan.token_weight_first, graphs=plan.graphs
         )
-        self._token_source = probes.token_source(self.tokens.tokens)
+        self.token_source: TokenSource = probes.token_source(self.tokens.tokens)
         self.flow = StreamingFlow(
             model.s3gen.flow,
             attention=plan.flow_attention,
@@ -132,7 +132,7 @@ class SeamlessDecoder:
 
         def speech_tokens(seed: int) -> Generator[int, None, None]:
             tokens_cancel = CancelToken(cancel)
-            tokens = self._token_source(
+            tokens = self.token_source(
                 conditionals.t3,
                 text_tokens,
                 cfg_weight=settings.cfg_weight,

@@ -29,13 +29,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 def seeds(engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, int]]:
     """How many tokens speech has, by its seed; that of others has `TOKENS`."""
     lengths: dict[int, int] = {}
-    real = engine.decoder.tokens.tokens
+    real = engine.decoder.token_source
 
     def tokens(*arguments: Any, seed: int, limit: int, **named: Any) -> Iterator[int]:
         length = min(limit, lengths.get(seed, TOKENS))
         yield from itertools.islice(itertools.cycle(real(*arguments, seed=seed, limit=TOKENS, **named)), length)
 
-    monkeypatch.setattr(engine.decoder.tokens, "tokens", tokens)
+    monkeypatch.setattr(engine.decoder, "token_source", tokens)
     yield lengths
 
 
@@ -66,7 +66,7 @@ def test_speech_that_fails_before_anything_was_sent_is_tried_with_another_seed(
     spoken_with: int,
     said: str,
 ) -> None:
-    monkeypatch.setattr(engine.decoder, "_plan", dataclasses.replace(engine.plan, parallel=parallel))
+    monkeypatch.setattr(engine.decoder, "plan", dataclasses.replace(engine.plan, parallel=parallel))
     seeds.update(lengths)
     options = {"chunk_size": 12, **options}
     samples = speak(engine, seed=5, **options)

@@ -93,7 +93,7 @@ def test_speech_that_ends_a_few_tokens_behind_a_chunk_ends_with_it(
     """One more chunk would cost as much as many tokens. The first one does not wait for tokens that are not its own."""
     taken: list[int] = []
     made: list[int] = []
-    real, tokens = streaming._Utterance.push, engine.decoder.tokens.tokens
+    real, tokens = streaming._Utterance.push, engine.decoder.token_source
 
     def counted(self: Any, tokens: list[int], *, final: bool) -> Samples:
         taken.append(len(tokens))
@@ -105,7 +105,7 @@ def test_speech_that_ends_a_few_tokens_behind_a_chunk_ends_with_it(
             yield token
 
     monkeypatch.setattr(streaming._Utterance, "push", counted)
-    monkeypatch.setattr(engine.decoder.tokens, "tokens", watched)
+    monkeypatch.setattr(engine.decoder, "token_source", watched)
     for ahead, length, expected in (
         (4, 51, [12, 39]),  # the fourth token behind the chunk is the end
         (4, 52, [12, 36, 4]),
@@ -114,7 +114,7 @@ def test_speech_that_ends_a_few_tokens_behind_a_chunk_ends_with_it(
         (16, 12, [12, 0]),
         (16, 62, [12, 50]),
     ):
-        monkeypatch.setattr(engine.decoder, "_plan", dataclasses.replace(engine.plan, lookahead_tokens=ahead))
+        monkeypatch.setattr(engine.decoder, "plan", dataclasses.replace(engine.plan, lookahead_tokens=ahead))
         taken.clear()
         made.clear()
         with ending_after(engine.chatterbox, length):

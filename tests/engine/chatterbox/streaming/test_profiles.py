@@ -143,7 +143,7 @@ def test_where_memory_matters_the_same_is_said_in_windows(
     heard = {}
     with ending_after(engine.chatterbox, 150):
         for low_memory in (True, False):
-            monkeypatch.setattr(engine.decoder, "_plan", dataclasses.replace(engine.plan, low_memory=low_memory))
+            monkeypatch.setattr(engine.decoder, "plan", dataclasses.replace(engine.plan, low_memory=low_memory))
             windows.clear()
             trims.clear()
             heard[low_memory] = chunks_of(engine, text="a" * 100, chunk_size=25)

@@ -21,7 +21,6 @@ from wyoming_chatterbox.engine.built_in_voices import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.engine.chatterbox import token_thread
 from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
 from wyoming_chatterbox.engine.chatterbox.t3.decode import Decoder
-from wyoming_chatterbox.engine.chatterbox.t3.tokens import TokenGenerator
 from wyoming_chatterbox.speech_settings import GenerationSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
@@ -39,18 +38,18 @@ def _token_threads() -> list[threading.Thread]:
 
 
 @pytest.fixture
-def at_work(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def at_work(parallel_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The threads in which tokens are being made."""
-    real, threads = TokenGenerator.tokens, []
+    real, threads = parallel_engine.decoder.token_source, []
 
-    def tokens(self: TokenGenerator, *args: Any, **options: Any) -> Iterator[int]:
+    def tokens(*args: Any, **options: Any) -> Iterator[int]:
         threads.append(threading.get_ident())
         try:
-            yield from real(self, *args, **options)
+            yield from real(*args, **options)
         finally:
             threads.remove(threading.get_ident())
 
-    monkeypatch.setattr(TokenGenerator, "tokens", tokens)
+    monkeypatch.setattr(parallel_engine.decoder, "token_source", tokens)
     return threads
 
 
