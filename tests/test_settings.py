@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -188,3 +189,10 @@ def test_settings_of_one_utterance_that_are_wrong_are_refused_by_name(values: di
     with pytest.raises(SettingsError) as refused:
         GenerationSettings().with_overrides(values)
     assert message in str(refused.value)
+
+
+def test_help_groups_what_only_upstreams_decoder_follows(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        from_command_line(["--help"], {})
+    group = capsys.readouterr().out.partition("Chatterbox, only with --decoder upstream:\n")[2].partition("\n\n")[0]
+    assert re.findall(r"^  (--[a-z-]+)", group, re.M) == ["--context-window", "--fade-duration", "--print-metrics"]

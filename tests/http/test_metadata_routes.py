@@ -34,9 +34,12 @@ async def test_models_voices_and_settings_are_listed() -> None:
             ("original", "original", True),
             ("embedded", "embedded", False),
         ]
+        assert {"exaggeration", "seed"} <= set(voices[0]["settings"]) and voices[1]["settings"] == ["seed"]
         listed = (await client.get("/api/settings")).json()
         assert [each["name"] for each in listed] == [knob.name for knob in utterance_knobs()]
         assert {"minimum": 0.0, "maximum": 2.0, "default": 0.5}.items() <= listed[0].items()
+        upstream = ["context_window", "fade_duration", "print_metrics"]
+        assert [setting["name"] for setting in listed if setting["upstream_only"]] == upstream
 
 
 def test_every_setting_of_an_utterance_is_a_field_of_a_request() -> None:

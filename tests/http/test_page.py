@@ -242,6 +242,8 @@ async def test_the_sliders_are_the_servers_settings_and_reach_the_engine(browser
     async with running(model_of(engine), http_uri=HTTP) as server, shown(browser, server) as here:
         await here.connected()
         await here.page.get_by_text("More settings").click()
+        upstream = await here.page.locator("#settings-upstream label").all_inner_texts()
+        assert upstream == ["Context window (tokens)", "Fade duration (seconds)", "Print metrics"]
         names = {
             "Exaggeration": "Emotion of the delivery",
             "CFG weight": "lower speaks slower",
