@@ -12,10 +12,13 @@ __all__ = ["tiny_checkpoint"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs hosts of its own, by the fixture that makes them."""
+    """Mark what needs hosts of its own or takes long, by the fixtures that it uses."""
     for item in items:
-        if {"machines", "one_machine"} & set(getattr(item, "fixturenames", ())):
+        fixtures = getattr(item, "fixturenames", ())
+        if "machines" in fixtures:
             item.add_marker("netns")
+        if "measured" in fixtures:  # a benchmark of all decoders
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session", autouse=True)

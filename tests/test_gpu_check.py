@@ -54,6 +54,7 @@ ORDER = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_without_a_gpu_what_needs_one_is_skipped(tiny_checkpoint: Path, tmp_path: Path) -> None:
     options = ["--tiny", "--device", "cpu", "--model-dir", str(tiny_checkpoint), "--out", str(tmp_path / "new")]

@@ -245,6 +245,7 @@ async def test_nothing_holds_an_unloaded_model(tiny_checkpoint: Path, monkeypatc
     assert len(modules) > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux'")
 async def test_the_model_computes_with_as_many_threads_as_it_is_told(tiny_checkpoint: Path, tmp_path: Path) -> None:
     counts = []

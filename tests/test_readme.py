@@ -154,6 +154,7 @@ def test_the_server_with_http_serves_the_page_and_speaks(machine: Namespace, che
     assert int(said) > 1000
 
 
+@pytest.mark.slow
 def test_pip_alone_installs_a_light_server_that_speaks(machine: Namespace, checkout: Path) -> None:
     venv = checkout / "venv"
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)

@@ -180,6 +180,7 @@ def test_on_a_terminal_it_asks_before_it_deletes(tmp_path: Path) -> None:
         assert (tmp_path / "data/voices/anna.wav").exists() is left
 
 
+@pytest.mark.slow
 def test_preview_speaks_with_the_model_itself(tiny_checkpoint: Path, tmp_path: Path) -> None:
     write(tmp_path / "data/voices/anna.wav")
     model = ["--model-dir", str(tiny_checkpoint), "--device", "cpu"]

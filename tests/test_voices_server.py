@@ -173,6 +173,7 @@ async def test_describe_is_answered_while_voices_are_computed(
     process.wait_for(r"\d+ voices are ready \(computed now: \d+, there already: 0\)")
 
 
+@pytest.mark.slow
 async def test_the_next_start_computes_nothing(tiny_checkpoint: Path, tmp_path: Path) -> None:
     for number in range(3):
         write(tmp_path / "mine" / f"v{number}.wav", sound(5.5, pitch=100 + 50 * number))

@@ -112,6 +112,7 @@ def test_utterances_in_turns_on_the_real_engine(tiny_checkpoint: Path) -> None:
         assert row["peak_vram_mb"] is None
 
 
+@pytest.mark.slow
 def test_a_profile_is_measured_alone_and_beside_another_program(tmp_path: Path, tiny_checkpoint: Path) -> None:
     file = tmp_path / "bench.json"
     options = ["--tiny", "--model-dir", str(tiny_checkpoint), "--device", "cpu", "--quick", "--json", str(file)]

@@ -28,6 +28,7 @@ def base_of(server: Process) -> str:
     return server.wait_for(r"listens on .*(http://\S+)").group(1)
 
 
+@pytest.mark.slow
 async def test_it_streams_clones_an_upload_and_says_it_again_from_the_cache(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ from wyoming_chatterbox.testing.random_checkpoint import write_clip
 pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "compute",
     [ComputeSettings(flow_prompt=1.0), ComputeSettings(flow_attention="causal", flow_prompt=1.0)],
