@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.base import CancelToken, EngineError, Samples, StreamMetrics
+from ..engine.base import Cancelled, CancelToken, EngineError, Samples, StreamMetrics
 from ..hosting.thread import EngineBuilder, ThreadHost
 from ..speech.model import Model
 from ..speech_settings import GenerationSettings
@@ -75,12 +75,19 @@ class SlowEngine(ToneEngine):
         self.stopped_at: float | None = None
         self.made = 0
 
+    def generate_stream(
+        self, text: str, voice: Voice, settings: GenerationSettings, cancel: CancelToken
+    ) -> Iterator[tuple[Samples, StreamMetrics]]:
+        try:
+            yield from super().generate_stream(text, voice, settings, cancel)
+        except (Cancelled, GeneratorExit):  # inside a chunk, or between two
+            self.stopped_at = time.monotonic()
+            raise
+
     def work(self, number: int, cancel: CancelToken) -> None:
         until = time.monotonic() + self.seconds
         while time.monotonic() < until:
-            if cancel.is_set:
-                self.stopped_at = time.monotonic()
-                cancel.raise_if_set()
+            cancel.raise_if_set()
             time.sleep(0.001)
         self.made += 1
 
