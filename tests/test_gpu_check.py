@@ -23,7 +23,7 @@ from script.gpu_check.record import FAILED, PASSED, SKIPPED, Outcome, Record
 from tests.checkpoint_fixture import SKIP_REASON, tiny_checkpoint
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine.chatterbox.compute.graph_check import GraphMismatch
-from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 from wyoming_chatterbox.engine.chatterbox.s3gen import graphs
 from wyoming_chatterbox.engine.chatterbox.s3gen.graphs import FlowGraphs
 from wyoming_chatterbox.engine.chatterbox.streaming import SeamlessDecoder
@@ -116,7 +116,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
 @pytest.fixture
 def checked(cuda: FakeCuda, tiny_checkpoint: Path) -> Checked:
     """An engine whose graphs are captured on a device that only says it is a GPU."""
-    engine = OriginalEngine.load(tiny_checkpoint, "cpu", None, 0, ComputeSettings())
+    engine = ChatterboxEngine.load(tiny_checkpoint, "cpu", None, 0, ComputeSettings())
     decoder: Any = engine.decoder
     assert isinstance(decoder, SeamlessDecoder)
     decoder.tokens = TokenGenerator(engine.chatterbox.t3, graphs=True)

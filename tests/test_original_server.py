@@ -18,7 +18,7 @@ from wyoming.event import Event
 from wyoming.info import Info
 
 from tests.checkpoint_fixture import TOKENS
-from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 from wyoming_chatterbox.model_factory import create_catalog
 from wyoming_chatterbox.settings import Settings
 from wyoming_chatterbox.testing.random_checkpoint import CLIP
@@ -224,16 +224,16 @@ async def test_an_unloaded_model_gives_its_memory_back_and_speaks_as_before_when
 
 async def test_nothing_holds_an_unloaded_model(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     modules: list[weakref.ref[object]] = []
-    close = OriginalEngine.close
+    close = ChatterboxEngine.close
 
-    def close_and_look(engine: OriginalEngine) -> None:
+    def close_and_look(engine: ChatterboxEngine) -> None:
         roots = (engine.chatterbox.t3, engine.chatterbox.s3gen, engine.chatterbox.ve)
         modules.extend(weakref.ref(module) for root in roots for module in root.modules())
         modules.extend(weakref.ref(part) for part in (engine.chatterbox, engine.decoder))
         del roots
         close(engine)
 
-    monkeypatch.setattr(OriginalEngine, "close", close_and_look)
+    monkeypatch.setattr(ChatterboxEngine, "close", close_and_look)
     settings = {"model": "original", "model_dir": tiny_checkpoint, "unload_after": 0.005, "device": "cpu"}
     models = create_catalog(Settings(**settings))  # type: ignore[arg-type]
     async with running(models.primary, models.fallback) as server, server.client() as client:

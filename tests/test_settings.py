@@ -24,7 +24,7 @@ def load(*arguments: str, **environment: str) -> Settings:
 
 def test_the_nine_parameters_of_upstream_are_settings_or_named_otherwise() -> None:
     upstream = {"exaggeration", "cfg_weight", "temperature", "chunk_size", "context_window", "fade_duration"}
-    ours = {"sampling", "repetition_penalty", "min_p", "top_p", "decoder", "chunk_growth", "seed"}
+    ours = {"sampling", "repetition_penalty", "min_p", "top_p", "top_k", "decoder", "chunk_growth", "seed"}
     assert upstream | {"print_metrics"} | ours == {knob.name for knob in knobs_of(GenerationSettings)}
     with pytest.raises(SettingsError, match="is called --reference-clip here"):
         load("--audio-prompt-path", "x.wav")
@@ -69,13 +69,13 @@ def test_every_number_out_of_range_is_refused_by_name_with_what_is_allowed(knob)
         (["-x"], {}, "-x: unknown flag; see "),
         (["--streaming"], {}, "--streaming: it is on unless --no-streaming turns it off; leave it out"),
         (["--no-local-files-only"], {}, "--no-local-files-only: it is off unless --local-files-only turns it on"),
-        (["--top-k", "1"], {}, "--top-k: refused, it does not exist for Chatterbox's"),
+        (["--speed", "2"], {}, "--speed: refused, it does not exist in chatterbox-streaming"),
         (["--gain"], {}, "argument --gain: expected one argument; see wyoming-chatterbox --help"),
         (["--uri", "x"], {}, "--uri: 'x' is not valid"),
         ([], {"MODEl": "x"}, "WYOMING_CHATTERBOX_MODEl: unknown environment variable; did you mean "),
         ([], {"QWERTY": "x"}, "WYOMING_CHATTERBOX_QWERTY: unknown environment variable; see "),
         ([], {"GIAN": "1"}, "variable; did you mean WYOMING_CHATTERBOX_GAIN? See wyoming-chatterbox --help"),
-        ([], {"TOP_K": "1"}, "WYOMING_CHATTERBOX_TOP_K: refused, it does not exist"),
+        ([], {"SPEED": "1"}, "WYOMING_CHATTERBOX_SPEED: refused, it does not exist"),
         ([], {"GAIN": "99"}, "WYOMING_CHATTERBOX_GAIN: 99.0 is out of range (allowed: -24 to 12 dB)"),
         (["--gain", "98"], {"GAIN": "3"}, "--gain: 98.0 is out of range"),
     ],
@@ -174,7 +174,7 @@ def test_settings_of_one_utterance_are_taken_as_text_and_as_values() -> None:
         ({"repetition_penalty": 0.9}, "repetition_penalty: 0.9 is out of range (allowed: 1 to 2)"),
         ({"min_p": "5%"}, "min_p: '5%' is not a valid value (allowed: 0 to 1)"),
         ({"top_p": -0.1}, "top_p: -0.1 is out of range (allowed: 0 to 1)"),
-        ({"top_k": 50}, "top_k: refused, it does not exist for Chatterbox's original model"),
+        ({"top_k": 7000}, "top_k: 7000 is out of range (allowed: 0 to 6561)"),
         ({"exaggeration": 5}, "exaggeration: 5 is out of range (allowed: 0 to 2)"),
         ({"exaggeration": "loud"}, "exaggeration: 'loud' is not a valid value (allowed: 0 to 2)"),
         ({"exaggeration": True}, "exaggeration: True is not a valid value"),

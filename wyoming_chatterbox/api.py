@@ -12,7 +12,7 @@ from typing import Any
 
 from .compute_settings import ComputeSettings
 from .engine.base import CancelToken, StreamMetrics
-from .engine.chatterbox.engine import OriginalEngine, to_tensor
+from .engine.chatterbox.engine import ChatterboxEngine, to_tensor
 from .engine.chatterbox.streaming import SAMPLE_RATE
 from .engine.registry import create_voices
 from .speech_settings import GenerationSettings
@@ -23,7 +23,7 @@ class ChatterboxTTS:
 
     sr = SAMPLE_RATE
 
-    def __init__(self, engine: OriginalEngine) -> None:
+    def __init__(self, engine: ChatterboxEngine) -> None:
         self._engine = engine
 
     @classmethod
@@ -48,7 +48,7 @@ class ChatterboxTTS:
             EngineUnavailable: packages, weights or the device are missing.
             EngineError: a file is damaged.
         """
-        engine = OriginalEngine.load(Path(ckpt_dir), device, None, 0, compute)
+        engine = ChatterboxEngine.load(Path(ckpt_dir), device, None, 0, compute)
         if engine.is_on_gpu if warm_up is None else warm_up:
             engine.warm_up()
         return cls(engine)

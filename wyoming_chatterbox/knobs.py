@@ -18,7 +18,6 @@ from .errors import SettingsError
 ENVIRONMENT_PREFIX = "WYOMING_CHATTERBOX_"
 
 UNSUPPORTED = {
-    "top_k": "does not exist for Chatterbox's original model: min_p and top_p say which tokens may be drawn",
     "speed": "does not exist in chatterbox-streaming: generate_stream() has no speaking rate",
     "audio_prompt_path": "is called --reference-clip here, or is a voice in --voices-dir",
 }

@@ -168,6 +168,9 @@ UPLOAD_THREADS = 4
 MIN_CLIP_SECONDS = 1.0
 """Of speech in a reference clip. Below it there are fewer than 25 speech tokens to take a voice from."""
 
+MIN_TURBO_CLIP_SECONDS = 5.0
+"""Turbo and Nano refuse clips that have no more, as their developers' code does."""
+
 MAX_CLIP_SECONDS = 60.0
 """Chatterbox takes the sound of the first 10 seconds and the speaker of all; a minute is more than it gains from."""
 

@@ -16,10 +16,12 @@ from .engine.requirements import INSTALL_HINT, is_installed
 from .errors import SettingsError
 from .hosting.base import EngineSpec, LoadPhase, StatusReport
 from .hosting.thread import EngineBuilder, ThreadHost
+from .knobs import knobs_of
 from .limits import PATH_SECONDS
 from .settings import CLONING_MODELS, Settings
 from .speech.catalog import ModelCatalog
 from .speech.model import Model
+from .speech_settings import GenerationSettings
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -41,9 +43,19 @@ def create_catalog(settings: Settings) -> ModelCatalog:
         if settings.unload_after:
             _LOGGER.warning("--unload-after is for the original model: the embedded voice is small, and stays")
         return ModelCatalog(embedded, embedded)
+    _check_settings(spec, settings)
     if not settings.fallback and spec.extra and not is_installed():
         raise SettingsError(f"model: {spec.name!r} cannot be used: {INSTALL_HINT}")
     return ModelCatalog(_create_model(spec, settings), embedded if settings.fallback else None)
+
+
+def _check_settings(spec: ModelSpec, settings: Settings) -> None:
+    """Warn of settings of speech that the model does not have. Raises SettingsError where it could not speak at all."""
+    if settings.generation.decoder == "upstream" and not spec.upstream_decoder:
+        raise SettingsError(f"decoder: 'upstream' is for model {ORIGINAL.name} only; {spec.name} is spoken by seamless")
+    for knob in knobs_of(GenerationSettings):
+        if knob.name not in spec.parameters and getattr(settings.generation, knob.name) != knob.default:
+            _LOGGER.warning("%s has no effect: model %s has no such setting", knob.flag, spec.name)
 
 
 def choose_model(settings: Settings) -> str:
@@ -63,7 +75,9 @@ def _create_model(spec: ModelSpec, settings: Settings) -> Model:
     """Returns a model of the registry over a thread of its own; nothing is loaded yet."""
     host = ThreadHost(spec.name, _builder(spec, settings), chunk_timeout=settings.engine_timeout)
     unload_after = None if spec is EMBEDDED else settings.unload_after * 60 or None
-    return Model(spec.name, spec.voices, host, unload_after=unload_after)
+    # The embedded voice answers for others, and takes what is theirs.
+    parameters = spec.parameters if spec.clones else None
+    return Model(spec.name, spec.voices, host, unload_after=unload_after, parameters=parameters)
 
 
 def _builder(spec: ModelSpec, settings: Settings) -> EngineBuilder:

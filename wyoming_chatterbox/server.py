@@ -78,8 +78,8 @@ class Server:
         """
         self._settings = settings
         if models is None:
-            library = create_library(settings.voice_folders, settings.reference_clip)
             models = create_catalog(settings)
+            library = create_library(settings.voice_folders, settings.reference_clip, models.primary.name)
         self.models = models
         self.library = None if models.primary_is_fallback else library
         """The voices that can be cloned; None where the model cannot."""

@@ -58,10 +58,16 @@ class GenerationSettings:
         group="Chatterbox",
     )
     top_p: float = knob(
-        1.0,
-        "Sample from the likeliest speech tokens whose probabilities add up to this; 1 excludes none (with "
-        "--sampling current only)",
+        0.0,
+        "Sample from the likeliest speech tokens whose probabilities add up to this; 1 excludes none. 0 suits the "
+        "model (turbo, nano: 0.95; others: 1). With --sampling current only",
         bounds=(0.0, 1.0),
+        group="Chatterbox",
+    )
+    top_k: int = knob(
+        0,
+        "Sample from so many of the likeliest speech tokens; 0 suits the model (1000). For turbo and nano",
+        bounds=(0, 6561),
         group="Chatterbox",
     )
     decoder: str = knob(

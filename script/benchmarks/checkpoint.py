@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wyoming_chatterbox.engine.base import EngineError
-from wyoming_chatterbox.engine.weights.download import find_files
+from wyoming_chatterbox.engine.weights.files import find_files
 from wyoming_chatterbox.testing import random_checkpoint
 
 from .errors import BenchError

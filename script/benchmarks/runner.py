@@ -26,7 +26,7 @@ from wyoming_chatterbox.engine.built_in_voices import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.compute.device import pick_device
 from wyoming_chatterbox.engine.chatterbox.compute.plan import choose_plan
-from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 from wyoming_chatterbox.engine.chatterbox.streaming import Probes
 from wyoming_chatterbox.engine.chatterbox.tracing import Timeline
 from wyoming_chatterbox.speech_settings import GenerationSettings
@@ -71,21 +71,21 @@ class Run:
     chunks: list[Samples]
 
 
-def _ours(job: Job, probes: Probes) -> OriginalEngine:
+def _ours(job: Job, probes: Probes) -> ChatterboxEngine:
     compute = ComputeSettings(**job.compute)
-    return OriginalEngine.load(Path(job.model_dir), job.device, None, 0, compute, probes=probes)
+    return ChatterboxEngine.load(Path(job.model_dir), job.device, None, 0, compute, probes=probes)
 
 
-def _theirs(job: Job) -> OriginalEngine:
+def _theirs(job: Job) -> ChatterboxEngine:
     """Upstream as it is: loaded by its own `from_local()` where the files have the names that it knows."""
     directory = Path(job.model_dir)
     device = pick_device(job.device)
     if not (directory / "t3_cfg.pt").exists():
-        return OriginalEngine.load(directory, job.device, None, 0, compute=ComputeSettings(dtype="float32"))
+        return ChatterboxEngine.load(directory, job.device, None, 0, compute=ComputeSettings(dtype="float32"))
     with upstream.suppress_output():
         model = upstream.load_chatterbox().ChatterboxTTS.from_local(directory, device)
     plan = choose_plan(ComputeSettings(dtype="float32"), model.t3.device)
-    return OriginalEngine(model, (CHATTERBOX_DEFAULT,), plan)
+    return ChatterboxEngine(model, (CHATTERBOX_DEFAULT,), plan)
 
 
 class Speaker:

@@ -28,7 +28,7 @@ from wyoming_chatterbox.engine.chatterbox.compute.graph_check import (
     check_together,
     tolerance,
 )
-from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 from wyoming_chatterbox.engine.chatterbox.s3gen.graphs import FlowGraphs
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.testing.random_checkpoint import set_eos_at
@@ -136,7 +136,7 @@ def versions(checked: Checked) -> Found:
             "vram": properties.total_memory,
         }
     started = time.perf_counter()
-    checked.engine = OriginalEngine.load(checked.model_dir, checked.device, None, 0, ComputeSettings())
+    checked.engine = ChatterboxEngine.load(checked.model_dir, checked.device, None, 0, ComputeSettings())
     figures["load_s"] = time.perf_counter() - started
     if checked.ends_where_told:
         set_eos_at(checked.engine.chatterbox.t3, _NEVER)

@@ -25,7 +25,7 @@ from script.benchmarks.progress import Progress
 from tests.benchmarks.helpers import noise
 from tests.checkpoint_fixture import SKIP_REASON
 from wyoming_chatterbox.engine.requirements import is_installed
-from wyoming_chatterbox.engine.weights.download import find_files
+from wyoming_chatterbox.engine.weights.files import find_files
 from wyoming_chatterbox.testing.serving import ROOT
 
 pytestmark = pytest.mark.timeout(300)

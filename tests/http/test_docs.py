@@ -141,7 +141,7 @@ async def test_what_is_sent_is_what_the_schema_says() -> None:
         {"type": "start", "exaggeration": 2.1},
         {"type": "start", "chunk_size": 3},
         {"type": "start", "top_p": 1.1},
-        {"type": "start", "top_k": 1},
+        {"type": "start", "speed_up": 1},
         {"type": "shout"},
         {"text": "x"},
     ):

@@ -16,7 +16,7 @@ from tests.checkpoint_fixture import TOKENS
 from tests.http.clients import TOKEN, hear, say
 from tests.test_original_server import PROGRAM
 from wyoming_chatterbox.compute_settings import ComputeSettings
-from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 from wyoming_chatterbox.testing.random_checkpoint import CLIP
 from wyoming_chatterbox.testing.serving import Process, spawned
 
@@ -113,7 +113,7 @@ async def test_a_client_that_leaves_stops_the_model(tiny_checkpoint: Path, tmp_p
 
 def test_what_makes_the_sound_makes_the_fingerprint(tiny_checkpoint: Path, tmp_path: Path) -> None:
     def fingerprint(folder: Path = tiny_checkpoint, seed: int = 0, **compute: object) -> str:
-        engine = OriginalEngine.load(folder, "cpu", None, seed, ComputeSettings(**compute))  # type: ignore[arg-type]
+        engine = ChatterboxEngine.load(folder, "cpu", None, seed, ComputeSettings(**compute))  # type: ignore[arg-type]
         engine.close()
         return engine.fingerprint
 

@@ -72,7 +72,7 @@ async def test_several_utterances_are_answered_in_order_and_an_error_of_one_leav
         await say(socket, type="start", text="This will break.", id="2")
         await say(socket, type="start", text="x", id="3", exaggeration=9.5)
         await say(socket, type="start", text="x", id="4", voice="nobody")
-        await say(socket, type="start", id="5", top_k=1)
+        await say(socket, type="start", id="5", audio_prompt_path="x")
         await say(socket, type="text", text="of a start that was refused")
         await say(socket, type="end")
         await say(socket, type="start", text="", id="6")
@@ -87,7 +87,7 @@ async def test_several_utterances_are_answered_in_order_and_an_error_of_one_leav
     assert heard[1].types == ["started", "chunk", "error", "metrics"]
     assert [one.of("error")[0]["id"] for one in heard[1:6]] == ["2", "3", "4", "5", "6"]
     assert heard[2].of("error")[0]["message"] == "exaggeration: 9.5 is out of range (allowed: 0 to 2)"
-    assert "min_p and top_p say which" in heard[4].of("error")[0]["message"]
+    assert "is called --reference-clip" in heard[4].of("error")[0]["message"]
 
 
 @pytest.mark.parametrize("name", ["wav", "mp3", "opus", "flac", "aac"])

@@ -106,7 +106,7 @@ def test_short_clips_are_enough_together(tmp_path: Path) -> None:
         ("gain: .nan", "gain: nan is out of range"),
         ("sentence_silence: -1", "sentence_silence: -1 is out of range (allowed: 0 to 5 seconds)"),
         ("decoder: upstream", "decoder: unknown key"),
-        ("model: turbo", "model: 'turbo' cannot clone a voice (allowed: original)"),
+        ("model: embedded", "model: 'embedded' cannot clone a voice (allowed: original, turbo, nano"),
         ("language: english!", "language: 'english!' is not a language code (allowed: codes such as en, en-US, nb)"),
         ("hidden: perhaps", "hidden: 'perhaps' is not a valid value (allowed: true, false)"),
         ("title: [a, b]", "title: ['a', 'b'] is not a single line of text"),

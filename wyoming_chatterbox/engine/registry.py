@@ -10,15 +10,17 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..compute_settings import ComputeSettings
 from ..knobs import Knob, knobs_of
-from ..limits import MIN_CLIP_SECONDS
+from ..limits import MIN_CLIP_SECONDS, MIN_TURBO_CLIP_SECONDS
 from ..speech_settings import GenerationSettings, UtteranceSettings
 from ..voices.voice import Voice
-from .built_in_voices import CHATTERBOX_DEFAULT, HEART
-from .weights.pins import CHATTERBOX
+from .built_in_voices import CHATTERBOX_DEFAULT, HEART, NANO_DEFAULT, TURBO_DEFAULT
+from .tags import TURBO_SOUNDS
+from .weights import files, pins
+from .weights.files import WeightLayout
 from .weights.repository import RemoteFile, Repository
 
 if TYPE_CHECKING:
@@ -105,6 +107,12 @@ class ModelSpec:
     repository: Repository | None = None
     """Where its weights are; None: in a package that is installed with the server."""
 
+    layout: WeightLayout | None = None
+    """What the files of its weights are called; None: in a package that is installed with the server."""
+
+    upstream_decoder: bool = False
+    """chatterbox-streaming has a decoder for it, see --decoder."""
+
     extra: str = ""
     """The extra of the distribution with the packages that it needs; empty: the light server has them."""
 
@@ -132,17 +140,19 @@ def _conditionals_cache(folder: Path) -> ConditionalsCache:
     return ConditionalsCache(folder)
 
 
-def _build_original(options: BuildOptions, progress: BuildProgress, cancel: CancelToken) -> Engine:
+def _build_chatterbox(name: str, options: BuildOptions, progress: BuildProgress, cancel: CancelToken) -> Engine:
+    """Returns an engine of a model of the Chatterbox family, by its name."""
     from .chatterbox.compute.verdicts import VERDICTS
-    from .chatterbox.engine import OriginalEngine
+    from .chatterbox.engine import ChatterboxEngine
     from .preload import gc_paused
     from .weights import download
 
+    spec = MODELS[name]
+    assert spec.repository is not None and spec.layout is not None
     directory = options.model_dir
     if directory is None:
-        assert ORIGINAL.repository is not None
         directory = download.download(
-            ORIGINAL.repository,
+            spec.repository,
             cache_dir=options.download_dir,
             local_files_only=options.local_files_only,
             on_progress=progress.downloading,
@@ -150,34 +160,37 @@ def _build_original(options: BuildOptions, progress: BuildProgress, cancel: Canc
         )
     progress.loading()
     VERDICTS.keep_in(options.data / "timed-tests.json")
-    voices = _voices_to_prepare(options, directory)
+    voices = _voices_to_prepare(options, directory, spec.layout)
     with gc_paused(keep=options.stays_loaded):
-        return OriginalEngine.load(
+        return ChatterboxEngine.load(
             directory,
             options.device,
             voices,
             options.utterance.generation.seed,
-            original_compute(options.compute, options.utterance.generation.decoder),
+            effective_compute(options.compute, options.utterance.generation.decoder),
             _conditionals_cache(options.data / "conditionals"),
             options.utterance.with_overrides(voices[0].settings if voices else {}).generation,
+            name=name,
+            layout=spec.layout,
+            built_in_voices=spec.voices,
         )
 
 
-def _voices_to_prepare(options: BuildOptions, directory: Path) -> tuple[Voice, ...]:
+def _voices_to_prepare(options: BuildOptions, directory: Path, layout: WeightLayout) -> tuple[Voice, ...]:
     """Returns the default voice, if it is a cloned one; any voice if the model has no built-in one; else none."""
     from ..voices.selection import UnknownVoice, find_voice
-    from .weights.download import find_files
+    from .weights.files import find_files
 
     if options.default_voice is not None:
         try:
             return (find_voice(options.voices, name=options.default_voice),)
         except UnknownVoice:
             pass
-    return () if find_files(directory).conditionals is not None else options.voices[:1]
+    return () if find_files(directory, layout).conditionals is not None else options.voices[:1]
 
 
-def original_compute(compute: ComputeSettings, decoder: str) -> ComputeSettings:
-    """Returns how to compute the original model: upstream's decoder can do nothing but what upstream does."""
+def effective_compute(compute: ComputeSettings, decoder: str) -> ComputeSettings:
+    """Returns how to compute a model: upstream's decoder can do nothing but what upstream does."""
     if decoder != "upstream":
         return compute
     if compute.profile != "exact" or compute.dtype not in ("auto", "float32") or compute.quantize == "int8":
@@ -193,19 +206,58 @@ def _build_embedded(options: BuildOptions, progress: BuildProgress, cancel: Canc
         return create_embedded_engine()
 
 
-ORIGINAL = ModelSpec(
-    name=CHATTERBOX_DEFAULT.model,
-    licence="MIT",
-    languages=CHATTERBOX_DEFAULT.languages,
-    voices=(CHATTERBOX_DEFAULT,),
-    build=_build_original,
-    parameters=_parameters(),
-    clones=True,
+def _chatterbox(
+    voice: Voice, repository: Repository, layout: WeightLayout, parameters: Mapping[str, Knob], **others: Any
+) -> ModelSpec:
+    """Returns a model of the Chatterbox family, which all are under the MIT licence and clone voices."""
+    return ModelSpec(
+        name=voice.model,
+        licence="MIT",
+        languages=voice.languages,
+        voices=(voice,),
+        build=functools.partial(_build_chatterbox, voice.model),
+        parameters=parameters,
+        clones=True,
+        repository=repository,
+        layout=layout,
+        extra="chatterbox",
+        **others,
+    )
+
+
+_TURBO_PARAMETERS = _parameters(
+    "temperature", "repetition_penalty", "top_p", "top_k", "chunk_size", "chunk_growth", "seed"
+)
+
+ORIGINAL = _chatterbox(
+    CHATTERBOX_DEFAULT,
+    pins.CHATTERBOX,
+    files.ORIGINAL,
+    {name: knob for name, knob in _parameters().items() if name != "top_k"},
     min_clip_seconds=MIN_CLIP_SECONDS,
-    repository=CHATTERBOX,
-    extra="chatterbox",
+    upstream_decoder=True,
 )
 """Chatterbox's first, English model."""
+
+TURBO = _chatterbox(
+    TURBO_DEFAULT,
+    pins.TURBO,
+    files.TURBO,
+    _TURBO_PARAMETERS,
+    tags=TURBO_SOUNDS,
+    min_clip_seconds=MIN_TURBO_CLIP_SECONDS,
+)
+"""A faster English model, for GPUs, that laughs."""
+
+NANO = _chatterbox(
+    NANO_DEFAULT,
+    pins.NANO,
+    files.NANO,
+    _TURBO_PARAMETERS,
+    tags=TURBO_SOUNDS,
+    min_clip_seconds=MIN_TURBO_CLIP_SECONDS,
+)
+"""Turbo with a smaller language model, for CPUs."""
 
 EMBEDDED = ModelSpec(
     name=HEART.model,
@@ -217,8 +269,8 @@ EMBEDDED = ModelSpec(
 )
 """The small model inside the installation; it answers while another one cannot."""
 
-MODELS: Mapping[str, ModelSpec] = {spec.name: spec for spec in (ORIGINAL, EMBEDDED)}
-"""All models, by name. The first one that clones is that of voices which name none."""
+MODELS: Mapping[str, ModelSpec] = {spec.name: spec for spec in (ORIGINAL, TURBO, NANO, EMBEDDED)}
+"""All models, by name."""
 
 CLONING_MODELS: Mapping[str, tuple[str, ...]] = {spec.name: spec.languages for spec in MODELS.values() if spec.clones}
 """The languages of the models that clone, by the model's name."""
@@ -227,14 +279,21 @@ CLONING_MODELS: Mapping[str, tuple[str, ...]] = {spec.name: spec.languages for s
 def create_library(
     folders: Sequence[Path],
     reference_clip: Path | None = None,
+    model: str = CHATTERBOX_DEFAULT.model,
     models: Mapping[str, tuple[str, ...]] = CLONING_MODELS,
 ) -> VoiceLibrary:
     """Returns the library of the voices in these folders, and of one more clip, for the models that clone.
 
     Nothing is read yet.
+
+    Args:
+        model: the one whose voices are those that name none.
+        models: the languages of the models that clone, by the model's name.
     """
     from ..voices.library import VoiceLibrary
 
+    if model in models:
+        models = {model: models[model], **models}
     # The voice that answers while no other can must be there under its own name.
     reserved = [voice.name for voice in EMBEDDED.voices]
     return VoiceLibrary(folders, reference_clip, models=models, reserved_names=reserved)

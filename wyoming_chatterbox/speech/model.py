@@ -7,11 +7,12 @@ import contextlib
 import enum
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from ..engine.base import Cancelled, EngineBroken, EngineError, NothingToSay
+from ..errors import SettingsError
 from ..hosting.base import (
     AudioChunk,
     EngineHost,
@@ -23,6 +24,7 @@ from ..hosting.base import (
     SentenceJob,
 )
 from ..logs import error_kind
+from ..speech_settings import GenerationSettings
 from ..timeouts import wait_for
 from ..voices.library import built_in
 from ..voices.voice import Voice
@@ -90,6 +92,7 @@ class Model:
         *,
         retry_seconds: tuple[float, ...] = RETRY_SECONDS,
         unload_after: float | None = None,
+        parameters: Collection[str] | None = None,
     ) -> None:
         """
         Args:
@@ -98,8 +101,13 @@ class Model:
             host: where its engine runs.
             retry_seconds: see RETRY_SECONDS.
             unload_after: seconds without speech after which `unload_when_idle` unloads the engine; None: never.
+            parameters: the settings of speech that it has; None: all of them, or none that matters.
         """
         self.name = name
+        self._parameters = parameters
+        self._warned_of: set[str] = set()
+        """Names of voices."""
+
         self.status = ModelStatus()
         self.last_error: str | None = None
         """The kind of error that kept the last sentence from being spoken; None if it was spoken. It may be shown to
@@ -125,6 +133,27 @@ class Model:
         self._decided = asyncio.Event()
         self._usable = asyncio.Event()  # an engine is loaded and does not hang
         self._recovery: asyncio.Task[None] | None = None
+
+    def check_parameters(self, names: Iterable[str]) -> None:
+        """Raises SettingsError for the first setting of speech that this model does not have; the message names it."""
+        for name in self._without_effect(names):
+            raise SettingsError(
+                f"{name}: refused, model {self.name} has no such setting; it has {', '.join(self._parameters or ())}"
+            )
+
+    def warn_of_settings(self, voice: Voice) -> None:
+        """Warn once of a voice's settings that this model does not have."""
+        ignored = self._without_effect(voice.settings)
+        if ignored and voice.name not in self._warned_of:
+            self._warned_of.add(voice.name)
+            _LOGGER.warning(
+                "Voice %s: %s has no effect, model %s has no such setting", voice.name, ", ".join(ignored), self.name
+            )
+
+    def _without_effect(self, names: Iterable[str]) -> list[str]:
+        if self._parameters is None:
+            return []
+        return [name for name in names if hasattr(GenerationSettings, name) and name not in self._parameters]
 
     @property
     def ready(self) -> bool:

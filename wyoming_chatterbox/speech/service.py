@@ -129,10 +129,12 @@ class SpeechService:
         try:
             name, in_name = split_name(request.voice)
             voice = self._find_requested_voice(request, name)
-            settings = self._settings.utterance.with_overrides(voice.settings).with_overrides(
-                {**request.settings, **in_name}
-            )
-            return self._models.route(voice), settings
+            asked = {**request.settings, **in_name}
+            route = self._models.route(voice)
+            route.model.check_parameters(asked)
+            route.model.warn_of_settings(voice)
+            settings = self._settings.utterance.with_overrides(voice.settings).with_overrides(asked)
+            return route, settings
         except UnknownVoice as error:
             raise VoiceNotFound(str(error)) from None
         except (MalformedName, SettingsError) as error:

@@ -1,7 +1,7 @@
-"""A checkpoint of random weights for the original model: the real code runs, what it says is noise.
+"""A checkpoint of random weights for a model of the family: the real code runs, what it says is noise.
 
-    python -m wyoming_chatterbox.testing.random_checkpoint OUT [--tiny] [--eos-at N] [--seed S]
-        [--format pt|safetensors] [--clip-seconds S]
+    python -m wyoming_chatterbox.testing.random_checkpoint OUT [--model original|turbo|nano] [--tiny] [--eos-at N]
+        [--seed S] [--format pt|safetensors] [--clip-seconds S]
 
 The full size (3.2 GB) loads anywhere. The tiny one loads only in a process that called `apply_tiny_sizes()`
 before: upstream keeps its sizes in its code.
@@ -13,16 +13,22 @@ residual stream are reserved: nothing writes to them but the embeddings, and the
 - channel 1, not zero only at speech position N: there it lifts the logit of the end of speech above all others.
 
 A run then makes exactly N speech tokens, N / 25 seconds, whatever text, voice, settings and seed are.
+
+Turbo and Nano have one table of positions for voice, text and speech: there channel 1 is not zero from the Nth position
+behind the voice on, so that a run makes as many speech tokens less as its text has, and one for the start of speech.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import wave
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from wyoming_chatterbox.engine.tags import TURBO_SOUNDS, TURBO_STYLES
 
 FORMATS = ("safetensors", "pt")
 
@@ -32,6 +38,7 @@ CLIP = "clip.wav"
 _START_TEXT = 255
 _FIRST_SPECIAL = 6561
 _END_OF_SPEECH = 6562
+_END_OF_TEXT = "<|endoftext|>"
 _SAMPLE_RATE = 24_000
 
 _tiny_sizes_applied = False
@@ -46,18 +53,20 @@ def build(
     format: str = "safetensors",
     voice: bool = True,
     clip_seconds: float = 3.0,
+    model: str = "original",
 ) -> Path:
     """Write a checkpoint and a reference clip into a directory, and return the directory.
 
     Args:
         out: made if it is not there.
-        tiny: about 40 MB and seconds instead of 3.2 GB and minutes; applies the tiny sizes to this process.
+        tiny: about 40 MB and seconds instead of gigabytes and minutes; applies the tiny sizes to this process.
         eos_at: speech tokens in every answer, from 0; more than 999 never end by themselves.
         seed: of the weights.
-        format: of the three weight files.
+        format: of the three weight files; of the original model only.
         voice: whether to write conds.pt, the built-in voice, made from the clip.
         clip_seconds: of the reference clip. Upstream takes 10 s at most, which its own built-in voice has: the flow
-            decoder reads them for every chunk.
+            decoder reads them for every chunk. Turbo and Nano take none of 5 s or less.
+        model: which one, a key of `specs.SPECS`.
     """
     if tiny:
         apply_tiny_sizes()
@@ -66,30 +75,53 @@ def build(
     out.mkdir(parents=True, exist_ok=True)
     import torch
 
-    from wyoming_chatterbox.engine.chatterbox import upstream  # first: it loads torch as a server does
+    from wyoming_chatterbox.engine.chatterbox import loader, specs, upstream
+    from wyoming_chatterbox.engine.registry import MODELS
 
+    spec, layout = specs.SPECS[model], MODELS[model].layout
+    assert layout is not None
+    suffix = f".{format}" if model == "original" else ".safetensors"
     tts = upstream.load_chatterbox()
     with upstream.suppress_output(), torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        t3, s3gen, voice_encoder = tts.T3().eval(), tts.S3Gen().eval(), tts.VoiceEncoder().eval()
-        _make_attentive(t3)
-        _reserve_channels(t3)
-        set_eos_at(t3, eos_at)
+        t3, s3gen, voice_encoder = (
+            loader.make_t3(spec).eval(),
+            loader.make_s3gen(spec).eval(),
+            tts.VoiceEncoder().eval(),
+        )
+        if spec.t3.is_gpt2:
+            _make_gpt2_attentive(t3)
+            _reserve_gpt2_channels(t3)
+        else:
+            _make_attentive(t3)
+            _reserve_channels(t3)
+        # Behind the voice, of which upstream takes 15 s at most, 25 tokens each, and one for the speaker.
+        set_eos_at(t3, eos_at + (1 + min(375, round(25 * clip_seconds)) if spec.t3.is_gpt2 else 0))
         _make_audible(s3gen)
-        for module, part in ((voice_encoder, "ve"), (t3, "t3_cfg"), (s3gen, "s3gen")):
-            _save(module.state_dict(), out / f"{part}.{format}")
-        write_tokenizer(out / "tokenizer.json")
+        parts = ((voice_encoder, layout.voice_encoder), (t3, layout.t3), (s3gen, layout.s3gen))
+        for module, names in parts:
+            _save(module.state_dict(), out / next(name for name in names if name.endswith(suffix)))
+        if spec.t3.is_gpt2:
+            write_gpt2_tokenizer(out)
+        else:
+            write_tokenizer(out / "tokenizer.json")
         write_clip(out / CLIP, seconds=clip_seconds)
         if voice:
-            tokenizer = tts.EnTokenizer(str(out / "tokenizer.json"))
-            model = tts.ChatterboxTTS(t3, s3gen, voice_encoder, tokenizer, "cpu")
-            model.prepare_conditionals(out / CLIP)
-            model.conds.save(out / "conds.pt")
+            tokenizer = [out / name for name in layout.tokenizer]
+            whole = loader.assemble(t3, s3gen, voice_encoder, tokenizer, "cpu", spec)
+            whole.prepare_conditionals(out / CLIP)
+            whole.conds.save(out / "conds.pt")
     return out
 
 
 def set_eos_at(t3: Any, position: int) -> None:
-    """Make a T3 of such a checkpoint end its speech after `position` tokens."""
+    """Make a T3 of such a checkpoint end its speech after `position` tokens; Turbo's and Nano's where it reaches that
+    position, and voice and text have some before."""
+    if t3.hp.is_gpt2:
+        weight = t3.tfmr.wpe.weight.data
+        weight[:, 1] = 0
+        weight[position:, 1] = 16.0
+        return
     weight = t3.speech_pos_emb.emb.weight.data
     weight[:, 1] = 0
     weight[position, 1] = 16.0
@@ -112,54 +144,15 @@ def apply_tiny_sizes() -> None:
     from chatterbox.models.t3 import llama_configs
     from chatterbox.models.t3.modules import cond_enc, perceiver
 
-    llama_configs.LLAMA_CONFIGS["Llama_520M"].update(
-        # Ten layers: upstream asks for the tenth by its number.
-        num_hidden_layers=10,
-        hidden_size=64,
-        intermediate_size=128,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        head_dim=16,
-    )
+    from wyoming_chatterbox.engine.chatterbox.t3.spec import GPT2_SIZES
+    from wyoming_chatterbox.testing.small_networks import SMALL_GPT2, SMALL_LLAMA, shrink_s3gen
+
+    for sizes in GPT2_SIZES.values():
+        sizes.update(SMALL_GPT2)
+
+    llama_configs.LLAMA_CONFIGS["Llama_520M"].update(SMALL_LLAMA)
     cond_enc.Perceiver = lambda: perceiver.Perceiver(32, 64, 64, 4)
-    s3gen.UpsampleConformerEncoder = _tiny_encoder(s3gen.UpsampleConformerEncoder)
-    s3gen.ConditionalDecoder = _with_sizes(
-        s3gen.ConditionalDecoder, channels=[32], n_blocks=1, num_mid_blocks=1, num_heads=2, attention_head_dim=16
-    )
-    s3gen.HiFTGenerator = _with_sizes(s3gen.HiFTGenerator, base_channels=32)
-    s3gen.ConvRNNF0Predictor = _with_sizes(s3gen.ConvRNNF0Predictor, cond_channels=32)
-    s3gen.S3Tokenizer = _tiny_speech_tokenizer(s3gen.S3Tokenizer)
-
-
-def _with_sizes(original: Any, **sizes: Any) -> Any:
-    return lambda **given: original(**{**given, **sizes})
-
-
-def _tiny_encoder(original: Any) -> Any:
-    def make(**given: Any) -> Any:
-        encoder = original(**{**given, "num_blocks": 1, "linear_units": 64})
-        encoder.up_encoders = encoder.up_encoders[:1]
-        return encoder
-
-    return make
-
-
-def _tiny_speech_tokenizer(original: Any) -> Any:
-    from s3tokenizer import model_v2
-
-    # Its rotary table is made for heads of 64 channels.
-    sizes = model_v2.ModelConfig(n_audio_state=64, n_audio_head=1, n_audio_layer=1)
-
-    def make(name: str) -> Any:
-        tokenizer = original(name)  # takes a config, and ignores it
-        tokenizer.config = sizes
-        tokenizer.encoder = model_v2.AudioEncoderV2(
-            sizes.n_mels, sizes.n_audio_state, sizes.n_audio_head, sizes.n_audio_layer, 2, sizes.use_sdpa
-        )
-        tokenizer.quantizer = model_v2.FSQVectorQuantization(sizes.n_audio_state, sizes.n_codebook_size)
-        return tokenizer
-
-    return make
+    shrink_s3gen(s3gen)
 
 
 def _make_attentive(t3: Any) -> None:
@@ -182,6 +175,38 @@ def _reserve_channels(t3: Any) -> None:
     head[:, :2] = 0
     head[_FIRST_SPECIAL:, 0] = -50.0
     head[_END_OF_SPEECH, 1] = 400.0
+
+
+def _make_gpt2_attentive(t3: Any) -> None:
+    """As `_make_attentive`; the speech head's random bias would decide alone otherwise."""
+    width = t3.tfmr.config.n_embd
+    for block in t3.tfmr.h:
+        factor = 1 / (0.02 * width**0.5)
+        block.attn.c_attn.weight[:, : 2 * width].mul_(factor * 3)
+        block.attn.c_attn.weight[:, 2 * width :].mul_(factor)
+        block.attn.c_proj.weight.normal_(std=width**-0.5)
+    for embedding in (t3.text_emb, t3.speech_emb):
+        embedding.weight.normal_()
+    t3.speech_head.weight.normal_(std=4 * width**-0.5)
+    t3.speech_head.bias.zero_()
+
+
+def _reserve_gpt2_channels(t3: Any) -> None:
+    for block in t3.tfmr.h:
+        for layer in (block.attn.c_proj, block.mlp.c_proj):
+            layer.weight[:, :2] = 0
+            layer.bias[:2] = 0
+    for embedding in (t3.text_emb, t3.speech_emb):
+        embedding.weight[:, :2] = 0
+    t3.cond_enc.spkr_enc.weight[:2] = 0
+    t3.cond_enc.spkr_enc.bias[:2] = 0
+    t3.tfmr.wpe.weight[:, :2] = 0
+    head = t3.speech_head
+    head.weight[:, :2] = 0
+    # The network's last norm takes the mean of all channels off this one, too little to reach 0.
+    head.weight[_END_OF_SPEECH] = 0
+    head.weight[_END_OF_SPEECH, 1] = 400.0
+    head.bias[_END_OF_SPEECH] = -400.0
 
 
 def _make_audible(s3gen: Any) -> None:
@@ -220,6 +245,34 @@ def write_tokenizer(path: Path) -> None:
     tokenizer.save(str(path))
 
 
+def write_gpt2_tokenizer(folder: Path) -> None:
+    """One token per byte, as GPT-2's tokenizer has them, and Turbo's tags where its checkpoint has them."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    vocabulary = {character: number for number, character in enumerate(sorted(ByteLevel.alphabet()))}
+    vocabulary[_END_OF_TEXT] = 50256
+    tags = {f"[{tag}]": 50257 + number for number, tag in enumerate((*TURBO_STYLES, *TURBO_SOUNDS))}
+    config = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False, "model_max_length": 1024}
+    named = dict.fromkeys(("bos_token", "eos_token", "unk_token"), _END_OF_TEXT)
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), "utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", "utf-8")
+    (folder / "added_tokens.json").write_text(json.dumps(tags), "utf-8")
+    (folder / "special_tokens_map.json").write_text(json.dumps(named), "utf-8")
+    decoder = {
+        str(number): {
+            "content": content,
+            "lstrip": False,
+            "normalized": True,
+            "rstrip": False,
+            "single_word": False,
+            "special": content == _END_OF_TEXT,
+        }
+        for content, number in ({_END_OF_TEXT: 50256} | tags).items()
+    }
+    config |= {"added_tokens_decoder": decoder, **named}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")
+
+
 def write_clip(path: Path, *, pitch: float = 120.0, seconds: float = 3.0) -> None:
     """A reference clip with the looks of a voice: harmonics of a wavering pitch, four syllables a second."""
     time = np.arange(int(seconds * _SAMPLE_RATE)) / _SAMPLE_RATE
@@ -239,8 +292,9 @@ def write_clip(path: Path, *, pitch: float = 120.0, seconds: float = 3.0) -> Non
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Builds a checkpoint of random weights for the original model.")
+    parser = argparse.ArgumentParser(description="Builds a checkpoint of random weights.")
     parser.add_argument("out", type=Path)
+    parser.add_argument("--model", choices=("original", "turbo", "nano"), default="original")
     parser.add_argument("--tiny", action="store_true", help="small networks, for processes that apply the tiny sizes")
     parser.add_argument("--eos-at", type=int, default=50, help="speech tokens in every answer (default: 50)")
     parser.add_argument("--seed", type=int, default=0)
@@ -254,6 +308,7 @@ def main() -> None:
         seed=arguments.seed,
         format=arguments.format,
         clip_seconds=arguments.clip_seconds,
+        model=arguments.model,
     )
     for path in sorted(arguments.out.iterdir()):
         print(f"{path.stat().st_size / 1e6:10.2f} MB  {path}")

@@ -20,7 +20,7 @@ from wyoming_chatterbox.engine.chatterbox import conditionals as module
 from wyoming_chatterbox.engine.chatterbox import upstream
 from wyoming_chatterbox.engine.chatterbox.compute import pages
 from wyoming_chatterbox.engine.chatterbox.conditionals_store import ConditionalsCache
-from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 from wyoming_chatterbox.engine.registry import create_voices
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.voices.voice import Voice
@@ -28,16 +28,16 @@ from wyoming_chatterbox.voices.voice import Voice
 pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 
 
-def loaded(checkpoint: Path, cache: Path | None = None) -> OriginalEngine:
-    return OriginalEngine.load(checkpoint, "cpu", None, 0, cache=None if cache is None else ConditionalsCache(cache))
+def loaded(checkpoint: Path, cache: Path | None = None) -> ChatterboxEngine:
+    return ChatterboxEngine.load(checkpoint, "cpu", None, 0, cache=None if cache is None else ConditionalsCache(cache))
 
 
 @pytest.fixture(scope="module")
-def engine(tiny_checkpoint: Path) -> OriginalEngine:
+def engine(tiny_checkpoint: Path) -> ChatterboxEngine:
     return loaded(tiny_checkpoint)
 
 
-def speak(engine: OriginalEngine, voice: Voice, **settings: Any) -> Samples:
+def speak(engine: ChatterboxEngine, voice: Voice, **settings: Any) -> Samples:
     stream = engine.generate_stream("The kettle is on.", voice, GenerationSettings(**settings), CancelToken())
     return np.concatenate([samples for samples, _ in stream])
 
@@ -59,7 +59,7 @@ def equal(one: Any, other: Any) -> bool:
     ("name", "rate", "seconds"), [("a.wav", 24_000, 6.0), ("b.wav", 44_100, 12.5), ("c.flac", 16_000, 5.5)]
 )
 def test_they_are_upstreams_for_a_clip_that_needs_nothing(
-    engine: OriginalEngine, tiny_checkpoint: Path, tmp_path: Path, name: str, rate: int, seconds: float
+    engine: ChatterboxEngine, tiny_checkpoint: Path, tmp_path: Path, name: str, rate: int, seconds: float
 ) -> None:
     clip = write(tmp_path / name, sound(seconds, rate=rate), rate)
     (voice,) = create_voices(clip)
@@ -176,7 +176,7 @@ def test_what_is_forgotten_is_in_no_cache(tiny_checkpoint: Path, tmp_path: Path)
 
 
 def test_memory_holds_the_voices_that_are_used(
-    engine: OriginalEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: ChatterboxEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_KEPT", 2)
     voices = [create_voices(write(tmp_path / f"{n}.wav", sound(1.5, pitch=100 + n)))[0] for n in range(3)]
@@ -188,7 +188,7 @@ def test_memory_holds_the_voices_that_are_used(
     assert list(engine._cloned._kept) == [voices[0].fingerprint, voices[2].fingerprint], "nobody speaks with it"
 
 
-def test_two_voices_in_turns_sound_as_each_does_alone(engine: OriginalEngine, tmp_path: Path) -> None:
+def test_two_voices_in_turns_sound_as_each_does_alone(engine: ChatterboxEngine, tmp_path: Path) -> None:
     voices = [create_voices(write(tmp_path / f"{n}.wav", sound(2, pitch=100 + n)))[0] for n in (1, 90)]
     alone = [speak(engine, voice) for voice in voices]
     assert not np.array_equal(*alone)
@@ -205,7 +205,7 @@ def test_two_voices_in_turns_sound_as_each_does_alone(engine: OriginalEngine, tm
 
 
 def test_a_clip_that_cannot_be_used_is_said(
-    engine: OriginalEngine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    engine: ChatterboxEngine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     clip = write(tmp_path / "anna.wav")

@@ -98,7 +98,7 @@ def test_positions_are_turned_as_in_transformers_and_values_are_not(model: Any, 
     with torch.inference_mode():
         hidden = torch.randn(rows, length, 64, generator=torch.Generator().manual_seed(0)).to(llama.residual)
         positions = torch.tensor([7, 8, 9, 200, 3])
-        table = llama.rotary(256, "cpu")
+        table = llama.position_table(256, "cpu")
         query, (key, value) = llama.project(layer, hidden, table.index_select(4, positions))
         parts = layer.projections(layer.norm(hidden)).view(rows, length, 3, llama.heads, llama.head_size)
         queries, keys, values = parts.permute(2, 0, 3, 1, 4)
@@ -127,7 +127,7 @@ def _logits(decoder: Decoder, steps: int = 3) -> Any:
 def test_fewer_kernels_are_no_less_exact(model: Any, precision: str) -> None:
     exact = _logits(Decoder(model.t3, captured=True))
     lean, plain = (Decoder(model.t3, precision, captured=True) for _ in range(2))
-    plain.llama = Llama(model.t3.tfmr, precision)
+    plain.network = Llama(model.t3.tfmr, precision)
 
     def error(decoder: Decoder) -> float:
         return float((_logits(decoder) - exact).norm() / exact.norm())
@@ -137,7 +137,7 @@ def test_fewer_kernels_are_no_less_exact(model: Any, precision: str) -> None:
 
 def test_float32_is_the_same_with_fewer_kernels(model: Any) -> None:
     exact, lean = (Decoder(model.t3, captured=True) for _ in range(2))
-    exact.llama = Llama(model.t3.tfmr)
+    exact.network = Llama(model.t3.tfmr)
     right = _logits(exact)
     assert (_logits(lean) - right).norm() / right.norm() < 1e-6
 
@@ -147,7 +147,7 @@ def test_logits_are_not_rounded_to_the_precision_of_the_layers(model: Any, preci
     """A logit of 20 in bfloat16 is one of two numbers 0.125 apart."""
     decoder = Decoder(model.t3, precision)
     with torch.inference_mode():
-        hidden = torch.randn(2, 1, 64, generator=torch.Generator().manual_seed(0)).to(decoder.llama.residual)
+        hidden = torch.randn(2, 1, 64, generator=torch.Generator().manual_seed(0)).to(decoder.network.residual)
         logits = decoder.logits(hidden)
         right = model.t3.speech_head(model.t3.tfmr.norm(hidden.float()))[:, 0]
     assert (logits - right).norm() / right.norm() < 1e-6

@@ -16,7 +16,7 @@ from wyoming_chatterbox.engine.chatterbox.compute import placement
 from wyoming_chatterbox.engine.chatterbox.compute.plan import Plan, choose_plan
 from wyoming_chatterbox.engine.chatterbox.loader import load_model as load
 from wyoming_chatterbox.engine.chatterbox.t3.tokens import TokenGenerator
-from wyoming_chatterbox.engine.weights.download import find_files
+from wyoming_chatterbox.engine.weights.files import find_files
 from wyoming_chatterbox.settings import ComputeSettings
 
 META = torch.device("meta")

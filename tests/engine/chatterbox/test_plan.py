@@ -18,7 +18,7 @@ from wyoming_chatterbox.engine.chatterbox.compute.timed_parts import FLOW_CHUNK,
 from wyoming_chatterbox.engine.chatterbox.compute.verdicts import VERDICTS
 from wyoming_chatterbox.engine.chatterbox.overflow import without_overflow
 from wyoming_chatterbox.engine.chatterbox.t3.tokens import TokenGenerator
-from wyoming_chatterbox.engine.registry import original_compute
+from wyoming_chatterbox.engine.registry import effective_compute
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 
@@ -239,7 +239,7 @@ def test_only_fast_computes_the_vocoder_in_bfloat16(monkeypatch: pytest.MonkeyPa
 
 def test_upstreams_decoder_computes_what_upstream_does(caplog: pytest.LogCaptureFixture) -> None:
     def compute(decoder: str, **settings: Any) -> ComputeSettings:
-        return original_compute(ComputeSettings(**settings), decoder)
+        return effective_compute(ComputeSettings(**settings), decoder)
 
     assert compute("seamless", profile="fast", threads=3) == ComputeSettings(profile="fast", threads=3)
     assert not caplog.text

@@ -345,7 +345,7 @@ def test_a_step_for_graphs_makes_its_mask_once(
         sequence.position.fill_(20)
         monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
         fixed.captured_step(sequence, 256)
-    assert len(masks) == len(fixed.llama.layers) and all(mask is masks[0] for mask in masks)
+    assert len(masks) == len(fixed.network.layers) and all(mask is masks[0] for mask in masks)
     assert masks[0].dtype == fixed.dtype, "added as it is"
     assert masks[0][0].tolist() == [0.0] * 21 + [float("-inf")] * 235
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from tests.checkpoint_fixture import TOKENS
 from wyoming_chatterbox.engine.chatterbox import loader
-from wyoming_chatterbox.engine.weights.download import find_files
+from wyoming_chatterbox.engine.weights.files import find_files
 from wyoming_chatterbox.testing.random_checkpoint import set_eos_at
 
 

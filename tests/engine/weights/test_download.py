@@ -24,7 +24,8 @@ from wyoming_chatterbox.engine.base import Cancelled, CancelToken
 from wyoming_chatterbox.engine.registry import ORIGINAL
 from wyoming_chatterbox.engine.weights import download as downloads
 from wyoming_chatterbox.engine.weights import hub as hub_module
-from wyoming_chatterbox.engine.weights.download import WeightsError, download, find_files
+from wyoming_chatterbox.engine.weights.download import WeightsError, download
+from wyoming_chatterbox.engine.weights.files import find_files
 from wyoming_chatterbox.engine.weights.progress import size_text
 
 NOISE = random.Random(1).randbytes(1_200_000)

@@ -1,4 +1,4 @@
-"""What the original model computes of a voice's clips: once, then from memory or from the disk.
+"""What a model computes of a voice's clips: once, then from memory or from the disk.
 
 Conditionals are values: nothing here changes those that were given out, and a stream keeps the ones it began with.
 """
@@ -8,13 +8,16 @@ from __future__ import annotations
 import copy
 import io
 import logging
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ...voices.clips import RATE, load_reference
 from ...voices.errors import VoiceError
@@ -52,7 +55,13 @@ class VoiceConditionals:
     """The conditionals of cloned voices. Its methods block and are called from one thread only."""
 
     def __init__(
-        self, model: Any, cache: ConditionalsCache | None, revision: str, on_forget: Callable[[Kept], None]
+        self,
+        model: Any,
+        cache: ConditionalsCache | None,
+        revision: str,
+        on_forget: Callable[[Kept], None],
+        loudness: float | None = None,
+        min_clip_seconds: float = 0.0,
     ) -> None:
         """
         Args:
@@ -60,11 +69,15 @@ class VoiceConditionals:
             cache: where they are kept; None: nowhere but in memory.
             revision: of the model's weights.
             on_forget: told what is not kept in memory any more.
+            loudness: LUFS that clips are brought to; None: they are taken as they are.
+            min_clip_seconds: the least that a voice can be taken from.
         """
         self._model = model
         self._cache = cache
         self._revision = revision
         self._on_forget = on_forget
+        self._loudness = loudness
+        self._min_clip_seconds = min_clip_seconds
         self._kept: OrderedDict[str, Kept] = OrderedDict()  # by the voice's fingerprint
 
     def of(self, voice: Voice) -> Kept:
@@ -111,6 +124,13 @@ class VoiceConditionals:
         clip_modules = [getattr(self._model.s3gen, name) for name in CLIP_MODULES]
         try:
             samples, fingerprint = load_reference(voice.clips, voice.folder)
+            if len(samples) <= self._min_clip_seconds * RATE:
+                raise VoiceError(
+                    f"with {len(samples) / RATE:.1f} s of speech: this model needs more than "
+                    f"{self._min_clip_seconds:g} s; give a longer clip, or several"
+                )
+            if self._loudness is not None:
+                samples = at_loudness(samples, RATE, self._loudness)
             # As a file of floats at its own rate upstream takes it as it is.
             soundfile.write(clip, samples, RATE, format="WAV", subtype="FLOAT")
             clip.seek(0)
@@ -143,7 +163,16 @@ class VoiceConditionals:
     def _depends_on(self) -> tuple[str, ...]:
         """Returns what the conditionals of a clip depend on besides it. The exaggeration is put into them for each
         call."""
-        return self._revision, str(self._model.device).partition(":")[0]
+        loudness = () if self._loudness is None else (f"{self._loudness:g} LUFS",)
+        return self._revision, str(self._model.device).partition(":")[0], *loudness
+
+
+def at_loudness(samples: NDArray[np.float32], rate: int, lufs: float) -> NDArray[np.float32]:
+    """Returns samples, shape (n,) and at least 0.4 s of them, at a loudness as ITU-R BS.1770 measures it."""
+    from pyloudnorm import Meter
+
+    gain = 10 ** ((lufs - Meter(rate).integrated_loudness(samples)) / 20)
+    return (samples * gain).astype(np.float32) if math.isfinite(gain) and gain > 0 else samples
 
 
 def _arrays(conditionals: Any) -> Arrays:

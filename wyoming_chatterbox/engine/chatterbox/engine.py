@@ -1,4 +1,4 @@
-"""The original Chatterbox model, through our own decoder or upstream's `generate_stream()`.
+"""A model of the Chatterbox family, through our own decoder or, the original one, upstream's `generate_stream()`.
 
 The loaded model is shared by all streams and never changes: each call works on a shallow copy that carries
 its own conditionals. Likewise each stream has its own random numbers, its own cancellation, and leaves no
@@ -26,7 +26,8 @@ from ...voices.voice import Voice
 from ..base import CancelToken, EngineError, EngineUnavailable, Samples, StreamMetrics
 from ..built_in_voices import CHATTERBOX_DEFAULT
 from ..memory import trim_heap
-from ..weights.download import find_files, revision_of
+from ..weights.files import ORIGINAL as ORIGINAL_LAYOUT
+from ..weights.files import WeightLayout, find_files, revision_of
 from . import loader, upstream
 from .compute import gpu
 from .compute.device import pick_device
@@ -37,16 +38,15 @@ from .conditionals_store import ConditionalsCache
 from .fingerprint import fingerprint
 from .overflow import without_overflow
 from .s3gen.flow import TOKENS_PER_SECOND
+from .specs import SPECS, plan_options
 from .speech_length import MAX_SPEECH_TOKENS
 from .streaming import SAMPLE_RATE, Probes, SeamlessDecoder
-from .t3.sampling import CURRENT, STREAMING, Sampling
-from .text import prepare_text
+from .t3.sampling import CURRENT, STREAMING, sampling_of
+from .text import normalize_punctuation, prepare_text
 from .tracing import Timeline
 from .upstream_stream import UpstreamStream, wrap_errors
 
 _LOGGER = logging.getLogger(__name__)
-
-MODEL = CHATTERBOX_DEFAULT.model
 
 _UPSTREAM_CHUNK_SIZE = 25
 """The default of upstream's `generate_stream()`."""
@@ -67,8 +67,8 @@ def _ignore(kept: Any) -> None:
     """Do nothing: a closed engine keeps nothing that could be dropped."""
 
 
-class OriginalEngine:
-    """Speaks with chatterbox-streaming's ChatterboxTTS. Made by `load`; see the `Engine` protocol."""
+class ChatterboxEngine:
+    """Speaks with upstream's modules. Made by `load`; see the `Engine` protocol."""
 
     def __init__(
         self,
@@ -78,7 +78,10 @@ class OriginalEngine:
         cache: ConditionalsCache | None = None,
         revision: str = "",
         warm_up_settings: GenerationSettings | None = None,
+        name: str = CHATTERBOX_DEFAULT.model,
     ) -> None:
+        self._name = name
+        self.spec = SPECS[name]
         self.chatterbox: Any = model
         """Upstream's ChatterboxTTS; its `conds` are the built-in voice's, or None."""
 
@@ -90,7 +93,9 @@ class OriginalEngine:
 
         self._warned_of_sampling = False
         self.fingerprint = ""
-        self._cloned = VoiceConditionals(model, cache, revision, self._forget)
+        self._cloned = VoiceConditionals(
+            model, cache, revision, self._forget, self.spec.loudness, self.spec.min_clip_seconds
+        )
         self.timeline: Timeline | None = None
         """Where `--decoder seamless` writes down what it does; None: nowhere."""
 
@@ -105,11 +110,14 @@ class OriginalEngine:
         cache: ConditionalsCache | None = None,
         warm_up_settings: GenerationSettings | None = None,
         probes: Probes | None = None,
-    ) -> OriginalEngine:
+        name: str = CHATTERBOX_DEFAULT.model,
+        layout: WeightLayout = ORIGINAL_LAYOUT,
+        built_in_voices: Sequence[Voice] = (CHATTERBOX_DEFAULT,),
+    ) -> ChatterboxEngine:
         """Load the weights and the voices that are wanted at once.
 
         Args:
-            model_dir: has the weights, as `weights.find_files` expects them.
+            model_dir: has the weights, as `layout` says.
             device: auto, cpu, mps, cuda or cuda:N.
             voices: cloned ones, the default first; others can be spoken with as well. None: only the built-in one.
             seed: of the noise that upstream's decoder has; -1 counts as 0, since the noise is part of the voice.
@@ -117,20 +125,23 @@ class OriginalEngine:
             cache: where what is computed of voices is kept; None: only in memory.
             warm_up_settings: how the first voice will mostly be spoken, to be warm for it.
             probes: look into our decoder, for measurements.
+            name: which model it is, a key of SPECS.
+            layout: what its files are called.
+            built_in_voices: the voices of a checkpoint that has any.
 
         Raises:
             EngineUnavailable: packages, weights or the device are missing.
             EngineError: a file is damaged, or the clip cannot be used.
         """
-        files = find_files(model_dir)
+        spec = SPECS[name]
+        files = find_files(model_dir, layout)
         device = pick_device(device)
         threads = use_threads(compute.threads if compute is not None else 0)
         if device.startswith("cuda"):
             gpu.set_up(device)  # on this thread, which is the one that speaks, too
-        plan = choose_plan(compute or ComputeSettings(), torch.device(device))
-        model = loader.load_model(files, device, max(seed, 0), plan)
-        built_in_voices = (CHATTERBOX_DEFAULT,) if model.conds is not None else ()
-        voices = (*(voices or ()), *built_in(built_in_voices, voices or ()))
+        plan = choose_plan(compute or ComputeSettings(), torch.device(device), plan_options(spec))
+        model = loader.load_model(files, device, max(seed, 0), plan, spec)
+        voices = (*(voices or ()), *built_in(built_in_voices if model.conds is not None else (), voices or ()))
         if not voices:
             raise EngineUnavailable(
                 f"{model_dir} has no conds.pt, the built-in voice: add it, or a voice of your own (--voices-dir)"
@@ -138,12 +149,12 @@ class OriginalEngine:
         wider = without_overflow(plan, model)
         if wider != plan:
             del model  # its weights are converted; not beside the new one
-            plan, model = wider, loader.load_model(files, device, max(seed, 0), wider)
+            plan, model = wider, loader.load_model(files, device, max(seed, 0), wider, spec)
         _LOGGER.info("Profile %s: %s", (compute or ComputeSettings()).profile, plan)
         with torch.no_grad():
-            engine = cls(model, voices, plan, cache, revision_of(files), warm_up_settings)
+            engine = cls(model, voices, plan, cache, revision_of(files), warm_up_settings, name)
             engine.fingerprint = fingerprint(files.fingerprint(), device, max(seed, 0), plan, threads)
-            engine.decoder = SeamlessDecoder(model, plan, probes)
+            engine.decoder = SeamlessDecoder(model, plan, probes, spec)
             loader.free_converted_weights(model, plan)
         trim_heap()  # of what loading used and gave back
         if voices[0].clips:
@@ -152,7 +163,7 @@ class OriginalEngine:
 
     @property
     def model(self) -> str:
-        return MODEL
+        return self._name
 
     @property
     def is_on_gpu(self) -> bool:
@@ -228,15 +239,21 @@ class OriginalEngine:
     def _warn_of_fixed_sampling(self, settings: GenerationSettings) -> None:
         """Say once that settings have no effect, where sampling is chatterbox-streaming's."""
         upstreams = settings.decoder == "upstream"
-        if self._warned_of_sampling or not (upstreams or settings.sampling == "streaming"):
+        if (
+            not self.spec.upstream_decoder
+            or self._warned_of_sampling
+            or not (upstreams or settings.sampling == "streaming")
+        ):
             return
-        if Sampling(settings.repetition_penalty, settings.min_p, settings.top_p) != CURRENT:
+        if sampling_of(dataclasses.replace(settings, sampling="current")) != CURRENT:
             self._warned_of_sampling = True
             _LOGGER.warning(
                 "The settings repetition_penalty, min_p and top_p have no effect with %s: chatterbox-streaming's are "
                 "fixed (%g, %g and %g)",
                 "--decoder upstream" if upstreams else "--sampling streaming",
-                *dataclasses.astuple(STREAMING),
+                STREAMING.repetition_penalty,
+                STREAMING.min_p,
+                STREAMING.top_p,
             )
 
     def _seamless(
@@ -259,6 +276,8 @@ class OriginalEngine:
         self, text: str, conditionals: Any, settings: GenerationSettings, cancel: CancelToken
     ) -> Generator[Samples, None, None]:
         """chatterbox-streaming's own `generate_stream()`, for comparison."""
+        if not self.spec.upstream_decoder:
+            raise EngineError(f"decoder upstream is not for {self.spec.title}; start without --decoder upstream")
         if not self.plan.upstream_weights_intact:
             raise EngineError(
                 "decoder upstream needs the weights as they were published; start with --profile exact --dtype float32"
@@ -316,7 +335,7 @@ class OriginalEngine:
         if not text.strip():
             raise EngineError("there is no text to speak")
         limit = self.chatterbox.t3.hp.max_text_tokens
-        count = len(self.chatterbox.tokenizer.encode(upstream.load_chatterbox().punc_norm(text)))
+        count = len(self.chatterbox.tokenizer.encode(normalize_punctuation(text, self.spec)))
         if count > limit:
             raise EngineError(
                 f"the text is too long for Chatterbox in one piece: {count} tokens ({len(text)} characters), "

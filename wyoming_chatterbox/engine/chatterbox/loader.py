@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..base import EngineError
-from ..weights.download import ModelFiles
+from ..weights.files import ModelFiles
 from . import upstream
 from .compute.pages import release_pages
-from .compute.placement import move_to_device
+from .compute.placement import move_to_device, network_layers
 from .compute.plan import Plan
+from .specs import ORIGINAL, ChatterboxSpec
+from .t3.gpt2_module import GPT2T3
+from .tokenizers import GPT2TextTokenizer
 from .upstream_stream import describe_error
 
 _LOGGER = logging.getLogger(__name__)
@@ -26,9 +30,15 @@ _DERIVED_BUFFERS = frozenset({"tokenizer._mel_filters", "tokenizer.window"})
 
 _KEYS_SHOWN = 3
 
+_CLIP_RATE = 16_000
+"""Samples per second of what T3 reads of a clip."""
 
-def load_model(files: ModelFiles, device: str, seed: int, plan: Plan | None = None) -> Any:
-    """Build upstream's ChatterboxTTS, its weights loaded; `conds` is the built-in voice's, or None.
+
+def load_model(
+    files: ModelFiles, device: str, seed: int, plan: Plan | None = None, spec: ChatterboxSpec = ORIGINAL
+) -> Any:
+    """Build upstream's ChatterboxTTS, its weights loaded; `conds` is the built-in voice's, or None. Of another model
+    than the original one its T3, its S3Gen and its tokenizer are those of the model, and `generate()` is not for it.
 
     Args:
         files: where the weights are.
@@ -36,6 +46,7 @@ def load_model(files: ModelFiles, device: str, seed: int, plan: Plan | None = No
         seed: the flow decoder's noise is drawn from it, so that every process that loads these files has the
             same. At least 0.
         plan: how it will be computed, which decides what a GPU gets; None: everything as it was published.
+        spec: which model it is.
 
     Raises:
         EngineUnavailable: upstream's packages are missing.
@@ -46,9 +57,11 @@ def load_model(files: ModelFiles, device: str, seed: int, plan: Plan | None = No
     # What libraries print must not reach standard output. Fresh modules draw random weights: nobody else's
     # random numbers should change for it.
     with upstream.suppress_output(), torch.random.fork_rng(devices=[]):
-        voice_encoder = _load_module(tts.VoiceEncoder, files.voice_encoder)
-        t3 = _load_module(tts.T3, files.t3)
-        s3gen = _load_module(tts.S3Gen, files.s3gen, may_lack=_DERIVED_BUFFERS)
+        voice_encoder = _load_module(tts.VoiceEncoder, files.voice_encoder, spec)
+        t3 = _load_module(functools.partial(make_t3, spec), files.t3, spec)
+        s3gen = _load_module(functools.partial(make_s3gen, spec), files.s3gen, spec, may_lack=_DERIVED_BUFFERS)
+        if isinstance(t3, GPT2T3):
+            t3.drop_unused()
         # Upstream draws this noise, unseeded, when S3Gen is made, so that every process speaks a little differently.
         decoder = s3gen.flow.decoder
         decoder.rand_noise = torch.randn(decoder.rand_noise.shape, generator=torch.Generator().manual_seed(seed))
@@ -57,9 +70,43 @@ def load_model(files: ModelFiles, device: str, seed: int, plan: Plan | None = No
         _fold_weight_norms(s3gen.mel2wav)
         move_to_device(voice_encoder, t3, s3gen, torch.device(device), plan)
         conditionals = None if files.conditionals is None else _conditionals(files.conditionals, device)
-        model = tts.ChatterboxTTS(t3, s3gen, voice_encoder, _tokenizer(files.tokenizer), device, conds=conditionals)
-    _LOGGER.info("Loaded Chatterbox from %s on %s in %.1f s", files.t3.parent, device, time.perf_counter() - started)
+        model = assemble(t3, s3gen, voice_encoder, files.tokenizer, device, spec, conditionals)
+    _LOGGER.info(
+        "Loaded %s from %s on %s in %.1f s", spec.title, files.t3.parent, device, time.perf_counter() - started
+    )
     return model
+
+
+def assemble(
+    t3: Any,
+    s3gen: Any,
+    voice_encoder: Any,
+    tokenizer: Sequence[Path],
+    device: str,
+    spec: ChatterboxSpec,
+    conditionals: Any = None,
+) -> Any:
+    """Returns upstream's ChatterboxTTS of a model's parts; `tokenizer` are its files."""
+    model = upstream.load_chatterbox().ChatterboxTTS(
+        t3, s3gen, voice_encoder, _tokenizer(tokenizer, spec), device, conds=conditionals
+    )
+    model.ENC_COND_LEN = spec.clip_seconds * _CLIP_RATE
+    return model
+
+
+def make_t3(spec: ChatterboxSpec) -> Any:
+    """Returns a model's T3, without its weights."""
+    return GPT2T3(spec.t3) if spec.t3.is_gpt2 else upstream.load_chatterbox().T3(spec.t3)
+
+
+def make_s3gen(spec: ChatterboxSpec) -> Any:
+    """Returns a model's S3Gen, without its weights."""
+    s3gen = upstream.load_chatterbox().S3Gen()
+    if spec.s3gen.mean_flow:
+        estimator = s3gen.flow.decoder.estimator
+        width = estimator.time_mlp.linear_2.out_features
+        estimator.time_embed_mixer = torch.nn.Linear(2 * width, width, bias=False)
+    return s3gen
 
 
 def free_converted_weights(model: Any, plan: Plan) -> None:
@@ -74,7 +121,7 @@ def free_converted_weights(model: Any, plan: Plan) -> None:
         return
     flow, hift = model.s3gen.flow, model.s3gen.mel2wav
     if plan.token_precision != "float32":
-        _drop_weights(model.t3.tfmr.layers)
+        _drop_weights(network_layers(model.t3))
         _drop_weights(model.t3.speech_head)
         # What is left would keep the whole file mapped, and all that was read of it counts as memory in use.
         for tensor in (*model.t3.parameters(), *model.t3.buffers()):
@@ -94,8 +141,10 @@ def free_converted_weights(model: Any, plan: Plan) -> None:
 
 
 def _drop_weights(module: Any) -> None:
+    from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
+
     for part in module.modules():
-        if isinstance(part, (torch.nn.Linear, torch.nn.Conv1d)):
+        if isinstance(part, (torch.nn.Linear, torch.nn.Conv1d, Conv1D)):
             release_pages([part.weight])
             part.weight = torch.nn.Parameter(part.weight.new_empty(0), requires_grad=False)
 
@@ -125,7 +174,9 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     return dict(state)
 
 
-def _load_module(make: Callable[[], Any], path: Path, may_lack: frozenset[str] = frozenset()) -> Any:
+def _load_module(
+    make: Callable[[], Any], path: Path, spec: ChatterboxSpec, may_lack: frozenset[str] = frozenset()
+) -> Any:
     """Returns a module with the file's weights, which must be exactly the module's but for `may_lack`."""
     with _skip_weight_init():
         module = make()
@@ -142,7 +193,7 @@ def _load_module(make: Callable[[], Any], path: Path, may_lack: frozenset[str] =
     }
     wrong = [f"{what} {_some(names)}" for what, names in differences.items() if names]
     if wrong:
-        raise EngineError(f"{path} is not the original Chatterbox model's: it {', '.join(wrong)}")
+        raise EngineError(f"{path} does not fit {spec.title}: it {', '.join(wrong)}")
     # The file's own pages become the weights: no second copy of 3 GB, and nothing is read before it is used.
     # Weights of another precision are converted, as upstream does.
     state = {name: tensor.to(expected[name].dtype) for name, tensor in state.items()}
@@ -187,11 +238,14 @@ def _conditionals(path: Path, device: str) -> Any:
         ) from error
 
 
-def _tokenizer(path: Path) -> Any:
+def _tokenizer(paths: Sequence[Path], spec: ChatterboxSpec) -> Any:
+    """Returns what turns a text into a model's tokens, as upstream's EnTokenizer."""
     try:
-        return upstream.load_chatterbox().EnTokenizer(str(path))
+        if spec.t3.is_gpt2:
+            return GPT2TextTokenizer(paths[0].parent)
+        return upstream.load_chatterbox().EnTokenizer(str(paths[0]))
     except Exception as error:  # the tokenizers library raises bare Exception, upstream asserts
-        raise EngineError(f"{path} is not Chatterbox's tokenizer ({describe_error(error)})") from error
+        raise EngineError(f"{paths[0]} is not {spec.title}'s tokenizer ({describe_error(error)})") from error
 
 
 def _some(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Our own `generate_stream()` for the original model: upstream's modules and weights, no seams.
+"""Our own `generate_stream()` for the models of the Chatterbox family: upstream's modules and weights, no seams.
 
 Tokens come from `t3/`, become mel frames and samples in `s3gen/`, and get their watermark in `watermark.py`;
 `compute/plan.py` says how exactly. A chunk is decoded when enough tokens are there; chunks grow, because
@@ -22,16 +22,17 @@ from ...audio import peak_frame_power, trim_end
 from ...speech_settings import GenerationSettings
 from ..base import CancelToken, Samples
 from ..memory import trim_heap
-from . import upstream
 from .compute.graph_check import check_together
 from .compute.plan import Plan
 from .s3gen.flow import FRAMES_PER_TOKEN, TOKENS_PER_SECOND, StreamingFlow, split_tokens
 from .s3gen.incremental_vocoder import IncrementalVocoder
 from .s3gen.source import HarmonicSource
 from .s3gen.vocoder import GPU_MULTIPLE, StreamingVocoder
+from .specs import ORIGINAL, ChatterboxSpec
 from .speech_length import max_tokens_for, min_tokens_for
 from .t3.sampling import sampling_of
 from .t3.tokens import TokenGenerator
+from .text import normalize_punctuation
 from .token_thread import TokenThread
 from .tracing import Timeline
 from .watermark import StreamingWatermark
@@ -39,6 +40,7 @@ from .watermark import StreamingWatermark
 _LOGGER = logging.getLogger(__name__)
 
 SAMPLE_RATE = 24_000
+SAMPLES_PER_TOKEN = SAMPLE_RATE // TOKENS_PER_SECOND
 
 _RETRY_SEED_OFFSET = 3
 """Between a request's seed and that of a second try, which speaks as if its seed had been asked for. An utterance has
@@ -70,10 +72,11 @@ class Probes:
 class SeamlessDecoder:
     """Speaks with upstream's ChatterboxTTS, whose modules it uses and does not change."""
 
-    def __init__(self, model: Any, plan: Plan, probes: Probes | None = None) -> None:
+    def __init__(self, model: Any, plan: Plan, probes: Probes | None = None, spec: ChatterboxSpec = ORIGINAL) -> None:
         probes = probes or Probes()
         self._model = model
         self.plan = plan
+        self.spec = spec
         self.tokens = TokenGenerator(
             model.t3, plan.token_precision, weight_first=plan.token_weight_first, graphs=plan.graphs
         )
@@ -127,7 +130,7 @@ class SeamlessDecoder:
             Cancelled: `cancel` was set.
         """
         timeline = Timeline() if timeline is None else timeline
-        text_tokens = self._model.tokenizer.text_to_tokens(upstream.load_chatterbox().punc_norm(text))
+        text_tokens = self._model.tokenizer.text_to_tokens(normalize_punctuation(text, self.spec))
         limit = max_tokens_for(text)
 
         def speech_tokens(seed: int) -> Generator[int, None, None]:
@@ -135,9 +138,9 @@ class SeamlessDecoder:
             tokens = self.token_source(
                 conditionals.t3,
                 text_tokens,
-                cfg_weight=settings.cfg_weight,
+                cfg_weight=self._cfg_weight(settings),
                 temperature=settings.temperature,
-                sampling=sampling_of(settings),
+                sampling=sampling_of(settings, self.spec.sampling),
                 seed=seed,
                 limit=limit,
                 cancel=tokens_cancel,
@@ -210,7 +213,7 @@ class SeamlessDecoder:
 
     def capture(self, settings: GenerationSettings) -> None:
         """Capture the CUDA graphs that utterances of usual length need, and check them; elsewhere, do nothing."""
-        guided = settings.cfg_weight > 0
+        guided = self._cfg_weight(settings) > 0
         with torch.inference_mode():
             self.tokens.capture(guided=guided)
             self.flow.capture()
@@ -236,6 +239,9 @@ class SeamlessDecoder:
     def close(self) -> None:
         """End the thread that makes tokens."""
         self._token_thread.close()
+
+    def _cfg_weight(self, settings: GenerationSettings) -> float:
+        return settings.cfg_weight if self.spec.t3.guided else 0.0
 
     def _first_chunk(self, text: str, settings: GenerationSettings) -> int:
         """Tokens of the first chunk."""
@@ -309,11 +315,17 @@ class _Utterance:
         # Upstream silences and fades in the first 40 ms, where the reference clip may be heard.
         self._fade = decoder._model.s3gen.trim_fade.cpu().numpy()
         self._loudest = 0.0
+        self._tokens = 0
+        """Speech tokens so far."""
 
     def push(self, tokens: list[int], *, final: bool) -> Samples:
         timeline = self._timeline
         started = timeline.now()
         self._trim_memory()
+        s3gen = self._decoder.spec.s3gen
+        self._tokens += len(tokens)
+        if final:
+            tokens = [*tokens, *s3gen.closing_tokens]
         before = self._flow.frames
         mel = self._decode_flow(tokens, final=final)
         new = self._flow.frames - before
@@ -324,6 +336,9 @@ class _Utterance:
         timeline.add("vocoder", started, len(samples))
         started = timeline.now()
         self._trim_memory()
+        if final and s3gen.drops_last_token and self._tokens > 1:
+            # No chunk but the last one has any of it: it waits for what follows it.
+            samples = samples[: max(0, len(samples) - SAMPLES_PER_TOKEN)]
         if final:
             samples = trim_end(samples, SAMPLE_RATE, keep=_TRAILING_SILENCE, loudest=self._loudest)
         self._loudest = max(self._loudest, peak_frame_power(samples, SAMPLE_RATE))

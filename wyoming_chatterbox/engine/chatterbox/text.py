@@ -23,6 +23,8 @@ from __future__ import annotations
 import regex
 
 from ..english import spoken_colons, spoken_dashes, spoken_signs
+from . import upstream
+from .specs import ChatterboxSpec
 
 _COLON_INSIDE = regex.compile(r"(?<=[\p{L}\p{N}]):(?=[\p{L}\p{N}])")
 _SEMICOLON = regex.compile(r"\s?;\s+")
@@ -50,3 +52,15 @@ def prepare_text(text: str) -> str:
         text = _ELLIPSIS_BEFORE_CLOSER.sub(",", text)
         text = _ELLIPSIS.sub(", ", text)
     return text
+
+
+def normalize_punctuation(text: str, spec: ChatterboxSpec) -> str:
+    """Returns a text with the punctuation that a model was trained with, as its developers' `punc_norm` makes it."""
+    if spec.punctuation is None:
+        return str(upstream.load_chatterbox().punc_norm(text))
+    text = " ".join(text.split())
+    text = text[:1].upper() + text[1:] if text[:1].islower() else text
+    for written, read in spec.punctuation:
+        text = text.replace(written, read)
+    text = text.rstrip(" ")
+    return text if text.endswith(spec.sentence_ends) else f"{text}."

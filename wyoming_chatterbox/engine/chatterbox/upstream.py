@@ -60,7 +60,7 @@ def load_chatterbox() -> ModuleType:
     if missing:
         raise EngineUnavailable(f"Chatterbox needs {_listed(missing)}, not installed here: {INSTALL_HINT}")
     with suppress_output(), gc_paused():  # modules are never unloaded
-        _import_torchaudio()
+        import_torchaudio()
         _import_watermarker()
         tts = import_module("chatterbox.tts")
         if not hasattr(tts.ChatterboxTTS, "generate_stream"):
@@ -103,7 +103,7 @@ class _NoAlignment:
         pass
 
 
-def _import_torchaudio() -> None:
+def import_torchaudio() -> None:
     """Import torchaudio, without its compiled extension where that does not load beside this torch.
 
     Upstream uses Resample and compliance.kaldi.fbank, which are plain torch.

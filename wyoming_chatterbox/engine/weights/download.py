@@ -10,83 +10,18 @@ import contextlib
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 from ...private_files import write_file
 from ..base import CancelToken
 from .hub import HubDownloader
-from .pins import CHATTERBOX
 from .progress import OnProgress
 from .repository import RemoteFile, Repository, WeightsError
-
-__all__ = ["ModelFiles", "RemoteFile", "Repository", "WeightsError", "download", "find_files"]
 
 _LOGGER = logging.getLogger(__name__)
 
 _HASH_BLOCK = 1 << 20
 """Bytes; at 1 GB/s a cancellation waits a millisecond."""
-
-
-@dataclass(frozen=True)
-class ModelFiles:
-    """Where the parts of an original model lie."""
-
-    voice_encoder: Path
-    t3: Path
-    s3gen: Path
-    tokenizer: Path
-    conditionals: Path | None
-    """The built-in voice; a model without it speaks only with reference clips."""
-
-    def fingerprint(self) -> str:
-        """Of their content, without reading gigabytes: the hub's cache names files by their hashes; of others size and
-        date tell whether they are the same."""
-        paths = [self.voice_encoder, self.t3, self.s3gen, self.tokenizer, self.conditionals]
-        found = [(path.resolve().name, path.stat()) for path in paths if path is not None]
-        return " ".join(f"{name}:{status.st_size}:{status.st_mtime_ns}" for name, status in found)
-
-
-def find_files(model_dir: Path) -> ModelFiles:
-    """Returns the parts of an original model in a directory; a .safetensors file wins over a .pt file beside it.
-
-    Raises:
-        WeightsError: a part is missing; the message names the directory and all that is missing.
-    """
-    found: dict[str, Path] = {}
-    missing = []
-    for part in ("ve", "t3_cfg", "s3gen"):
-        candidates = (model_dir / f"{part}.safetensors", model_dir / f"{part}.pt")
-        for path in candidates:
-            if path.is_file():
-                found[part] = path
-                break
-        else:
-            missing.append(" or ".join(path.name for path in candidates))
-    tokenizer = model_dir / "tokenizer.json"
-    if not tokenizer.is_file():
-        missing.append(tokenizer.name)
-    if missing:
-        raise WeightsError(
-            f"{model_dir} has no {', no '.join(missing)}; put the files of {CHATTERBOX.id} there, or leave "
-            "out --model-dir to download them"
-        )
-    conditionals = model_dir / "conds.pt"
-    return ModelFiles(
-        voice_encoder=found["ve"],
-        t3=found["t3_cfg"],
-        s3gen=found["s3gen"],
-        tokenizer=tokenizer,
-        conditionals=conditionals if conditionals.is_file() else None,
-    )
-
-
-def revision_of(files: ModelFiles) -> str:
-    """Returns what the conditionals of a voice depend on: another value where those weights may be others."""
-    # Not their content: it would take seconds at every start to read it.
-    used = [(path.name, path.stat()) for path in (files.voice_encoder, files.s3gen)]
-    identities = [(name, status.st_size, status.st_mtime_ns) for name, status in used]
-    return hashlib.sha256(json.dumps(identities).encode()).hexdigest()
 
 
 def download(

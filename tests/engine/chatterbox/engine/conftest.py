@@ -9,7 +9,7 @@ import pytest
 
 from tests.engine.chatterbox.engine.helpers import SETTINGS, plain_by_decoder, speak
 from wyoming_chatterbox.engine.base import Samples
-from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 from wyoming_chatterbox.engine.registry import create_voices
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.testing.random_checkpoint import write_clip
@@ -30,19 +30,19 @@ def high_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def engine(tiny_checkpoint: Path, high_clip: Path) -> OriginalEngine:
+def engine(tiny_checkpoint: Path, high_clip: Path) -> ChatterboxEngine:
     """Two voices, "high" and "default". Tests leave it as it was."""
-    return OriginalEngine.load(tiny_checkpoint, "cpu", create_voices(high_clip), 0)
+    return ChatterboxEngine.load(tiny_checkpoint, "cpu", create_voices(high_clip), 0)
 
 
 @pytest.fixture
-def own_engine(tiny_checkpoint: Path) -> OriginalEngine:
+def own_engine(tiny_checkpoint: Path) -> ChatterboxEngine:
     """One that a test may spoil."""
-    return OriginalEngine.load(tiny_checkpoint, "cpu", None, 0)
+    return ChatterboxEngine.load(tiny_checkpoint, "cpu", None, 0)
 
 
 @pytest.fixture
-def plain_speech(engine: OriginalEngine, settings: GenerationSettings) -> Samples:
+def plain_speech(engine: ChatterboxEngine, settings: GenerationSettings) -> Samples:
     """The built-in voice with all defaults."""
     if settings.decoder not in plain_by_decoder:
         plain_by_decoder[settings.decoder] = speak(engine, settings=settings)

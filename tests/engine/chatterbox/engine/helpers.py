@@ -14,7 +14,7 @@ import torch
 
 from wyoming_chatterbox.engine.base import CancelToken, Samples
 from wyoming_chatterbox.engine.built_in_voices import CHATTERBOX_DEFAULT
-from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.voices.voice import Voice
 
@@ -36,7 +36,7 @@ def with_small_chunks(settings: GenerationSettings, **changes: Any) -> Generatio
 
 
 def open_stream(
-    engine: OriginalEngine,
+    engine: ChatterboxEngine,
     *,
     text: str = TEXT,
     voice: Voice = CHATTERBOX_DEFAULT,
@@ -46,14 +46,14 @@ def open_stream(
     return engine.generate_stream(text, voice, settings, cancel or CancelToken())
 
 
-def speak(engine: OriginalEngine, **options: Any) -> Samples:
+def speak(engine: ChatterboxEngine, **options: Any) -> Samples:
     return np.concatenate([samples for samples, _ in open_stream(engine, **options)])
 
 
 plain_by_decoder: dict[str, Samples] = {}
 
 
-def count_hooks(engine: OriginalEngine) -> int:
+def count_hooks(engine: ChatterboxEngine) -> int:
     """Hooks on any module of the model, and forward methods put in place of their class's."""
     roots = (engine.chatterbox.t3, engine.chatterbox.s3gen, engine.chatterbox.ve)
     modules = [module for root in roots for module in root.modules()]
@@ -78,7 +78,7 @@ PARTS: dict[str, dict[str, tuple[str, str]]] = {
 
 @contextlib.contextmanager
 def counted_calls(
-    engine: OriginalEngine, part: str, settings: GenerationSettings, *, cancel: CancelToken, at: int
+    engine: ChatterboxEngine, part: str, settings: GenerationSettings, *, cancel: CancelToken, at: int
 ) -> Iterator[list[int]]:
     """Counts the calls of a part, and sets `cancel` in one of them."""
     passes = [0]

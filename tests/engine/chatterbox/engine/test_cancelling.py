@@ -7,7 +7,7 @@ import pytest
 
 from tests.engine.chatterbox.engine.helpers import counted_calls, open_stream, speak, with_small_chunks
 from wyoming_chatterbox.engine.base import Cancelled, CancelToken
-from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 from wyoming_chatterbox.speech_settings import GenerationSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 
 @pytest.mark.parametrize("at", [1, 4])
 def test_cancelling_stops_before_the_next_speech_token(
-    engine: OriginalEngine, settings: GenerationSettings, at: int
+    engine: ChatterboxEngine, settings: GenerationSettings, at: int
 ) -> None:
     cancel = CancelToken()
     with counted_calls(engine, "token", settings, cancel=cancel, at=at) as passes, pytest.raises(Cancelled):
@@ -24,7 +24,7 @@ def test_cancelling_stops_before_the_next_speech_token(
 
 
 def test_cancelling_stops_before_the_next_step_of_the_flow(
-    engine: OriginalEngine, settings: GenerationSettings
+    engine: ChatterboxEngine, settings: GenerationSettings
 ) -> None:
     cancel = CancelToken()
     with counted_calls(engine, "step", settings, cancel=cancel, at=4) as passes, pytest.raises(Cancelled):
@@ -32,7 +32,7 @@ def test_cancelling_stops_before_the_next_step_of_the_flow(
     assert passes == [4], "of ten for every chunk"
 
 
-def test_cancelling_stops_before_the_vocoder(engine: OriginalEngine, settings: GenerationSettings) -> None:
+def test_cancelling_stops_before_the_vocoder(engine: ChatterboxEngine, settings: GenerationSettings) -> None:
     cancel = CancelToken()
     with (
         counted_calls(engine, "step", settings, cancel=cancel, at=10),
@@ -43,7 +43,7 @@ def test_cancelling_stops_before_the_vocoder(engine: OriginalEngine, settings: G
     assert passes == [0]
 
 
-def test_what_was_cancelled_before_is_not_begun(engine: OriginalEngine, settings: GenerationSettings) -> None:
+def test_what_was_cancelled_before_is_not_begun(engine: ChatterboxEngine, settings: GenerationSettings) -> None:
     cancel = CancelToken()
     cancel.set()
     with counted_calls(engine, "token", settings, cancel=CancelToken(), at=0) as passes, pytest.raises(Cancelled):
@@ -51,7 +51,7 @@ def test_what_was_cancelled_before_is_not_begun(engine: OriginalEngine, settings
     assert passes == [0]
 
 
-def test_cancelling_one_stream_leaves_the_other_alone(engine: OriginalEngine, settings: GenerationSettings) -> None:
+def test_cancelling_one_stream_leaves_the_other_alone(engine: ChatterboxEngine, settings: GenerationSettings) -> None:
     small = with_small_chunks(settings)
     expected = speak(engine, settings=small)
     cancel = CancelToken()

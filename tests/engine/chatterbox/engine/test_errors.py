@@ -22,14 +22,14 @@ from tests.engine.chatterbox.engine.helpers import (
 from wyoming_chatterbox.engine.base import Cancelled, CancelToken, EngineError
 from wyoming_chatterbox.engine.chatterbox import engine as engine_module
 from wyoming_chatterbox.engine.chatterbox import upstream
-from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.testing.random_checkpoint import set_eos_at
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 
 
-def test_a_text_that_is_too_long_is_refused_before_anything_runs(engine: OriginalEngine) -> None:
+def test_a_text_that_is_too_long_is_refused_before_anything_runs(engine: ChatterboxEngine) -> None:
     counted = counted_calls(engine, "token", SETTINGS, cancel=CancelToken(), at=0)
     with counted as passes, pytest.raises(EngineError) as caught:
         next(open_stream(engine, text="a" * 2048 + "."))
@@ -37,24 +37,24 @@ def test_a_text_that_is_too_long_is_refused_before_anything_runs(engine: Origina
     assert passes == [0]
 
 
-def test_the_longest_text_is_spoken(engine: OriginalEngine, settings: GenerationSettings) -> None:
+def test_the_longest_text_is_spoken(engine: ChatterboxEngine, settings: GenerationSettings) -> None:
     assert len(speak(engine, text="a" * 2047 + ".", settings=settings)) == TOKENS * SAMPLES_PER_TOKEN
 
 
 @pytest.mark.parametrize("text", ["", "  \n"])
-def test_a_blank_text_is_refused(engine: OriginalEngine, text: str) -> None:
+def test_a_blank_text_is_refused(engine: ChatterboxEngine, text: str) -> None:
     with pytest.raises(EngineError, match="no text"):
         next(open_stream(engine, text=text))
 
 
-def test_a_stream_without_a_chunk_is_an_error(own_engine: OriginalEngine, settings: GenerationSettings) -> None:
+def test_a_stream_without_a_chunk_is_an_error(own_engine: ChatterboxEngine, settings: GenerationSettings) -> None:
     set_eos_at(own_engine.chatterbox.t3, 0)
     with pytest.raises(EngineError, match="made no speech"):
         next(open_stream(own_engine, settings=settings))
     assert is_plain_thread()
 
 
-def test_a_token_that_does_not_exist_is_an_error_upstream(own_engine: OriginalEngine) -> None:
+def test_a_token_that_does_not_exist_is_an_error_upstream(own_engine: ChatterboxEngine) -> None:
     settings = dataclasses.replace(SETTINGS, decoder="upstream")
     # transformers puts hooks of its own on a model that is used for the first time.
     speak(own_engine, settings=settings)
@@ -68,7 +68,7 @@ def test_a_token_that_does_not_exist_is_an_error_upstream(own_engine: OriginalEn
 
 @pytest.mark.parametrize("part", ["t3.text_emb", "s3gen.flow.input_embedding", "s3gen.mel2wav.f0_predictor"])
 def test_a_full_gpu_is_said_in_words(
-    engine: OriginalEngine, settings: GenerationSettings, monkeypatch: pytest.MonkeyPatch, part: str
+    engine: ChatterboxEngine, settings: GenerationSettings, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     def fail(*args: Any, **options: Any) -> Any:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
@@ -83,7 +83,7 @@ def test_a_full_gpu_is_said_in_words(
 
 @pytest.mark.parametrize(("end", "is_cut"), [(19, False), (20, True)])
 def test_speech_that_upstream_cuts_is_logged(
-    own_engine: OriginalEngine,
+    own_engine: ChatterboxEngine,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     end: int,

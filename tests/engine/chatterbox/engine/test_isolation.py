@@ -20,14 +20,14 @@ from tests.engine.chatterbox.engine.helpers import (
     with_small_chunks,
 )
 from wyoming_chatterbox.engine.base import Cancelled, CancelToken, Samples
-from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 from wyoming_chatterbox.speech_settings import GenerationSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 
 
 def test_the_same_seed_gives_the_same_samples(
-    engine: OriginalEngine, settings: GenerationSettings, plain_speech: Samples
+    engine: ChatterboxEngine, settings: GenerationSettings, plain_speech: Samples
 ) -> None:
     torch.randn(123)
     assert np.array_equal(speak(engine, settings=settings), plain_speech)
@@ -37,15 +37,15 @@ def test_a_model_loaded_anew_makes_the_same_samples(
     tiny_checkpoint: Path, settings: GenerationSettings, plain_speech: Samples
 ) -> None:
     torch.randn(123)  # what a process did before must not matter
-    again = OriginalEngine.load(tiny_checkpoint, "cpu", None, 0)
+    again = ChatterboxEngine.load(tiny_checkpoint, "cpu", None, 0)
     assert np.array_equal(speak(again, settings=settings), plain_speech)
     # The seed at loading is that of noise which belongs to upstream's model; ours belongs to the utterance.
-    other = OriginalEngine.load(tiny_checkpoint, "cpu", None, 1)
+    other = ChatterboxEngine.load(tiny_checkpoint, "cpu", None, 1)
     is_same = np.array_equal(speak(other, settings=settings), plain_speech)
     assert is_same is (settings.decoder == "seamless")
 
 
-def test_seed_minus_one_draws_a_new_seed_every_time(engine: OriginalEngine, settings: GenerationSettings) -> None:
+def test_seed_minus_one_draws_a_new_seed_every_time(engine: ChatterboxEngine, settings: GenerationSettings) -> None:
     drawn = dataclasses.replace(settings, seed=-1)
     torch.manual_seed(0)
     first = speak(engine, settings=drawn)
@@ -54,12 +54,12 @@ def test_seed_minus_one_draws_a_new_seed_every_time(engine: OriginalEngine, sett
 
 
 def test_the_callers_random_numbers_are_left_alone(
-    engine: OriginalEngine, settings: GenerationSettings, tiny_checkpoint: Path
+    engine: ChatterboxEngine, settings: GenerationSettings, tiny_checkpoint: Path
 ) -> None:
     torch.manual_seed(3)
     expected = torch.randn(4)
     torch.manual_seed(3)
-    OriginalEngine.load(tiny_checkpoint, "cpu", None, 0)
+    ChatterboxEngine.load(tiny_checkpoint, "cpu", None, 0)
     stream = open_stream(engine, settings=settings)
     next(stream)
     assert torch.equal(torch.randn(4), expected)
@@ -73,12 +73,12 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 
-def _variant(engine: OriginalEngine, settings: GenerationSettings, options: dict[str, Any]) -> dict[str, Any]:
+def _variant(engine: ChatterboxEngine, settings: GenerationSettings, options: dict[str, Any]) -> dict[str, Any]:
     (voice,) = [voice for voice in engine.voices if voice.name == options["voice"]]
     return {**options, "voice": voice, "settings": with_small_chunks(settings, **options["settings"])}
 
 
-def test_streams_that_take_turns_sound_as_they_do_alone(engine: OriginalEngine, settings: GenerationSettings) -> None:
+def test_streams_that_take_turns_sound_as_they_do_alone(engine: ChatterboxEngine, settings: GenerationSettings) -> None:
     options = [_variant(engine, settings, each) for each in VARIANTS]
     alone = [speak(engine, **each) for each in options]
     streams = [open_stream(engine, **each) for each in options]
@@ -93,7 +93,7 @@ def test_streams_that_take_turns_sound_as_they_do_alone(engine: OriginalEngine, 
     assert not np.array_equal(alone[0], alone[2]) and not np.array_equal(alone[0], alone[1])
 
 
-def test_voices_sound_different(engine: OriginalEngine, settings: GenerationSettings) -> None:
+def test_voices_sound_different(engine: ChatterboxEngine, settings: GenerationSettings) -> None:
     high, default = (speak(engine, voice=voice, settings=settings) for voice in engine.voices)
     assert not np.array_equal(high, default)
 
@@ -103,7 +103,7 @@ def _content(conditionals: Any) -> dict[str, Any]:
     return {name: value.clone() if torch.is_tensor(value) else value for name, value in parts.items()}
 
 
-def test_the_shared_model_and_the_voices_never_change(engine: OriginalEngine, settings: GenerationSettings) -> None:
+def test_the_shared_model_and_the_voices_never_change(engine: ChatterboxEngine, settings: GenerationSettings) -> None:
     high = engine.voices[0]
     model = engine.chatterbox
     before = dict(vars(model))
@@ -118,7 +118,7 @@ def test_the_shared_model_and_the_voices_never_change(engine: OriginalEngine, se
             assert torch.equal(after[name], value) if torch.is_tensor(value) else after[name] is value, name
 
 
-def test_inference_mode_is_not_left_on_for_the_caller(engine: OriginalEngine, settings: GenerationSettings) -> None:
+def test_inference_mode_is_not_left_on_for_the_caller(engine: ChatterboxEngine, settings: GenerationSettings) -> None:
     for _ in open_stream(engine, settings=settings):
         assert is_plain_thread()
     assert is_plain_thread()
@@ -131,7 +131,7 @@ def test_inference_mode_is_not_left_on_for_the_caller(engine: OriginalEngine, se
     assert is_plain_thread()
 
 
-def test_the_callers_own_modes_come_back(engine: OriginalEngine, settings: GenerationSettings) -> None:
+def test_the_callers_own_modes_come_back(engine: ChatterboxEngine, settings: GenerationSettings) -> None:
     stream = open_stream(engine, settings=settings)
     with torch.no_grad():
         next(stream)
@@ -143,7 +143,7 @@ def test_the_callers_own_modes_come_back(engine: OriginalEngine, settings: Gener
     assert is_plain_thread()
 
 
-def test_no_hook_stays_on_the_model(engine: OriginalEngine, settings: GenerationSettings) -> None:
+def test_no_hook_stays_on_the_model(engine: ChatterboxEngine, settings: GenerationSettings) -> None:
     before = count_hooks(engine)
     stream = open_stream(engine, settings=settings)
     next(stream)
@@ -162,7 +162,7 @@ def test_no_hook_stays_on_the_model(engine: OriginalEngine, settings: Generation
     assert is_plain_thread()
 
 
-def test_calls_leave_nothing_in_memory(engine: OriginalEngine, settings: GenerationSettings) -> None:
+def test_calls_leave_nothing_in_memory(engine: ChatterboxEngine, settings: GenerationSettings) -> None:
     def tensors() -> int:
         gc.collect()
         return sum(type(each) in (torch.Tensor, torch.nn.Parameter) for each in gc.get_objects())

@@ -11,14 +11,14 @@ import pytest
 
 from tests.engine.chatterbox.engine.helpers import open_stream, speak
 from wyoming_chatterbox.engine.base import EngineError, Samples
-from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 from wyoming_chatterbox.speech_settings import GenerationSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 
 
 def test_warming_up_speaks_one_chunk_and_logs_its_time(
-    engine: OriginalEngine, settings: GenerationSettings, plain_speech: Samples, caplog: pytest.LogCaptureFixture
+    engine: ChatterboxEngine, settings: GenerationSettings, plain_speech: Samples, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     engine.warm_up()
@@ -27,7 +27,9 @@ def test_warming_up_speaks_one_chunk_and_logs_its_time(
 
 
 def test_warming_up_computes_what_the_default_voice_in_its_manner_needs(tiny_checkpoint: Path) -> None:
-    engine = OriginalEngine.load(tiny_checkpoint, "cpu", None, 0, warm_up_settings=GenerationSettings(exaggeration=0.7))
+    engine = ChatterboxEngine.load(
+        tiny_checkpoint, "cpu", None, 0, warm_up_settings=GenerationSettings(exaggeration=0.7)
+    )
     engine.warm_up()
     prompts = [key[1] for key in engine.decoder.tokens.prefixes]
     assert prompts == [0.7], "what the first request needs is there, and nothing else"
@@ -37,8 +39,8 @@ def test_warming_up_computes_what_the_default_voice_in_its_manner_needs(tiny_che
 def test_warming_up_on_a_gpu_speaks_a_long_sentence_to_its_end(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, on_gpu: bool
 ) -> None:
-    engine = OriginalEngine.load(tiny_checkpoint, "cpu", None, 0)
-    monkeypatch.setattr(OriginalEngine, "is_on_gpu", on_gpu)
+    engine = ChatterboxEngine.load(tiny_checkpoint, "cpu", None, 0)
+    monkeypatch.setattr(ChatterboxEngine, "is_on_gpu", on_gpu)
     ends: list[bool] = []
     real = engine.decoder.vocoder.push
 
@@ -51,7 +53,7 @@ def test_warming_up_on_a_gpu_speaks_a_long_sentence_to_its_end(
     assert any(ends) is on_gpu
 
 
-def test_a_closed_engine_refuses(own_engine: OriginalEngine, settings: GenerationSettings) -> None:
+def test_a_closed_engine_refuses(own_engine: ChatterboxEngine, settings: GenerationSettings) -> None:
     begun = open_stream(own_engine, settings=settings)
     next(begun)
     own_engine.close()

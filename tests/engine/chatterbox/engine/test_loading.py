@@ -13,7 +13,7 @@ import torch
 from tests.engine.chatterbox.engine.helpers import open_stream, speak
 from wyoming_chatterbox.engine.base import EngineError, EngineUnavailable, Samples
 from wyoming_chatterbox.engine.chatterbox import loader, upstream
-from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 from wyoming_chatterbox.engine.registry import create_voices
 from wyoming_chatterbox.engine.weights.download import WeightsError
 from wyoming_chatterbox.speech_settings import GenerationSettings
@@ -42,7 +42,7 @@ def _replace(path: Path, content: Any, suffix: str = ".pt") -> Path:
 
 
 def test_pt_files_speak_as_the_safetensors_files_do(
-    engine: OriginalEngine, settings: GenerationSettings, plain_speech: Samples, copied: Path
+    engine: ChatterboxEngine, settings: GenerationSettings, plain_speech: Samples, copied: Path
 ) -> None:
     _replace(copied / "ve.safetensors", _state(copied / "ve.safetensors"))
     _replace(copied / "t3_cfg.safetensors", {"model": [_state(copied / "t3_cfg.safetensors")]})
@@ -51,7 +51,7 @@ def test_pt_files_speak_as_the_safetensors_files_do(
     derived = {name: tensor for name, tensor in derived.items() if name in loader._DERIVED_BUFFERS}
     assert derived.keys() == loader._DERIVED_BUFFERS
     _replace(copied / "s3gen.safetensors", {**s3gen, **derived})
-    spoken = speak(OriginalEngine.load(copied, "cpu", None, 0), settings=settings)
+    spoken = speak(ChatterboxEngine.load(copied, "cpu", None, 0), settings=settings)
     # Weights are the file's own pages, and how they are aligned there decides in which order some CPUs add up.
     assert spoken.shape == plain_speech.shape
     assert np.abs(spoken - plain_speech).max() < 1e-5
@@ -79,8 +79,8 @@ def test_weights_of_another_model_are_refused(copied: Path, change: Any, words: 
     state = _state(copied / "t3_cfg.safetensors")
     change(state)
     path = _replace(copied / "t3_cfg.safetensors", state)
-    with pytest.raises(EngineError, match=f"{path.name} is not the original Chatterbox.*{words}") as caught:
-        OriginalEngine.load(copied, "cpu", None, 0)
+    with pytest.raises(EngineError, match=f"{path.name} does not fit Chatterbox.*{words}") as caught:
+        ChatterboxEngine.load(copied, "cpu", None, 0)
     assert len(str(caught.value)) < 400
 
 
@@ -90,7 +90,7 @@ def test_a_damaged_file_is_named(copied: Path, name: str, content: bytes) -> Non
     (copied / name).unlink()
     (copied / name).write_bytes(content)
     with pytest.raises(EngineError, match=name):
-        OriginalEngine.load(copied, "cpu", None, 0)
+        ChatterboxEngine.load(copied, "cpu", None, 0)
 
 
 class _Bomb:
@@ -103,15 +103,15 @@ def test_a_pickle_with_code_is_refused_and_not_run(copied: Path, name: str, monk
     monkeypatch.chdir(copied)
     path = _replace(copied / name, {"model": [_Bomb()], "t3": _Bomb(), "gen": {}})
     with pytest.raises(EngineError, match=path.name):
-        OriginalEngine.load(copied, "cpu", None, 0)
+        ChatterboxEngine.load(copied, "cpu", None, 0)
     assert not (copied / "went_off").exists()
 
 
 def test_without_any_voice_there_is_no_engine(copied: Path) -> None:
     (copied / "conds.pt").unlink()
     with pytest.raises(EngineUnavailable, match=r"no conds\.pt.*--voices-dir"):
-        OriginalEngine.load(copied, "cpu", None, 0)
-    engine = OriginalEngine.load(copied, "cpu", create_voices(copied / CLIP), 0)
+        ChatterboxEngine.load(copied, "cpu", None, 0)
+    engine = ChatterboxEngine.load(copied, "cpu", create_voices(copied / CLIP), 0)
     assert [voice.name for voice in engine.voices] == ["clip"]
     with pytest.raises(EngineError, match=r"'default' is not here.*conds\.pt"):
         next(open_stream(engine))
@@ -119,4 +119,4 @@ def test_without_any_voice_there_is_no_engine(copied: Path) -> None:
 
 def test_an_empty_directory_is_refused_before_torch_is_asked(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"t3_cfg\.safetensors"):
-        OriginalEngine.load(tmp_path, "cuda:99", None, 0)
+        ChatterboxEngine.load(tmp_path, "cuda:99", None, 0)

@@ -22,7 +22,7 @@ from tests.engine.chatterbox.engine.helpers import (
 from wyoming_chatterbox.engine.base import Samples
 from wyoming_chatterbox.engine.chatterbox import engine as engine_module
 from wyoming_chatterbox.engine.chatterbox import upstream
-from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 from wyoming_chatterbox.engine.registry import create_voices
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.testing.random_checkpoint import CLIP
@@ -35,7 +35,7 @@ CHUNKS = {"seamless": [14, 16], "upstream": [25, 5]}
 vocoder's context."""
 
 
-def test_speech_comes_in_chunks_of_samples(engine: OriginalEngine, settings: GenerationSettings) -> None:
+def test_speech_comes_in_chunks_of_samples(engine: ChatterboxEngine, settings: GenerationSettings) -> None:
     chunks = [samples for samples, _ in open_stream(engine, settings=settings)]
     assert [len(samples) / SAMPLES_PER_TOKEN for samples in chunks] == CHUNKS[settings.decoder]
     small = [samples for samples, _ in open_stream(engine, settings=with_small_chunks(settings))]
@@ -46,7 +46,7 @@ def test_speech_comes_in_chunks_of_samples(engine: OriginalEngine, settings: Gen
         assert np.sqrt(np.mean(samples**2)) > 0.01, "random weights, but not silent"
 
 
-def test_metrics_are_plain_and_the_last_are_complete(engine: OriginalEngine, settings: GenerationSettings) -> None:
+def test_metrics_are_plain_and_the_last_are_complete(engine: ChatterboxEngine, settings: GenerationSettings) -> None:
     items = list(open_stream(engine, settings=settings))
     assert [metrics.chunk_count for _, metrics in items] == [1, 2]
     first, last = items[0][1], items[-1][1]
@@ -61,7 +61,7 @@ def test_metrics_are_plain_and_the_last_are_complete(engine: OriginalEngine, set
 
 
 def test_time_that_the_caller_takes_is_not_counted(
-    engine: OriginalEngine, settings: GenerationSettings, monkeypatch: pytest.MonkeyPatch
+    engine: ChatterboxEngine, settings: GenerationSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(engine_module.time, "perf_counter", lambda: now[0])
@@ -73,7 +73,7 @@ def test_time_that_the_caller_takes_is_not_counted(
 
 
 def test_all_nine_parameters_reach_upstreams_generate_stream(
-    engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch
+    engine: ChatterboxEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tts = upstream.load_chatterbox()
     given = {}
@@ -96,7 +96,8 @@ def test_all_nine_parameters_reach_upstreams_generate_stream(
         **{
             name: value
             for name, value in dataclasses.asdict(settings).items()
-            if name not in ("seed", "decoder", "chunk_growth", "sampling", "repetition_penalty", "min_p", "top_p")
+            if name
+            not in ("seed", "decoder", "chunk_growth", "sampling", "repetition_penalty", "min_p", "top_p", "top_k")
         },
     }
 
@@ -117,7 +118,7 @@ def test_all_nine_parameters_reach_upstreams_generate_stream(
     ],
 )
 def test_every_setting_is_heard(
-    engine: OriginalEngine, settings: GenerationSettings, plain_speech: Samples, change: dict[str, Any]
+    engine: ChatterboxEngine, settings: GenerationSettings, plain_speech: Samples, change: dict[str, Any]
 ) -> None:
     heard = speak(engine, settings=dataclasses.replace(settings, **change))
     of_the_other = {
@@ -131,7 +132,7 @@ def test_every_setting_is_heard(
 def test_settings_of_sampling_that_have_no_effect_are_warned_of_once(
     tiny_checkpoint: Path, fixed: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine = OriginalEngine.load(tiny_checkpoint, "cpu", None, 0)
+    engine = ChatterboxEngine.load(tiny_checkpoint, "cpu", None, 0)
     fixed_settings = dataclasses.replace(SETTINGS, **fixed)
     plain = speak(engine, settings=fixed_settings)
     assert "no effect" not in caplog.text
@@ -142,7 +143,7 @@ def test_settings_of_sampling_that_have_no_effect_are_warned_of_once(
     assert f"repetition_penalty, min_p and top_p have no effect with --{name} {value}" in caplog.text
 
 
-def test_metrics_are_printed_on_stderr_if_at_all(engine: OriginalEngine, capfd: pytest.CaptureFixture[str]) -> None:
+def test_metrics_are_printed_on_stderr_if_at_all(engine: ChatterboxEngine, capfd: pytest.CaptureFixture[str]) -> None:
     speak(engine, settings=dataclasses.replace(SETTINGS, decoder="upstream"))
     assert "Latency" not in capfd.readouterr().err
     speak(engine, settings=dataclasses.replace(SETTINGS, decoder="upstream", print_metrics=True))
@@ -151,6 +152,6 @@ def test_metrics_are_printed_on_stderr_if_at_all(engine: OriginalEngine, capfd: 
 
 
 def test_loading_prints_nothing_on_stdout(tiny_checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    OriginalEngine.load(tiny_checkpoint, "cpu", create_voices(tiny_checkpoint / CLIP), 0)
+    ChatterboxEngine.load(tiny_checkpoint, "cpu", create_voices(tiny_checkpoint / CLIP), 0)
     out, err = capfd.readouterr()
     assert out == "" and "PerthNet" not in err, "no line that is none of the log's"

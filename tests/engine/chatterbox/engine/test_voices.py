@@ -13,7 +13,7 @@ from tests.engine.chatterbox.engine.helpers import open_stream, speak
 from wyoming_chatterbox.engine.base import EngineError
 from wyoming_chatterbox.engine.built_in_voices import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.engine.chatterbox import upstream
-from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 from wyoming_chatterbox.engine.registry import create_voices
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.testing.random_checkpoint import write_clip
@@ -21,7 +21,7 @@ from wyoming_chatterbox.testing.random_checkpoint import write_clip
 pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 
 
-def test_the_clips_voice_comes_first_and_the_built_in_one_last(engine: OriginalEngine, high_clip: Path) -> None:
+def test_the_clips_voice_comes_first_and_the_built_in_one_last(engine: ChatterboxEngine, high_clip: Path) -> None:
     assert [voice.name for voice in engine.voices] == ["high", "default"]
     assert engine.voices[0].clips == (high_clip,)
     assert engine.voices[1] == CHATTERBOX_DEFAULT and CHATTERBOX_DEFAULT.clips == ()
@@ -32,12 +32,12 @@ def test_the_clips_voice_comes_first_and_the_built_in_one_last(engine: OriginalE
 def test_a_clip_called_default_is_the_default(tiny_checkpoint: Path, tmp_path: Path) -> None:
     clip = tmp_path / "default.wav"
     write_clip(clip, seconds=2)
-    engine = OriginalEngine.load(tiny_checkpoint, "cpu", create_voices(clip), 0)
+    engine = ChatterboxEngine.load(tiny_checkpoint, "cpu", create_voices(clip), 0)
     assert [(voice.name, voice.clips) for voice in engine.voices] == [("default", (clip,))]
 
 
 def test_a_voice_is_taken_once_whatever_it_says_and_goes_on_when_its_file_is_gone(
-    own_engine: OriginalEngine, settings: GenerationSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_engine: ChatterboxEngine, settings: GenerationSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = tmp_path / "mine.wav"
     write_clip(clip, seconds=2)
@@ -67,14 +67,14 @@ def test_a_voice_is_taken_once_whatever_it_says_and_goes_on_when_its_file_is_gon
     assert np.array_equal(speak(own_engine, voice=changed, settings=settings), after) and len(calls) == 3
 
 
-def test_a_clip_that_is_not_here_is_named(engine: OriginalEngine, tmp_path: Path) -> None:
+def test_a_clip_that_is_not_here_is_named(engine: ChatterboxEngine, tmp_path: Path) -> None:
     voice = dataclasses.replace(CHATTERBOX_DEFAULT, name="gone", clips=(tmp_path / "gone.wav",), fingerprint="0")
     with pytest.raises(EngineError, match=r"'gone' cannot be taken from its clip gone\.wav: .* No such file"):
         next(open_stream(engine, voice=voice))
 
 
 @pytest.mark.parametrize("content", [b"", b"no audio at all"])
-def test_a_clip_that_is_no_audio_is_named(engine: OriginalEngine, tmp_path: Path, content: bytes) -> None:
+def test_a_clip_that_is_no_audio_is_named(engine: ChatterboxEngine, tmp_path: Path, content: bytes) -> None:
     clip = tmp_path / "broken.wav"
     clip.write_bytes(content)
     voice = dataclasses.replace(CHATTERBOX_DEFAULT, name="broken", clips=(clip,), fingerprint="1")
@@ -83,7 +83,7 @@ def test_a_clip_that_is_no_audio_is_named(engine: OriginalEngine, tmp_path: Path
 
 
 def test_the_watermark_is_in_what_is_spoken(
-    engine: OriginalEngine, settings: GenerationSettings, monkeypatch: pytest.MonkeyPatch
+    engine: ChatterboxEngine, settings: GenerationSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marked = []
     real = engine.chatterbox.watermarker.apply_watermark

@@ -11,7 +11,7 @@ import numpy as np
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine.base import CancelToken, Samples
 from wyoming_chatterbox.engine.built_in_voices import CHATTERBOX_DEFAULT
-from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.voices.voice import Voice
 
@@ -29,15 +29,15 @@ LONG = 60
 
 
 def chunks_of(
-    engine: OriginalEngine, *, text: str = TEXT, voice: Voice = CHATTERBOX_DEFAULT, **settings: Any
+    engine: ChatterboxEngine, *, text: str = TEXT, voice: Voice = CHATTERBOX_DEFAULT, **settings: Any
 ) -> list[Samples]:
     stream = engine.generate_stream(text, voice, dataclasses.replace(GenerationSettings(), **settings), CancelToken())
     return [samples for samples, _ in stream]
 
 
-def speak(engine: OriginalEngine, **options: Any) -> Samples:
+def speak(engine: ChatterboxEngine, **options: Any) -> Samples:
     return np.concatenate(chunks_of(engine, **options))
 
 
-def load_engine(directory: Path, **compute: Any) -> OriginalEngine:
-    return OriginalEngine.load(directory, "cpu", None, 0, ComputeSettings(**compute))
+def load_engine(directory: Path, **compute: Any) -> ChatterboxEngine:
+    return ChatterboxEngine.load(directory, "cpu", None, 0, ComputeSettings(**compute))

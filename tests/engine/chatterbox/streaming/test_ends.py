@@ -18,7 +18,7 @@ from tests.engine.chatterbox.streaming.helpers import LONG, RATE, SAMPLES_PER_TO
 from tests.engine.chatterbox.tiny import ending_after
 from wyoming_chatterbox.engine.base import EngineError
 from wyoming_chatterbox.engine.chatterbox import streaming
-from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 from wyoming_chatterbox.engine.registry import create_voices
 from wyoming_chatterbox.testing.random_checkpoint import write_clip
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 
 
 @pytest.fixture
-def seeds(engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, int]]:
+def seeds(engine: ChatterboxEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, int]]:
     """How many tokens speech has, by its seed; that of others has `TOKENS`."""
     lengths: dict[int, int] = {}
     real = engine.decoder.token_source
@@ -56,7 +56,7 @@ def seeds(engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[d
     ids=str,
 )
 def test_speech_that_fails_before_anything_was_sent_is_tried_with_another_seed(
-    engine: OriginalEngine,
+    engine: ChatterboxEngine,
     seeds: dict[int, int],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -83,14 +83,14 @@ def test_speech_that_fails_before_anything_was_sent_is_tried_with_another_seed(
             assert np.array_equal(samples, expected), "as if that seed had been asked for"
 
 
-def test_speech_that_fails_with_both_seeds_is_an_error(engine: OriginalEngine, seeds: dict[int, int]) -> None:
+def test_speech_that_fails_with_both_seeds_is_an_error(engine: ChatterboxEngine, seeds: dict[int, int]) -> None:
     seeds.update({0: 0, 3: 0})
     with pytest.raises(EngineError, match="made no speech"):
         speak(engine)
 
 
 def test_a_model_that_does_not_stop_is_stopped_and_all_it_made_is_heard(
-    engine: OriginalEngine, caplog: pytest.LogCaptureFixture
+    engine: ChatterboxEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
     with ending_after(engine.chatterbox, 999):
         samples = speak(engine, text="Hi.")
@@ -102,7 +102,7 @@ def test_a_model_that_does_not_stop_is_stopped_and_all_it_made_is_heard(
 
 
 @pytest.mark.parametrize("loud", [0.5, 0.1])
-def test_silence_at_the_end_is_cut(long_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch, loud: float) -> None:
+def test_silence_at_the_end_is_cut(long_engine: ChatterboxEngine, monkeypatch: pytest.MonkeyPatch, loud: float) -> None:
     """Also where all of the last chunk is silent, and the loud part in one before it."""
     vocoder = long_engine.decoder.vocoder
     real, begin = vocoder.push, [0]
@@ -121,7 +121,7 @@ def test_silence_at_the_end_is_cut(long_engine: OriginalEngine, monkeypatch: pyt
     assert sum(map(len, chunks)) == pytest.approx(max(first, loud * RATE) + 0.3 * RATE, abs=RATE * 0.005)
 
 
-def test_a_quiet_end_stays(long_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quiet_end_stays(long_engine: ChatterboxEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     vocoder = long_engine.decoder.vocoder
     real = vocoder.push
 
@@ -133,13 +133,13 @@ def test_a_quiet_end_stays(long_engine: OriginalEngine, monkeypatch: pytest.Monk
     assert len(speak(long_engine)) == LONG * SAMPLES_PER_TOKEN
 
 
-def test_one_token_is_spoken(engine: OriginalEngine) -> None:
+def test_one_token_is_spoken(engine: ChatterboxEngine) -> None:
     with ending_after(engine.chatterbox, 1):
         assert len(speak(engine)) == SAMPLES_PER_TOKEN
 
 
 def test_a_clip_with_a_frame_more_than_its_tokens_loses_no_more_than_that_frame(
-    engine: OriginalEngine, tmp_path: Path
+    engine: ChatterboxEngine, tmp_path: Path
 ) -> None:
     lengths = set()
     for seconds in (2.0, 2.02, 2.03):
@@ -156,7 +156,7 @@ def test_a_clip_with_a_frame_more_than_its_tokens_loses_no_more_than_that_frame(
 
 
 def test_a_file_that_becomes_another_voice_and_looks_as_before_is_no_danger(
-    engine: OriginalEngine, tmp_path: Path
+    engine: ChatterboxEngine, tmp_path: Path
 ) -> None:
     """The prompt belongs to what was computed, not to the file's name, time and size."""
     clip = tmp_path / "mine.wav"

@@ -14,7 +14,7 @@ from tests.engine.chatterbox.streaming.helpers import LONG, RATE, SAMPLES_PER_TO
 from tests.engine.chatterbox.tiny import agreement, ending_after, joins, level
 from wyoming_chatterbox.engine.base import EngineError, Samples
 from wyoming_chatterbox.engine.chatterbox import streaming
-from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 
@@ -25,7 +25,7 @@ def _dips(chunks: list[Samples]) -> list[float]:
     return [level(samples[at : at + 120]) - level(samples[at + 120 : at + 960]) for at in joins(chunks)]
 
 
-def test_the_level_at_joins_is_that_of_one_chunk(long_engine: OriginalEngine) -> None:
+def test_the_level_at_joins_is_that_of_one_chunk(long_engine: ChatterboxEngine) -> None:
     whole = speak(long_engine, chunk_size=500)
     chunks = chunks_of(long_engine, chunk_size=12, chunk_growth=1.0)
     streamed = np.concatenate(chunks)
@@ -37,7 +37,7 @@ def test_the_level_at_joins_is_that_of_one_chunk(long_engine: OriginalEngine) ->
         assert abs(streamed[at] - streamed[at - 1]) < 1.5 * abs(whole[at] - whole[at - 1]) + 0.01
 
 
-def test_upstream_has_a_hole_at_every_join(long_engine: OriginalEngine) -> None:
+def test_upstream_has_a_hole_at_every_join(long_engine: ChatterboxEngine) -> None:
     """So that the test above is known to see what it looks for."""
     theirs = _dips(chunks_of(long_engine, chunk_size=12, decoder="upstream"))
     ours = _dips(chunks_of(long_engine, chunk_size=12, chunk_growth=1.0))
@@ -56,7 +56,7 @@ CHUNKINGS: list[tuple[dict[str, Any], float]] = [
 
 
 @pytest.mark.parametrize(("chunking", "least"), CHUNKINGS, ids=str)
-def test_every_chunking_says_the_same(long_engine: OriginalEngine, chunking: dict[str, Any], least: float) -> None:
+def test_every_chunking_says_the_same(long_engine: ChatterboxEngine, chunking: dict[str, Any], least: float) -> None:
     whole = speak(long_engine, chunk_size=500)
     streamed = speak(long_engine, **chunking)
     assert len(streamed) == LONG * SAMPLES_PER_TOKEN == len(whole)
@@ -66,7 +66,7 @@ def test_every_chunking_says_the_same(long_engine: OriginalEngine, chunking: dic
     assert agreement(speak(long_engine, seed=1, **chunking), whole) < 10
 
 
-def test_chunks_grow_to_200_tokens_and_no_further(engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_grow_to_200_tokens_and_no_further(engine: ChatterboxEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
     real = streaming._Utterance.push
 
@@ -88,7 +88,7 @@ def test_chunks_grow_to_200_tokens_and_no_further(engine: OriginalEngine, monkey
 
 
 def test_speech_that_ends_a_few_tokens_behind_a_chunk_ends_with_it(
-    engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch
+    engine: ChatterboxEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One more chunk would cost as much as many tokens. The first one does not wait for tokens that are not its own."""
     taken: list[int] = []
@@ -125,13 +125,13 @@ def test_speech_that_ends_a_few_tokens_behind_a_chunk_ends_with_it(
         assert made.count(1) == min(length - 12, 36 + ahead)
 
 
-def test_a_short_text_is_one_chunk_where_two_would_cost_twice_as_much(engine: OriginalEngine) -> None:
+def test_a_short_text_is_one_chunk_where_two_would_cost_twice_as_much(engine: ChatterboxEngine) -> None:
     assert len(chunks_of(engine, text="The kettle is on now")) == 1
     assert len(chunks_of(engine, text="The kettle is on now.")) == 2
     assert len(chunks_of(engine, text="The kettle is on now", chunk_size=12)) == 2, "unless it is asked for"
 
 
-def test_the_first_chunk_is_the_smallest_that_is_heard(engine: OriginalEngine) -> None:
+def test_the_first_chunk_is_the_smallest_that_is_heard(engine: ChatterboxEngine) -> None:
     first, *_ = chunks_of(engine, chunk_size=5)
     assert len(first) == SAMPLES_PER_TOKEN
     assert engine.decoder._min_chunk_tokens == 12

@@ -19,7 +19,7 @@ from tests.engine.chatterbox.tiny import ending_after
 from wyoming_chatterbox.engine.base import Cancelled, CancelToken, EngineError
 from wyoming_chatterbox.engine.built_in_voices import CHATTERBOX_DEFAULT
 from wyoming_chatterbox.engine.chatterbox import token_thread
-from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 from wyoming_chatterbox.engine.chatterbox.t3.decode import Decoder
 from wyoming_chatterbox.speech_settings import GenerationSettings
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
 
 
 @pytest.fixture
-def parallel_engine(tiny_checkpoint: Path) -> OriginalEngine:
+def parallel_engine(tiny_checkpoint: Path) -> ChatterboxEngine:
     engine = load_engine(tiny_checkpoint)
     engine.decoder.plan = dataclasses.replace(engine.plan, parallel=True)
     return engine
@@ -38,7 +38,7 @@ def _token_threads() -> list[threading.Thread]:
 
 
 @pytest.fixture
-def at_work(parallel_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def at_work(parallel_engine: ChatterboxEngine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The threads in which tokens are being made."""
     real, threads = parallel_engine.decoder.token_source, []
 
@@ -54,7 +54,7 @@ def at_work(parallel_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_tokens_from_another_thread_make_the_same_samples(
-    tiny_checkpoint: Path, parallel_engine: OriginalEngine
+    tiny_checkpoint: Path, parallel_engine: ChatterboxEngine
 ) -> None:
     # Not the module's: other tests move its end of speech, which a kept prompt was computed with.
     engine = load_engine(tiny_checkpoint)
@@ -63,7 +63,7 @@ def test_tokens_from_another_thread_make_the_same_samples(
 
 
 def test_all_utterances_have_one_thread_which_ends_with_the_engine(
-    parallel_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch
+    parallel_engine: ChatterboxEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A new thread begins without what libraries keep per thread: 23 to 37 ms for every shape of cuDNN's attention."""
     real, threads = Decoder._sample, set()
@@ -117,7 +117,7 @@ def test_who_is_cancelled_before_its_turn_waits_for_nobody() -> None:
     assert not begun
 
 
-def test_nothing_is_at_work_once_an_utterance_ended(parallel_engine: OriginalEngine, at_work: list[int]) -> None:
+def test_nothing_is_at_work_once_an_utterance_ended(parallel_engine: ChatterboxEngine, at_work: list[int]) -> None:
     with ending_after(parallel_engine.chatterbox, 999):
         stream = parallel_engine.generate_stream("a" * 300, CHATTERBOX_DEFAULT, GenerationSettings(), CancelToken())
         next(stream)
@@ -134,7 +134,7 @@ def test_nothing_is_at_work_once_an_utterance_ended(parallel_engine: OriginalEng
 
 
 def test_an_error_in_the_thread_is_raised_where_the_tokens_are_taken(
-    parallel_engine: OriginalEngine, at_work: list[int], monkeypatch: pytest.MonkeyPatch
+    parallel_engine: ChatterboxEngine, at_work: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, calls = Decoder._sample, [0]
 

@@ -10,7 +10,7 @@ import pytest
 from tests.engine.chatterbox.streaming.helpers import RATE, speak
 from tests.engine.chatterbox.tiny import agreement, level
 from wyoming_chatterbox.engine.base import Samples
-from wyoming_chatterbox.engine.chatterbox.engine import OriginalEngine
+from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 from wyoming_chatterbox.engine.chatterbox.watermark import StreamingWatermark
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*sdp_kernel:FutureWarning")
@@ -33,7 +33,7 @@ def _marked(watermarker: Any, samples: Samples, cuts: list[int]) -> Samples:
 @pytest.mark.parametrize("pauses", [False, True])
 @pytest.mark.parametrize("cuts", [[13_440, 37_440], list(range(4_800, 57_600, 4_800)), [960, 12_480]], ids=len)
 def test_marking_piece_by_piece_is_marking_at_once(
-    long_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch, cuts: list[int], pauses: bool
+    long_engine: ChatterboxEngine, monkeypatch: pytest.MonkeyPatch, cuts: list[int], pauses: bool
 ) -> None:
     watermarker = long_engine.chatterbox.watermarker
     with monkeypatch.context() as patched:
@@ -56,7 +56,7 @@ def test_marking_piece_by_piece_is_marking_at_once(
 
 @pytest.mark.parametrize("chunking", [{}, {"chunk_size": 12, "chunk_growth": 1.0}], ids=str)
 def test_a_streams_mark_is_that_of_marking_at_once(
-    long_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch, chunking: dict[str, Any]
+    long_engine: ChatterboxEngine, monkeypatch: pytest.MonkeyPatch, chunking: dict[str, Any]
 ) -> None:
     """Though what follows a chunk comes otherwise than it was foreseen: it was decoded without all that comes later."""
     pieces = []
@@ -75,7 +75,7 @@ def test_a_streams_mark_is_that_of_marking_at_once(
 
 
 @pytest.mark.parametrize("length", [200, 480, 767, 768, 960])
-def test_a_piece_too_short_for_the_watermarks_network_is_heard(long_engine: OriginalEngine, length: int) -> None:
+def test_a_piece_too_short_for_the_watermarks_network_is_heard(long_engine: ChatterboxEngine, length: int) -> None:
     """One frame: speech of one token, of a clip that has a frame more than its tokens'."""
     piece = np.sin(np.arange(length) / 20).astype(np.float32)
     nothing = np.zeros(0, dtype=np.float32)
@@ -84,7 +84,7 @@ def test_a_piece_too_short_for_the_watermarks_network_is_heard(long_engine: Orig
     assert agreement(marked, piece) > 10, "marked, and not changed otherwise"
 
 
-def test_the_watermark_is_found_in_a_stream(long_engine: OriginalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watermark_is_found_in_a_stream(long_engine: ChatterboxEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     watermarker = long_engine.chatterbox.watermarker
     for chunk_size in (12, 500):
         marked = speak(long_engine, chunk_size=chunk_size)

@@ -147,6 +147,12 @@ def activations(precision: str) -> torch.dtype:
     return {"bfloat16": torch.bfloat16, "half": torch.float16}.get(precision, torch.float32)
 
 
+def reduced(precision: str) -> bool:
+    """Returns True if activations have less than single precision: then the last norm and the head are computed in
+    that, since 8 bits of a logit of 20 are off by as much as decides between two tokens."""
+    return bool(activations(precision) != torch.float32)
+
+
 def has_int8_dot_product() -> bool:
     """Returns True if this CPU adds up products of 8-bit integers in 32 bits (VNNI). Older ones saturate at 16: there
     the inputs must do with 7 bits."""

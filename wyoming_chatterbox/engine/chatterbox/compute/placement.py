@@ -31,13 +31,18 @@ def move_to_device(voice_encoder: Any, t3: Any, s3gen: Any, device: torch.device
         for module in (voice_encoder, t3, s3gen):
             module.to(device)
         return
-    _convert_linear_layers(t3.tfmr.layers, activations(plan.token_precision))
+    _convert_linear_layers(network_layers(t3), activations(plan.token_precision))
     t3.to(device)
     for name, module in s3gen.named_children():
         if name not in CLIP_MODULES:
             module.to(device)
     for name, buffer in s3gen.named_buffers(recurse=False):
         setattr(s3gen, name, buffer.to(device))
+
+
+def network_layers(t3: Any) -> Any:
+    """Returns the layers of a T3's network, a LlamaModel or a GPT2Model."""
+    return getattr(t3.tfmr, "layers", None) or t3.tfmr.h
 
 
 CLIP_MODULES = ("tokenizer", "speaker_encoder")
@@ -70,8 +75,10 @@ def _convert_linear_layers(layers: Any, dtype: torch.dtype) -> None:
     """Convert the matrices of linear layers, which our decoder reads in this type; pages of a file are given back."""
     if dtype == torch.float32:
         return
+    from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
+
     for part in layers.modules():
-        if isinstance(part, torch.nn.Linear):
+        if isinstance(part, (torch.nn.Linear, Conv1D)):
             weight = part.weight.data
             part.weight.data = weight.to(dtype)
             release_pages([weight])

@@ -6,6 +6,9 @@
 | balanced | float16 or bfloat16 where that is faster (GPU: bfloat16) | the same | causal (GPU: full) | 10 | 10 s |
 | fast | int8 where that is faster (GPU: bfloat16) | the same | causal (GPU: full) | 4 | 3 s |
 
+Turbo and Nano, whose flow decoder was distilled to two steps, take 2 of them, with fast 1, and 3 s of prompt with
+balanced too.
+
 GPUs before NVIDIA's Ampere only emulate bfloat16: there the language model is computed in float16 ("half"), with sums
 from layer to layer in float32, and the flow decoder in float32.
 """
@@ -23,13 +26,17 @@ from ....compute_settings import ComputeSettings
 from ...base import EngineError
 from ..upstream_stream import describe_error
 from . import microbench
-from .linear import Linear, weight_first_is_faster
+from .linear import FEW_ROWS, Linear, weight_first_is_faster
 from .timed_parts import FLOW_CHUNK, TOKEN_STEP, VOCODER_CHUNK, Convolutions, Layers
 
 _LOGGER = logging.getLogger(__name__)
 
 _STEPS = {"exact": 10, "balanced": 10, "fast": 4}
 _PROMPT_SECONDS = {"exact": 10.0, "balanced": 10.0, "fast": 3.0}
+
+_MEAN_FLOW_STEPS = {"exact": 2, "balanced": 2, "fast": 1}
+_MEAN_FLOW_PROMPT_SECONDS = {"exact": 10.0, "balanced": 3.0, "fast": 3.0}
+"""Where a step costs so little, the prompt is most of what a chunk costs."""
 
 _GROWTH = {"exact": 4.0, "balanced": 3.0, "fast": 2.0}
 """On a CPU, see `Plan.chunk_growth`: every chunk has a price, and what is slower than speech has gaps anyway."""
@@ -40,8 +47,22 @@ tokens with exact, 20 with balanced and 8 with fast. On a GPU tokens do not wait
 
 
 @dataclass(frozen=True)
+class PlanOptions:
+    """What of a model decides how it is computed."""
+
+    token_step: Layers = TOKEN_STEP
+    """One of its language model's layers, to be timed."""
+
+    flow_chunk: Layers = FLOW_CHUNK
+    """One of its flow decoder's blocks, to be timed."""
+
+    mean_flow: bool = False
+    """See `S3GenSpec`."""
+
+
+@dataclass(frozen=True)
 class Plan:
-    """How the original model is computed."""
+    """How a model is computed."""
 
     token_precision: str
     """Of the language model, see linear.py."""
@@ -105,12 +126,16 @@ class Plan:
         )
 
 
-def choose_plan(settings: ComputeSettings, device: torch.device) -> Plan:
+def choose_plan(settings: ComputeSettings, device: torch.device, options: PlanOptions | None = None) -> Plan:
     """Returns what the settings mean on a device; on a CPU it may time parts of the model, once (5 s, 0.5 GB).
+
+    Args:
+        options: of the model; None: the original one's.
 
     Raises:
         EngineError: the settings ask for what this device cannot do.
     """
+    options = options or PlanOptions()
     cpu, on_cuda, profile = device.type == "cpu", device.type == "cuda", settings.profile
     if settings.quantize == "int8" and not cpu:
         raise EngineError(f"--quantize int8 is for CPUs, not for {device}; leave it away, or use --dtype bfloat16")
@@ -128,16 +153,20 @@ def choose_plan(settings: ComputeSettings, device: torch.device) -> Plan:
     if on_cuda and (settings.dtype == "float16" or (settings.dtype == "auto" and not has_bfloat16)):
         token_precision, flow_precision = "half", "float32"
     else:
-        token_precision = _precision(settings, cpu, TOKEN_STEP, gpu="bfloat16" if on_cuda else "float32")
+        token_precision = _precision(settings, cpu, options.token_step, gpu="bfloat16" if on_cuda else "float32")
         flow_gpu = "bfloat16" if on_cuda and profile != "exact" else "float32"
-        flow_precision = _precision(settings, cpu, FLOW_CHUNK, gpu=flow_gpu)
+        flow_precision = _precision(settings, cpu, options.flow_chunk, gpu=flow_gpu)
     return Plan(
         token_precision=token_precision,
-        token_weight_first=cpu and token_precision == "float32" and weight_first_is_faster(),
+        token_weight_first=cpu
+        and token_precision == "float32"
+        and options.token_step.rows == FEW_ROWS
+        and weight_first_is_faster(),
         flow_precision=flow_precision,
         flow_attention=attention,
-        flow_steps=settings.flow_steps or _STEPS[profile],
-        flow_prompt=settings.flow_prompt or _PROMPT_SECONDS[profile],
+        flow_steps=settings.flow_steps or (_MEAN_FLOW_STEPS if options.mean_flow else _STEPS)[profile],
+        flow_prompt=settings.flow_prompt
+        or (_MEAN_FLOW_PROMPT_SECONDS if options.mean_flow else _PROMPT_SECONDS)[profile],
         incremental_vocoder=cpu and attention == "causal",
         vocoder_precision=_vocoder_precision(settings, cpu and attention == "causal"),
         # 12 tokens are the least that can be heard; where playback keeps up, 16 give it a lead of 0.2 s.

@@ -5,6 +5,7 @@ Each has its products, its attention and its convolutions, since what one gains 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,9 @@ class Layers:
     keys: int
     """Positions attended to; a head has 64 channels."""
 
+    guided: bool = True
+    """Half of the rows are with guidance, half without; False: they are one sequence's."""
+
     @property
     def shapes(self) -> str:
         shapes = ", ".join(f"{self.rows} x {inputs} x {outputs}" for inputs, outputs in self.products)
@@ -41,12 +45,13 @@ class Layers:
         random = torch.Generator().manual_seed(0)
         dtype = activations(precision)
         weights = sum(inputs * outputs for inputs, outputs in self.products)
-        memory = 2 * 2 * self.heads * self.keys * 64  # keys and values, with guidance and without
+        rows = 2 if self.guided else 1
+        memory = 2 * rows * self.heads * self.keys * 64  # keys and values
         weight_first = precision == "float32" and self.rows == FEW_ROWS and weight_first_is_faster()
         with torch.inference_mode():
             blocks = []
             randoms = [torch.rand(outputs, inputs, generator=random) for inputs, outputs in self.products]
-            past = torch.rand(2, 2, self.heads, self.keys, 64, generator=random).to(dtype)
+            past = torch.rand(2, rows, self.heads, self.keys, 64, generator=random).to(dtype)
             for _ in range(microbench.copies(weights + memory)):
                 layers = [
                     Linear(
@@ -56,7 +61,7 @@ class Layers:
                 ]
                 blocks.append((layers, past.clone()))
             inputs = {inputs: torch.rand(self.rows, inputs, generator=random).to(dtype) for inputs, _ in self.products}
-            query = torch.rand(2, self.heads, self.rows // 2, 64, generator=random).to(dtype)
+            query = torch.rand(rows, self.heads, self.rows // rows, 64, generator=random).to(dtype)
 
         def compute() -> None:
             with torch.inference_mode():
@@ -114,6 +119,9 @@ FLOW_CHUNK = Layers(
     keys=560,
 )
 """32 frames, with guidance and without, after 10 s of prompt and one earlier chunk: bound by arithmetic."""
+
+MEAN_FLOW_CHUNK = dataclasses.replace(FLOW_CHUNK, name="a mean flow decoder's block", rows=32, guided=False)
+"""The same without guidance."""
 
 VOCODER_CHUNK = Convolutions(
     "a vocoder's stages",

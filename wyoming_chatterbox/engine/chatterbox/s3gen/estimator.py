@@ -71,7 +71,7 @@ class EstimatorState:
         self.frames = 0
         """Frames seen so far."""
 
-        shape = (2, 2, estimator.heads, prompt + window, estimator.head_size)  # keys and values; rows; …
+        shape = (2, estimator.rows, estimator.heads, prompt + window, estimator.head_size)  # keys and values; rows; …
         # Written here, so that no utterance waits for the system to find memory.
         self._attention = [
             [torch.zeros(shape, dtype=estimator.dtype, device=estimator.device) for _ in range(estimator.attentions)]
@@ -79,7 +79,7 @@ class EstimatorState:
         ]
         self._convolutions = [
             [
-                torch.zeros(2, _KERNEL - 1, channels, dtype=estimator.dtype, device=estimator.device)
+                torch.zeros(estimator.rows, _KERNEL - 1, channels, dtype=estimator.dtype, device=estimator.device)
                 for channels in estimator.convolution_channels
             ]
             for _ in range(estimator.steps)
@@ -122,19 +122,28 @@ class EstimatorState:
 class Estimator:
     """Upstream's ConditionalDecoder at fixed Euler times."""
 
-    def __init__(self, estimator: Any, times: Tensor, precision: str = "float32") -> None:
+    def __init__(
+        self, estimator: Any, times: Tensor, precision: str = "float32", *, ends: Tensor | None = None
+    ) -> None:
         """
         Args:
             estimator: chatterbox.models.s3gen.decoder.ConditionalDecoder, causal, with one level.
             times: when the steps begin, in [0, 1).
             precision: of its linear layers, see linear.py.
+            ends: when they end, for a network that is told (mean flow, arXiv 2510.07979).
         """
+        self.rows = 2 if ends is None else 1
+        """Rows of its inputs: with guidance and without, or with what guidance does learnt, the first one alone."""
+
         self._precision = precision
         self.dtype = activations(precision)
         self.device = times.device
         self.steps = len(times)
         with torch.no_grad():
             embedded = estimator.time_mlp(estimator.time_embeddings(times))  # (steps, width)
+            if ends is not None:
+                until = estimator.time_mlp(estimator.time_embeddings(ends))
+                embedded = estimator.time_embed_mixer(torch.cat((embedded, until), dim=1))
             (first_resnet, first_blocks, after_first) = estimator.down_blocks[0]
             (last_resnet, last_blocks, after_last) = estimator.up_blocks[0]
             stages = [(first_resnet, first_blocks), *estimator.mid_blocks, (last_resnet, last_blocks)]
@@ -170,10 +179,10 @@ class Estimator:
     def __call__(
         self, x: Tensor, step: Any, memory: EstimatorState | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        """Returns the direction, shape (2, n, 80), of n frames.
+        """Returns the direction, shape (rows, n, 80), of n frames.
 
         Args:
-            x: shape (2, n, 320): frame, mu, speaker and condition side by side; with guidance and without.
+            x: shape (rows, n, 320): frame, mu, speaker and condition side by side; see `rows`.
             step: index of the Euler time; without memory it may be a tensor of shape (1,).
             memory: of the frames before these, which they attend to; changed, but for its count of frames. None: there
                 are none before them, or they are to be computed again.
@@ -260,3 +269,10 @@ class Estimator:
         shape, eps = norm.normalized_shape, norm.eps
         weight, bias = norm.weight.detach().to(self.dtype), norm.bias.detach().to(self.dtype)
         return lambda x: torch.nn.functional.layer_norm(x, shape, weight, bias, eps)
+
+
+def guided(directions: Tensor, guidance: float) -> Tensor:
+    """Returns the direction to go, shape (1, n, 80), of an estimator's rows: with guidance where it has two."""
+    if len(directions) == 1:
+        return directions
+    return (1 + guidance) * directions[:1] - guidance * directions[1:]

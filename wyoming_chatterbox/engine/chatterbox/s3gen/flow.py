@@ -28,14 +28,14 @@ from ...base import CancelToken
 from ..compute.graph_check import Trial
 from ..compute.transfer import to_device
 from .encoder import EncoderState, FlowEncoder
-from .estimator import Estimator, EstimatorState
+from .estimator import Estimator, EstimatorState, guided
 from .graphs import FlowGraphs
 
 FRAMES_PER_TOKEN = 2
 TOKENS_PER_SECOND = 25
 MEL_BANDS = 80
 STEPS = 10
-"""Upstream's."""
+"""Upstream's for the original model."""
 
 WINDOW_FRAMES = 256
 """Frames of speech (5 s), its own piece's among them, that a frame attends to with attention "causal"; they bound the
@@ -132,12 +132,15 @@ class StreamingFlow:
         self._causal = attention == "causal"
         self._prompt_tokens = max(1, round(prompt_seconds * TOKENS_PER_SECOND))
         self._encoder = FlowEncoder(flow, precision)
+        mean_flow = getattr(flow.decoder.estimator, "time_embed_mixer", None) is not None
         times = torch.linspace(0, 1, steps + 1)
-        if flow.decoder.t_scheduler == "cosine":
+        if flow.decoder.t_scheduler == "cosine" and not mean_flow:
             times = 1 - torch.cos(times * 0.5 * torch.pi)
         self._times = times.tolist()
         device = flow.encoder_proj.weight.device
-        self._estimator = Estimator(flow.decoder.estimator, times[:-1].to(device), precision)
+        begins, ends = times[:-1].to(device), times[1:].to(device)
+        self._estimator = Estimator(flow.decoder.estimator, begins, precision, ends=ends if mean_flow else None)
+        self._rows = self._estimator.rows
         self._graphs: FlowGraphs | None = None
         if graphs and not self._causal:
             self._graphs = FlowGraphs(self._estimator, self._times, flow.decoder.inference_cfg_rate)
@@ -279,7 +282,8 @@ class StreamingFlow:
     def _solve(
         self, state: FlowState, mu: Tensor, first: int, memory: EstimatorState | None, cancel: CancelToken
     ) -> Tensor:
-        """Euler's method with classifier-free guidance, as upstream's `solve_euler`.
+        """Euler's method with classifier-free guidance, as upstream's `solve_euler`; without it, as its `basic_euler`,
+        where the network learnt what guidance does.
 
         Args:
             mu: of consecutive frames, shape (1, n, 80).
@@ -291,9 +295,8 @@ class StreamingFlow:
         known = state.prompt_feat[:, first : first + count]
         condition[:, : known.shape[1]] = known
         conditioning = torch.cat((mu, state.speaker[:, None].expand(-1, count, -1), condition), dim=2)
-        conditioning = torch.cat(
-            (conditioning, torch.zeros_like(conditioning))
-        )  # the second row is the unconditional one
+        if self._rows == 2:
+            conditioning = torch.cat((conditioning, torch.zeros_like(conditioning)))  # the second is unconditional
         rate = self._flow.decoder.inference_cfg_rate
         x = self._noise(state, first + count)[:, first:]
         solved = self._graphs.solve(x, conditioning, cancel) if self._graphs is not None else None
@@ -301,8 +304,8 @@ class StreamingFlow:
             return solved
         for step, (now, then) in enumerate(itertools.pairwise(self._times)):
             cancel.raise_if_set()
-            both = self._estimator(torch.cat((x.expand(2, -1, -1), conditioning), dim=2), step, memory)
-            x = x + (then - now) * ((1 + rate) * both[:1] - rate * both[1:])
+            directions = self._estimator(torch.cat((x.expand(self._rows, -1, -1), conditioning), dim=2), step, memory)
+            x = x + (then - now) * guided(directions, rate)
         if memory is not None:
             memory.frames += count
         return x

@@ -18,7 +18,7 @@ from torch import Tensor
 from ...base import CancelToken
 from ..compute import cuda_graphs
 from ..compute.graph_check import Trial, check_replay, tolerance
-from .estimator import Estimator
+from .estimator import Estimator, guided
 
 FRAMES_STEP = 64
 """Frames that graphs are apart: what is filled up costs 3 % of 1024 on average."""
@@ -36,7 +36,7 @@ class _Buffers:
     """Frames on their way, shape (1, size, 80)."""
 
     conditioning: Tensor
-    """mu, speaker and condition, with guidance and without, shape (2, size, 240)."""
+    """mu, speaker and condition, shape (rows, size, 240), see `Estimator.rows`."""
 
     mask: Tensor
     """Added to attention's scores: 0 for frames, -inf for what is filled in, shape (1, 1, 1, size)."""
@@ -101,9 +101,8 @@ class FlowGraphs:
         buffers = self._captured[size]
         random = torch.Generator().manual_seed(size)
         x = torch.randn(1, size - 1, buffers.x.shape[2], generator=random).to(buffers.x)
-        conditioning = torch.randn(2, size - 1, buffers.conditioning.shape[2], generator=random).to(
-            buffers.conditioning
-        )
+        rows, _, channels = buffers.conditioning.shape
+        conditioning = torch.randn(rows, size - 1, channels, generator=random).to(buffers.conditioning)
         return Trial(
             f"{size} frames",
             lambda: self.fill(buffers, x, conditioning),
@@ -117,7 +116,7 @@ class FlowGraphs:
 
         Args:
             x: noise, shape (1, n, 80).
-            conditioning: shape (2, n, 240).
+            conditioning: shape (rows, n, 240).
             cancel: looked at before every step.
         """
         frames = x.shape[1]
@@ -135,7 +134,7 @@ class FlowGraphs:
         zeros, estimator = torch.zeros, self._estimator
         return _Buffers(
             zeros(1, size, estimator.bands, device=estimator.device),
-            zeros(2, size, estimator.inputs - estimator.bands, device=estimator.device),
+            zeros(estimator.rows, size, estimator.inputs - estimator.bands, device=estimator.device),
             zeros(1, 1, 1, size, dtype=estimator.dtype, device=estimator.device),
         )
 
@@ -151,9 +150,7 @@ class FlowGraphs:
     def step(self, buffers: _Buffers) -> None:
         """One Euler step; its shapes depend on the buffers' alone."""
         x = buffers.x
-        both = self._estimator(
-            torch.cat((x.expand(2, -1, -1), buffers.conditioning), dim=2), self._index, mask=buffers.mask
-        )
-        direction = (1 + self._guidance) * both[:1] - self._guidance * both[1:]
+        inputs = torch.cat((x.expand(self._estimator.rows, -1, -1), buffers.conditioning), dim=2)
+        direction = guided(self._estimator(inputs, self._index, mask=buffers.mask), self._guidance)
         x.add_(self._lengths.index_select(0, self._index) * direction)
         self._index.add_(1)

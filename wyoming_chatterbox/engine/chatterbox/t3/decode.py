@@ -19,19 +19,19 @@ import torch
 from torch import Tensor
 
 from ..compute.attention import attend
-from ..compute.linear import Linear
+from ..compute.linear import Linear, reduced
+from .gpt2 import GPT2
 from .kv_cache import KVCache
-from .llama import Llama, reduced
+from .llama import Llama
+from .network import Network
 from .prefix_cache import UNCONDITIONAL_BLOCK, Prefix
 from .sampling import draw
 from .sequence import Sequence
+from .spec import T3Spec
 
 CACHE_STEP = 256
 """Caches have a multiple of this many positions, so that an utterance mostly fits into the cache of the last one; a
 captured step attends to a multiple of it."""
-
-START_TOKENS = 2
-"""Upstream feeds the start token twice, both times as the first one."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Decoder:
     ) -> None:
         """
         Args:
-            t3: chatterbox.models.t3.T3.
+            t3: chatterbox.models.t3.T3 or our GPT2T3, whose `hp` is a T3Spec.
             precision: of its linear layers, see linear.py.
             weight_first: how these multiply in float32, see there.
             captured: whether steps are those that a CUDA graph can capture, see `captured_step`; None: on CUDA devices.
@@ -60,15 +60,22 @@ class Decoder:
         self.device = t3.device
         on_cuda = self.device.type == "cuda"
         self.captured = on_cuda if captured is None else captured
-        self.llama = Llama(t3.tfmr, precision, weight_first=weight_first, lean=self.captured or on_cuda)
-        self.dtype = self.llama.dtype
+        self.spec: T3Spec = t3.hp
+        lean = self.captured or on_cuda
+        self.network: Network = (
+            GPT2(t3.tfmr, precision, lean=lean)
+            if self.spec.is_gpt2
+            else Llama(t3.tfmr, precision, weight_first=weight_first, lean=lean)
+        )
+        self.dtype = self.network.dtype
         self.may_overflow = precision == "half"
         self.stop_token: int = t3.hp.stop_speech_token
         self._t3 = t3
         # A copy, lest it keep the whole file of weights mapped.
-        head = t3.speech_head.weight.detach()
+        head, bias = t3.speech_head.weight.detach(), t3.speech_head.bias
         head = head.clone() if reduced(precision) else head
-        self._head = Linear(head, None, "float32" if reduced(precision) else precision, weight_first=weight_first)
+        bias = None if bias is None else bias.detach().clone()
+        self._head = Linear(head, bias, "float32" if reduced(precision) else precision, weight_first=weight_first)
         valid = torch.zeros(t3.hp.speech_tokens_dict_size, dtype=torch.bool)
         # The start token and all above the stop token are no sound; upstream fails on them, or drops what it has.
         valid[: t3.hp.start_speech_token] = True
@@ -91,7 +98,8 @@ class Decoder:
                 # The stream that used it last need not be the one that it was made in, and that may reuse its memory.
                 torch.cuda.current_stream(self.device).synchronize()
             del sequence  # not beside the new one
-            cache = KVCache(self.llama, -(-positions // CACHE_STEP) * CACHE_STEP, self.device)
+            whole_steps = -(-positions // CACHE_STEP) * CACHE_STEP
+            cache = KVCache(self.network, whole_steps, self.device, rows=2 if self.spec.guided else 1)
             sequence = Sequence(cache, len(self.invalid), self.device)
         try:
             yield sequence
@@ -113,26 +121,30 @@ class Decoder:
         Args:
             conditionals: upstream's T3Cond.
         """
-        embeddings = self._t3.prepare_conditioning(conditionals).to(self.llama.residual)
+        embeddings = self._t3.prepare_conditioning(conditionals).to(self.network.residual)
         length = embeddings.shape[1]
         with self.sequence(length) as sequence:
             self._forward(embeddings[0], (_Span(0, 0, length),), sequence.cache)
             return Prefix(tuple(layer[:, 0, :, :length].clone() for layer in sequence.cache.layers))
 
     def text_embeddings(self, text_tokens: Tensor) -> Tensor:
-        """Returns what the model reads of a text, shape (n + 2, width).
+        """Returns what the model reads of a text, shape (n, width): with its marks, two more than there are tokens.
 
         Args:
             text_tokens: shape (1, n), without start and stop.
         """
-        t3 = self._t3
-        tokens = torch.nn.functional.pad(text_tokens, (1, 0), value=t3.hp.start_text_token)
-        tokens = torch.nn.functional.pad(tokens, (0, 1), value=t3.hp.stop_text_token).long().to(self.device)
-        embeddings: Tensor = t3.text_emb(tokens)[0] + t3.text_pos_emb.emb.weight[: tokens.shape[1]]
+        t3, spec = self._t3, self.spec
+        tokens = text_tokens
+        if spec.text_marks:
+            tokens = torch.nn.functional.pad(tokens, (1, 0), value=spec.start_text_token)
+            tokens = torch.nn.functional.pad(tokens, (0, 1), value=spec.stop_text_token)
+        embeddings: Tensor = t3.text_emb(tokens.long().to(self.device))[0]
+        if spec.input_pos_emb is not None:
+            embeddings = embeddings + t3.text_pos_emb.emb.weight[: tokens.shape[1]]
         return embeddings
 
     def prefill(self, sequence: Sequence, prefix: Prefix, text_embeddings: Tensor) -> Prefix:
-        """Fill a sequence's cache with its prompt and the start token, twice, and draw the first speech token.
+        """Fill a sequence's cache with its prompt and the start of speech, and draw the first speech token.
 
         Args:
             sequence: `begin` was called.
@@ -142,6 +154,7 @@ class Decoder:
             The prefix, with what was computed of positions without words.
         """
         cache, begin, length = sequence.cache, prefix.length, text_embeddings.shape[0]
+        start_tokens = self.spec.start_tokens
         end = begin + length
         for layer, voice in zip(cache.layers, prefix.voice, strict=True):
             layer[:, : sequence.rows, :, :begin] = voice[:, None]
@@ -149,17 +162,17 @@ class Decoder:
         sequence.token.fill_(start_token)
         sequence.index.zero_()
         sequence.seen[start_token] = True
-        start = self._speech_embedding(sequence)[0].expand(START_TOKENS, -1)
-        new = torch.cat((text_embeddings.to(self.llama.residual), start))
-        span = _Span(0, begin, length + START_TOKENS)
+        start = self._speech_embedding(sequence)[0].expand(start_tokens, -1)
+        new = torch.cat((text_embeddings.to(self.network.residual), start))
+        span = _Span(0, begin, length + start_tokens)
         if sequence.rows == 1:
             last = self._forward(new, (span,), cache)[-1:]
         else:
             prefix = self._fill_unconditional(prefix, length, cache)
             # One pass for both rows: of the second, only what is behind the blanks.
-            hidden = self._forward(torch.cat((new, start)), (span, _Span(1, end, START_TOKENS)), cache)
+            hidden = self._forward(torch.cat((new, start)), (span, _Span(1, end, start_tokens)), cache)
             last = torch.stack((hidden[span.length - 1], hidden[-1]))
-        sequence.next_position = end + START_TOKENS
+        sequence.next_position = end + start_tokens
         sequence.position.fill_(sequence.next_position)
         sequence.index.fill_(1)
         self.sample(self.logits(last[:, None]), sequence)
@@ -175,7 +188,7 @@ class Decoder:
             if block == len(unconditional):
                 # Whole blocks, whatever this text needs: what is too much lies behind it, and is overwritten.
                 positions = self._t3.text_pos_emb.emb.weight[first : first + UNCONDITIONAL_BLOCK].to(
-                    self.llama.residual
+                    self.network.residual
                 )
                 self._forward(positions, (_Span(1, place.start, positions.shape[0]),), cache)
                 unconditional.append(tuple(layer[:, 1, :, place].clone() for layer in cache.layers))
@@ -185,12 +198,12 @@ class Decoder:
         return Prefix(prefix.voice, tuple(unconditional))
 
     def _forward(self, hidden: Tensor, spans: tuple[_Span, ...], cache: KVCache) -> Tensor:
-        """Run the Llama over new positions, shape (n, width), `spans` one behind the other; returns the same shape."""
+        """Run the network over new positions, shape (n, width), `spans` one behind the other; returns that shape."""
         positions = torch.cat([cache.position_ids[span.begin : span.begin + span.length] for span in spans])
-        rotary = cache.rotary.index_select(4, positions)
-        hidden = hidden[None]
-        for layer, layer_cache in zip(self.llama.layers, cache.layers, strict=True):
-            query, new = self.llama.project(layer, hidden, rotary)
+        places = cache.position_table.index_select(4, positions)
+        hidden = self.network.place(hidden[None], places)
+        for layer, layer_cache in zip(self.network.layers, cache.layers, strict=True):
+            query, new = self.network.project(layer, hidden, places)
             mixed, first = [], 0
             for span in spans:
                 part, end = slice(first, first + span.length), span.begin + span.length
@@ -201,7 +214,7 @@ class Decoder:
                     torch.nn.functional.scaled_dot_product_attention(query[:, :, part], keys, values, attn_mask=mask)
                 )
                 first += span.length
-            hidden = self.llama.feed(layer, hidden, torch.cat(mixed, dim=2))
+            hidden = self.network.feed(layer, hidden, torch.cat(mixed, dim=2))
         return hidden[0]
 
     # One step
@@ -214,12 +227,13 @@ class Decoder:
         Args:
             sequences: at least one; all different.
         """
-        llama = self.llama
-        hidden, rotary = self._step_inputs(sequences)
+        network = self.network
+        hidden, places = self._step_inputs(sequences)
+        hidden = network.place(hidden, places)
         rows = _rows(sequences)
         alone = len(sequences) == 1
-        for number, layer in enumerate(llama.layers):
-            queries, new = llama.project(layer, hidden, rotary)
+        for number, layer in enumerate(network.layers):
+            queries, new = network.project(layer, hidden, places)
             if alone:
                 mixed = self._attention(sequences[0], number, queries, new)
             else:
@@ -229,7 +243,7 @@ class Decoder:
                         for sequence, part in zip(sequences, rows, strict=True)
                     ]
                 )
-            hidden = llama.feed(layer, hidden, mixed)
+            hidden = network.feed(layer, hidden, mixed)
         logits = self.logits(hidden)
         for sequence, part in zip(sequences, rows, strict=True):
             self.sample(logits[part], sequence)
@@ -247,18 +261,18 @@ class Decoder:
     def captured_step(self, sequence: Sequence, end: int) -> None:
         """The same of one sequence, as a CUDA graph needs it: its shapes depend on `end` alone, the positions that it
         attends to, and it draws with the noise that is there."""
-        llama, cache = self.llama, sequence.cache
-        hidden = self._speech_embedding(sequence)
-        rotary = cache.rotary.index_select(4, sequence.position)
+        network, cache = self.network, sequence.cache
+        places = cache.position_table.index_select(4, sequence.position)
+        hidden = network.place(self._speech_embedding(sequence), places)
         # Added to the scores: of a mask of yes and no, a GPU would make this in every layer, in three steps.
         mask = torch.zeros(1, end, dtype=self.dtype, device=self.device)
         mask = mask.masked_fill(cache.position_ids[:end] > sequence.position, float("-inf"))
-        for layer, layer_cache in zip(llama.layers, cache.layers, strict=True):
-            query, new = llama.project(layer, hidden, rotary)
+        for layer, layer_cache in zip(network.layers, cache.layers, strict=True):
+            query, new = network.project(layer, hidden, places)
             layer_cache[:, : sequence.rows].index_copy_(3, sequence.position, new)
             keys, values = layer_cache[:, : sequence.rows, :, :end]
             mixed = torch.nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
-            hidden = llama.feed(layer, hidden, mixed)
+            hidden = network.feed(layer, hidden, mixed)
         logits = self.logits(hidden)
         self._note_overflow(logits, sequence)
         self._sample(logits, sequence)
@@ -267,7 +281,7 @@ class Decoder:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Returns the logits, shape (rows, vocabulary), of hidden states of shape (rows, 1, width)."""
-        logits: Tensor = self._head(self.llama.last_norm(hidden))[:, 0].float()
+        logits: Tensor = self._head(self.network.last_norm(hidden))[:, 0].float()
         return logits
 
     def sample(self, logits: Tensor, sequence: Sequence) -> None:
@@ -284,9 +298,18 @@ class Decoder:
 
     def _sample(self, logits: Tensor, sequence: Sequence) -> None:
         settings = sequence.sampling
-        # A graph is for every top_p; elsewhere, nothing is sorted in vain.
-        sort = self.captured or settings.has_tail
-        sequence.token.copy_(draw(logits, settings, sequence.seen, sequence.noise, self.invalid, sort=sort))
+        # A graph is for every top_k and top_p; elsewhere, nothing is sorted in vain.
+        sort = self.captured or settings.sorts
+        token = draw(
+            logits,
+            settings,
+            sequence.seen,
+            sequence.noise,
+            self.invalid,
+            sort=sort,
+            penalty_last=self.spec.penalty_last,
+        )
+        sequence.token.copy_(token)
         sequence.seen.index_fill_(0, sequence.token, True)
 
     def _note_overflow(self, logits: Tensor, sequence: Sequence) -> None:
@@ -294,13 +317,12 @@ class Decoder:
             sequence.overflowed.logical_or_(logits.isfinite().all().logical_not_())
 
     def _step_inputs(self, sequences: list[Sequence]) -> tuple[Tensor, Tensor]:
-        """(embeddings of the tokens that are fed, shape (rows, 1, width); their rotary positions, of shape (2, 3, rows
-        or 1, 1, 1, size))."""
+        """(embeddings of the tokens that are fed, shape (rows, 1, width); their part of the table of positions)."""
         embeddings = [self._speech_embedding(sequence) for sequence in sequences]
         tables = []
         for sequence in sequences:
             position = sequence.next_position
-            tables.append(sequence.cache.rotary[:, :, :, :, position : position + 1])
+            tables.append(sequence.cache.position_table[:, :, :, :, position : position + 1])
         if len(sequences) == 1:
             return embeddings[0], tables[0]
         expanded = [
@@ -311,8 +333,10 @@ class Decoder:
     def _speech_embedding(self, sequence: Sequence) -> Tensor:
         """Of the token that is fed next, shape (rows, 1, width): the same in all rows."""
         t3 = self._t3
-        embedding = t3.speech_emb(sequence.token) + t3.speech_pos_emb.emb(sequence.index)
-        expanded: Tensor = embedding.to(self.llama.residual).expand(sequence.rows, 1, -1)
+        embedding = t3.speech_emb(sequence.token)
+        if self.spec.input_pos_emb is not None:
+            embedding = embedding + t3.speech_pos_emb.emb(sequence.index)
+        expanded: Tensor = embedding.to(self.network.residual).expand(sequence.rows, 1, -1)
         return expanded
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..compute.linear import Layer, Linear, activations, fused
+from ..compute.linear import Layer, Linear, activations, fused, reduced
 from ..compute.pages import release_pages
 
 
@@ -63,7 +63,7 @@ class Llama:
         self.last_norm = self._norm(tfmr.norm, torch.float32 if reduced(precision) else self.dtype, lean=False)
         """Before the head."""
 
-    def rotary(self, positions: int, device: torch.device) -> Tensor:
+    def position_table(self, positions: int, device: torch.device) -> Tensor:
         """Returns the table for rotary position embedding (arXiv 2104.09864) of so many positions, shape (2, 3, 1:
         rows, 1: heads, positions, head size): cosines and sines, of queries, keys and values; the halves of a head are
         as in transformers' Llama.
@@ -79,18 +79,22 @@ class Llama:
         table[0, 2] = 1
         return table.to(self.dtype)[:, :, None, None]
 
-    def project(self, layer: LlamaLayer, hidden: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor]:
+    def place(self, hidden: Tensor, positions: Tensor) -> Tensor:
+        """Returns the first layer's input of embeddings, shape (rows, n, width): here they say where they are."""
+        return hidden
+
+    def project(self, layer: LlamaLayer, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """(queries of shape (rows, heads, n, size), keys and values of shape (2, rows, heads, n, size)).
 
         Args:
             hidden: shape (rows, n, width).
-            rotary: those of the n positions out of the table, shape (2, 3, rows or 1, 1, n, size): every row may have
-                positions of its own.
+            positions: those of the n positions out of the table, shape (2, 3, rows or 1, 1, n, size): every row
+                may have positions of its own.
         """
         rows, length, _ = hidden.shape
         projected = layer.projections(layer.norm(hidden)).view(rows, length, 3, self.heads, self.head_size)
         projected = projected.permute(2, 0, 3, 1, 4)
-        cos, sin = rotary
+        cos, sin = positions
         halves = projected.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
         turned = torch.addcmul(projected * cos, halves, sin)
         return turned[0], turned[1:]
@@ -125,9 +129,3 @@ class Llama:
             weight = weight.to(dtype)
             return lambda x: rms_norm(x, weight.shape, weight, eps)
         return lambda x: rms_norm(x.float(), weight.shape, weight, eps).to(dtype)
-
-
-def reduced(precision: str) -> bool:
-    """Returns True if activations have less than single precision: then the last norm and the head are computed in
-    that, since 8 bits of a logit of 20 are off by as much as decides between two tokens."""
-    return bool(activations(precision) != torch.float32)

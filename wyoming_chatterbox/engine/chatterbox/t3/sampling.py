@@ -30,6 +30,9 @@ class Sampling:
     top_p: float = 1.0
     """1 drops nothing."""
 
+    top_k: int = 0
+    """Of Turbo and Nano, which have no min_p: how many tokens are left before top_p; 0 drops nothing."""
+
 
 CURRENT = Sampling()
 """What Chatterbox's developers chose for the original model in June 2025. They name the penalty they had before, 2.0,
@@ -39,17 +42,22 @@ STREAMING = Sampling(repetition_penalty=2.0, min_p=0.0, top_p=0.8)
 """Fixed in chatterbox-streaming."""
 
 
-def sampling_of(settings: GenerationSettings) -> Sampling:
-    """Returns what the settings ask for."""
-    if settings.sampling == "streaming":
+def sampling_of(settings: GenerationSettings, default: Sampling = CURRENT) -> Sampling:
+    """Returns what the settings ask for; `default` is what suits the model, where they leave it to that."""
+    if settings.sampling == "streaming" and default == CURRENT:
         return STREAMING
-    return Sampling(settings.repetition_penalty, settings.min_p, settings.top_p)
+    return Sampling(
+        settings.repetition_penalty,
+        settings.min_p,
+        settings.top_p or default.top_p,
+        settings.top_k or default.top_k,
+    )
 
 
 class SamplingTensors:
     """An utterance's settings where a step reads them: a captured one reads the same tensors whatever they are."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, vocabulary: int) -> None:
         self.cfg_weight: Tensor = torch.zeros((), device=device)
         self.temperature: Tensor = torch.ones((), device=device)
         self.repetition_penalty: Tensor = torch.ones((), device=device)
@@ -57,8 +65,10 @@ class SamplingTensors:
         self.tail: Tensor = torch.zeros((), device=device)
         """1 - top_p."""
 
-        self.has_tail = False
-        """Whether top_p drops anything."""
+        self._vocabulary = vocabulary
+        self.top_k: Tensor = torch.full((1,), vocabulary, dtype=torch.long, device=device)
+        self.sorts = False
+        """Whether top_k or top_p drops anything."""
 
     def set(self, cfg_weight: float, temperature: float, sampling: Sampling) -> None:
         self.cfg_weight.fill_(cfg_weight)
@@ -66,11 +76,20 @@ class SamplingTensors:
         self.repetition_penalty.fill_(sampling.repetition_penalty)
         self.min_p.fill_(sampling.min_p)
         self.tail.fill_(1 - sampling.top_p)
-        self.has_tail = sampling.top_p < 1
+        top_k = min(sampling.top_k or self._vocabulary, self._vocabulary)
+        self.top_k.fill_(top_k)
+        self.sorts = sampling.top_p < 1 or top_k < self._vocabulary
 
 
 def draw(
-    logits: Tensor, settings: SamplingTensors, seen: Tensor, noise: Tensor, invalid: Tensor, *, sort: bool
+    logits: Tensor,
+    settings: SamplingTensors,
+    seen: Tensor,
+    noise: Tensor,
+    invalid: Tensor,
+    *,
+    sort: bool,
+    penalty_last: bool = False,
 ) -> Tensor:
     """Returns one token, shape (1,): guidance, temperature, and what `Sampling` says.
 
@@ -82,16 +101,24 @@ def draw(
         seen: which tokens were drawn before, shape (vocabulary,).
         noise: exponentially distributed, above 0, shape (vocabulary,).
         invalid: which tokens are never drawn, shape (vocabulary,).
-        sort: whether top_p is looked at; tokens are sorted for it.
+        sort: whether top_p and top_k are looked at; tokens are sorted for them.
+        penalty_last: as Turbo and Nano have it: the repetition penalty comes behind the others, there is top_k, and no
+            min_p.
     """
     scores = logits[0]
     if len(logits) == 2:
         scores = scores + settings.cfg_weight * (scores - logits[1])
     scores = scores.masked_fill(invalid, float("-inf")) / settings.temperature
-    scores = penalize(scores, seen, settings.repetition_penalty)
-    scores = drop_below_min_p(scores, settings.min_p)
-    if sort:
-        scores = drop_outside_top_p(scores, settings.tail)
+    if penalty_last:
+        if sort:
+            scores = drop_outside_top_k(scores, settings.top_k)
+            scores = drop_outside_top_p(scores, settings.tail)
+        scores = penalize(scores, seen, settings.repetition_penalty)
+    else:
+        scores = penalize(scores, seen, settings.repetition_penalty)
+        scores = drop_below_min_p(scores, settings.min_p)
+        if sort:
+            scores = drop_outside_top_p(scores, settings.tail)
     probabilities = scores.softmax(dim=-1)
     token: Tensor = (probabilities / noise).argmax(dim=-1, keepdim=True)
     return token
@@ -115,3 +142,9 @@ def drop_outside_top_p(scores: Tensor, tail: Tensor) -> Tensor:
     dropped = ordered.softmax(dim=-1).cumsum(dim=-1) <= tail
     dropped[-1:] = False
     return scores.masked_fill(torch.empty_like(dropped).scatter_(0, order, dropped), float("-inf"))
+
+
+def drop_outside_top_k(scores: Tensor, top_k: Tensor) -> Tensor:
+    """Returns scores of shape (vocabulary,), -inf for tokens that are not among the `top_k` (shape (1,)) likeliest."""
+    ordered, _ = torch.sort(scores, descending=True)
+    return scores.masked_fill(scores < ordered.index_select(0, top_k - 1), float("-inf"))

@@ -45,7 +45,7 @@ class Sequence:
         self.overflowed: Tensor = torch.zeros((), dtype=torch.bool, device=device)
         """Whether logits were not finite; only looked at in float16, which does not reach as far."""
 
-        self.sampling = SamplingTensors(device)
+        self.sampling = SamplingTensors(device, vocabulary)
         self.graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}
         """CUDA graphs of a step, by the positions they attend to and the rows."""
 

@@ -15,7 +15,7 @@ from ...base import CancelToken, FloatOverflow
 from ..compute.graph_check import Trial
 from ..tracing import Timeline
 from .captured_steps import CapturedSteps
-from .decode import START_TOKENS, Decoder
+from .decode import Decoder
 from .prefix_cache import UNCONDITIONAL_BLOCK, Prefix, PrefixCache
 from .sampling import CURRENT, Sampling
 from .sequence import Sequence
@@ -81,7 +81,9 @@ class TokenGenerator:
         cancel.raise_if_set()
         text_embeddings = decoder.text_embeddings(text_tokens)
         # A last block of positions without words may reach behind the text.
-        positions = prefix.length + text_embeddings.shape[0] + max(UNCONDITIONAL_BLOCK, START_TOKENS) + limit
+        positions = (
+            prefix.length + text_embeddings.shape[0] + max(UNCONDITIONAL_BLOCK, decoder.spec.start_tokens) + limit
+        )
         with decoder.sequence(positions) as sequence:
             sequence.begin(cfg_weight, temperature, sampling, random)
             extended = decoder.prefill(sequence, prefix, text_embeddings)

@@ -1,0 +1,113 @@
+"""Which files a model consists of, and where they are in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from .repository import WeightsError
+
+
+@dataclass(frozen=True)
+class WeightLayout:
+    """What the files of a model are called. Of several names for one part, an earlier one wins."""
+
+    repository: str
+    """The id of the repository that has them, for messages."""
+
+    t3: tuple[str, ...]
+    s3gen: tuple[str, ...]
+    voice_encoder: tuple[str, ...]
+    tokenizer: tuple[str, ...]
+    """All of them are needed; the first one stands for them."""
+
+
+ORIGINAL = WeightLayout(
+    repository="ResembleAI/chatterbox",
+    t3=("t3_cfg.safetensors", "t3_cfg.pt"),
+    s3gen=("s3gen.safetensors", "s3gen.pt"),
+    voice_encoder=("ve.safetensors", "ve.pt"),
+    tokenizer=("tokenizer.json",),
+)
+
+_GPT2_TOKENIZER = (
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+)
+
+TURBO = WeightLayout(
+    repository="ResembleAI/chatterbox-turbo",
+    t3=("t3_turbo_v1.safetensors",),
+    s3gen=("s3gen_meanflow.safetensors",),
+    voice_encoder=("ve.safetensors",),
+    tokenizer=_GPT2_TOKENIZER,
+)
+
+NANO = WeightLayout(
+    repository="ResembleAI/chatterbox-nano",
+    t3=("t3_nano_v1.safetensors",),
+    s3gen=("s3gen_meanflow.safetensors",),
+    voice_encoder=("ve.safetensors",),
+    tokenizer=_GPT2_TOKENIZER,
+)
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Where the parts of a model are."""
+
+    voice_encoder: Path
+    t3: Path
+    s3gen: Path
+    tokenizer: tuple[Path, ...]
+    conditionals: Path | None
+    """The built-in voice; a model without it speaks only with reference clips."""
+
+    def fingerprint(self) -> str:
+        """Returns what identifies their content, without reading gigabytes: the hub's cache names files by their
+        hashes; of others size and date tell whether they are the same."""
+        paths = [self.voice_encoder, self.t3, self.s3gen, *self.tokenizer, self.conditionals]
+        found = [(path.resolve().name, path.stat()) for path in paths if path is not None]
+        return " ".join(f"{name}:{status.st_size}:{status.st_mtime_ns}" for name, status in found)
+
+
+def find_files(model_dir: Path, layout: WeightLayout = ORIGINAL) -> ModelFiles:
+    """Returns the parts of a model in a folder.
+
+    Raises:
+        WeightsError: a part is missing; the message names the folder and all that is missing.
+    """
+    found: dict[str, Path] = {}
+    missing = []
+    parts = {"voice_encoder": layout.voice_encoder, "t3": layout.t3, "s3gen": layout.s3gen}
+    for part, names in parts.items():
+        path = next((model_dir / name for name in names if (model_dir / name).is_file()), None)
+        if path is None:
+            missing.append(" or ".join(names))
+        else:
+            found[part] = path
+    missing += [name for name in layout.tokenizer if not (model_dir / name).is_file()]
+    if missing:
+        raise WeightsError(
+            f"{model_dir} has no {', no '.join(missing)}; put the files of {layout.repository} there, or leave "
+            "out --model-dir to download them"
+        )
+    conditionals = model_dir / "conds.pt"
+    return ModelFiles(
+        **found,
+        tokenizer=tuple(model_dir / name for name in layout.tokenizer),
+        conditionals=conditionals if conditionals.is_file() else None,
+    )
+
+
+def revision_of(files: ModelFiles) -> str:
+    """Returns what the conditionals of a voice depend on: another value where those weights may be others."""
+    # Not their content: it would take seconds at every start to read it.
+    used = [(path.name, path.stat()) for path in (files.voice_encoder, files.s3gen)]
+    identities = [(name, status.st_size, status.st_mtime_ns) for name, status in used]
+    return hashlib.sha256(json.dumps(identities).encode()).hexdigest()
