@@ -8,11 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from transformers.generation.logits_process import (
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from tests.engine.chatterbox.tiny import agreement
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine.base import Cancelled, CancelToken, EngineError, Samples
 from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
+from wyoming_chatterbox.engine.chatterbox.t3.sampling import Sampling, SamplingTensors, draw
 from wyoming_chatterbox.engine.registry import MODELS, create_voices
 from wyoming_chatterbox.engine.weights.repository import WeightsError
 from wyoming_chatterbox.speech_settings import GenerationSettings
@@ -79,10 +87,30 @@ def test_every_setting_it_has_changes_what_is_heard(engine: ChatterboxEngine, ch
     assert len(usual) != len(changed) or not np.array_equal(usual, changed)
 
 
-def test_the_repetition_penalty_changes_what_is_heard(engine: ChatterboxEngine) -> None:
-    """Of so few tokens that one repeats."""
-    weak, strong = (np.concatenate(_chunks(engine, top_k=2, repetition_penalty=value)) for value in (1.0, 2.0))
-    assert len(weak) != len(strong) or not np.array_equal(weak, strong)
+@pytest.mark.parametrize(("top_k", "top_p"), [(1000, 0.95), (5, 1.0), (0, 0.5), (0, 1.0)])
+def test_tokens_are_sampled_in_its_developers_order(top_k: int, top_p: float) -> None:
+    """Temperature, top-k, top-p, and the penalty last, as transformers' processors compute them."""
+    random = torch.Generator().manual_seed(0)
+    settings = SamplingTensors(torch.device("cpu"), 6563)
+    settings.set(0.0, 0.7, Sampling(1.3, 0.0, top_p, top_k))
+    processors = [TemperatureLogitsWarper(0.7)]
+    processors += [TopKLogitsWarper(top_k)] if top_k else []
+    processors += [TopPLogitsWarper(top_p)] if top_p < 1 else []
+    processors.append(RepetitionPenaltyLogitsProcessor(1.3))
+    penalized = 0
+    for _ in range(50):
+        logits = 3 * torch.randn(1, 6563, generator=random)
+        past = logits.topk(300).indices
+        seen = torch.zeros(6563, dtype=torch.bool).index_fill_(0, past[0], True)
+        noise = torch.empty(6563).exponential_(generator=random)
+        nothing = torch.zeros(6563, dtype=torch.bool)
+        token = draw(logits, settings, seen, noise, nothing, sort=settings.sorts, penalty_last=True)
+        scores = logits
+        for processor in processors:
+            scores = processor(past, scores)
+        assert int(token) == int((scores[0].softmax(dim=-1) / noise).argmax())
+        penalized += int(token) in past
+    assert penalized
 
 
 @pytest.mark.parametrize(
