@@ -96,8 +96,14 @@ BAD = [
     ({"temperature": None}, "temperature: None is not a valid value"),
     ({"temperature": 0}, "temperature: 0 is out of range"),
     ({"profile": "quick"}, "profile: 'quick' is unknown (allowed: exact, balanced, fast)"),
-    ({"model": "auto"}, "model: 'auto' is not for the app (allowed: embedded, nano, original, turbo)"),
-    ({"model": "piper"}, "model: 'piper' is not for the app (allowed: embedded, nano, original, turbo)"),
+    (
+        {"model": "auto"},
+        "model: 'auto' is not for the app (allowed: embedded, multilingual, ",
+    ),
+    (
+        {"model": "piper"},
+        "model: 'piper' is not for the app (allowed: embedded, multilingual, ",
+    ),
     ({"voice": 7}, "voice: 7 is not a valid value"),
     ({"voice": ["anna"]}, "voice: ['anna'] is not a valid value"),
     ({"http": "http://0.0.0.0:80"}, "http: 'http://0.0.0.0:80' is not a valid value (allowed: true, false)"),

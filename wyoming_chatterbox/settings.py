@@ -42,8 +42,9 @@ class Settings:
     )
     model: str = knob(
         "auto",
-        "Which model speaks: original, turbo (English, for GPUs; it laughs), nano (turbo made small, for CPUs) or "
-        "embedded (a small voice that is always there). auto is the original one where an NVIDIA GPU and its packages "
+        "Which model speaks: original (English), multilingual (23 languages; multilingual-v2 is the version before), "
+        "turbo (English, for GPUs; it laughs), nano (turbo made small, for CPUs) or embedded (a small voice that is "
+        "always there). auto is the original one where an NVIDIA GPU and its packages "
         "are present, otherwise embedded",
         choices=MODEL_CHOICES,
         group="Model",

@@ -28,9 +28,13 @@ def test_an_entry_fits_its_voices_and_its_weights(spec: ModelSpec) -> None:
 
 def test_the_settings_and_the_app_offer_the_models_there_are(tmp_path: Path) -> None:
     knob = next(knob for knob in knobs_of(Settings) if knob.name == "model")
-    assert knob.choices == ("auto", "original", "turbo", "nano", "embedded") == ("auto", *MODELS)
+    assert (
+        knob.choices
+        == ("auto", "original", "turbo", "nano", "multilingual", "multilingual-v2", "embedded")
+        == ("auto", *MODELS)
+    )
     assert next(option for option in OPTIONS if option.name == "model").choices == tuple(sorted(MODELS))
-    assert CLONING_MODELS == ("original", "turbo", "nano")
+    assert CLONING_MODELS == ("original", "turbo", "nano", "multilingual", "multilingual-v2")
     for name, spec in MODELS.items():
         catalog = create_catalog(Settings(model=name, data_dir=tmp_path))
         assert catalog.primary.name == name and catalog.primary.voices == spec.voices

@@ -17,7 +17,14 @@ from ..knobs import Knob, knobs_of
 from ..limits import MIN_CLIP_SECONDS, MIN_TURBO_CLIP_SECONDS
 from ..speech_settings import GenerationSettings, UtteranceSettings
 from ..voices.voice import Voice
-from .built_in_voices import CHATTERBOX_DEFAULT, HEART, NANO_DEFAULT, TURBO_DEFAULT
+from .built_in_voices import (
+    CHATTERBOX_DEFAULT,
+    HEART,
+    MULTILINGUAL_V2_VOICES,
+    MULTILINGUAL_VOICES,
+    NANO_DEFAULT,
+    TURBO_DEFAULT,
+)
 from .tags import TURBO_SOUNDS
 from .weights import files, pins
 from .weights.files import WeightLayout
@@ -207,15 +214,19 @@ def _build_embedded(options: BuildOptions, progress: BuildProgress, cancel: Canc
 
 
 def _chatterbox(
-    voice: Voice, repository: Repository, layout: WeightLayout, parameters: Mapping[str, Knob], **others: Any
+    voices: tuple[Voice, ...],
+    repository: Repository,
+    layout: WeightLayout,
+    parameters: Mapping[str, Knob],
+    **others: Any,
 ) -> ModelSpec:
     """Returns a model of the Chatterbox family, which all are under the MIT licence and clone voices."""
     return ModelSpec(
-        name=voice.model,
+        name=voices[0].model,
         licence="MIT",
-        languages=voice.languages,
-        voices=(voice,),
-        build=functools.partial(_build_chatterbox, voice.model),
+        languages=tuple(voice.languages[0] for voice in voices),
+        voices=voices,
+        build=functools.partial(_build_chatterbox, voices[0].model),
         parameters=parameters,
         clones=True,
         repository=repository,
@@ -230,7 +241,7 @@ _TURBO_PARAMETERS = _parameters(
 )
 
 ORIGINAL = _chatterbox(
-    CHATTERBOX_DEFAULT,
+    (CHATTERBOX_DEFAULT,),
     pins.CHATTERBOX,
     files.ORIGINAL,
     {name: knob for name, knob in _parameters().items() if name != "top_k"},
@@ -240,7 +251,7 @@ ORIGINAL = _chatterbox(
 """Chatterbox's first, English model."""
 
 TURBO = _chatterbox(
-    TURBO_DEFAULT,
+    (TURBO_DEFAULT,),
     pins.TURBO,
     files.TURBO,
     _TURBO_PARAMETERS,
@@ -250,7 +261,7 @@ TURBO = _chatterbox(
 """A faster English model, for GPUs, that laughs."""
 
 NANO = _chatterbox(
-    NANO_DEFAULT,
+    (NANO_DEFAULT,),
     pins.NANO,
     files.NANO,
     _TURBO_PARAMETERS,
@@ -258,6 +269,30 @@ NANO = _chatterbox(
     min_clip_seconds=MIN_TURBO_CLIP_SECONDS,
 )
 """Turbo with a smaller language model, for CPUs."""
+
+_MULTILINGUAL_PARAMETERS = {
+    name: knob
+    for name, knob in ORIGINAL.parameters.items()
+    if name not in ("sampling", "decoder", "context_window", "fade_duration", "print_metrics")
+}
+
+MULTILINGUAL = _chatterbox(
+    MULTILINGUAL_VOICES,
+    pins.MULTILINGUAL_V3,
+    files.MULTILINGUAL_V3,
+    _MULTILINGUAL_PARAMETERS,
+    min_clip_seconds=MIN_CLIP_SECONDS,
+)
+"""23 languages; the third version."""
+
+MULTILINGUAL_V2 = _chatterbox(
+    MULTILINGUAL_V2_VOICES,
+    pins.MULTILINGUAL_V2,
+    files.MULTILINGUAL_V2,
+    _MULTILINGUAL_PARAMETERS,
+    min_clip_seconds=MIN_CLIP_SECONDS,
+)
+"""The version before it, which its developers' code still takes unless told otherwise."""
 
 EMBEDDED = ModelSpec(
     name=HEART.model,
@@ -269,7 +304,9 @@ EMBEDDED = ModelSpec(
 )
 """The small model inside the installation; it answers while another one cannot."""
 
-MODELS: Mapping[str, ModelSpec] = {spec.name: spec for spec in (ORIGINAL, TURBO, NANO, EMBEDDED)}
+MODELS: Mapping[str, ModelSpec] = {
+    spec.name: spec for spec in (ORIGINAL, TURBO, NANO, MULTILINGUAL, MULTILINGUAL_V2, EMBEDDED)
+}
 """All models, by name."""
 
 CLONING_MODELS: Mapping[str, tuple[str, ...]] = {spec.name: spec.languages for spec in MODELS.values() if spec.clones}

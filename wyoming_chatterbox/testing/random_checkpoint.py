@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import wave
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ def build(
     spec, layout = specs.SPECS[model], MODELS[model].layout
     assert layout is not None
     suffix = f".{format}" if model == "original" else ".safetensors"
+    languages = MODELS[model].languages if spec.multilingual else ()
     tts = upstream.load_chatterbox()
     with upstream.suppress_output(), torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
@@ -104,7 +106,7 @@ def build(
         if spec.t3.is_gpt2:
             write_gpt2_tokenizer(out)
         else:
-            write_tokenizer(out / "tokenizer.json")
+            write_tokenizer(out / layout.tokenizer[0], languages)
         write_clip(out / CLIP, seconds=clip_seconds)
         if voice:
             tokenizer = [out / name for name in layout.tokenizer]
@@ -231,14 +233,14 @@ def _save(state: dict[str, Any], path: Path) -> None:
     save_file({name: tensor.contiguous() for name, tensor in state.items() if name not in derived}, path)
 
 
-def write_tokenizer(path: Path) -> None:
-    """One token per character, with the special tokens where upstream expects them."""
+def write_tokenizer(path: Path, languages: Sequence[str] = ()) -> None:
+    """One token per character, with the special tokens where upstream expects them, and one for each language."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     special = ["[STOP]", "[UNK]", "[SPACE]"]
     names = special + [chr(code) for code in range(33, 127)]
     names += [f"<unused{number}>" for number in range(len(names), _START_TEXT)]
-    names += ["[START]", "[PAD]", "[SEP]", "[CLS]", "[MASK]"]
+    names += ["[START]", "[PAD]", "[SEP]", "[CLS]", "[MASK]", *(f"[{language}]" for language in languages)]
     tokenizer = Tokenizer(models.BPE(vocab={name: i for i, name in enumerate(names)}, merges=[], unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.add_special_tokens(special + names[_START_TEXT:])
@@ -294,7 +296,9 @@ def write_clip(path: Path, *, pitch: float = 120.0, seconds: float = 3.0) -> Non
 def main() -> None:
     parser = argparse.ArgumentParser(description="Builds a checkpoint of random weights.")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--model", choices=("original", "turbo", "nano"), default="original")
+    parser.add_argument(
+        "--model", choices=("original", "turbo", "nano", "multilingual", "multilingual-v2"), default="original"
+    )
     parser.add_argument("--tiny", action="store_true", help="small networks, for processes that apply the tiny sizes")
     parser.add_argument("--eos-at", type=int, default=50, help="speech tokens in every answer (default: 50)")
     parser.add_argument("--seed", type=int, default=0)

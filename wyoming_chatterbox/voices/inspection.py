@@ -156,7 +156,7 @@ class VoiceInspector:
     def _voices_of(self, files: VoiceFiles, config: VoiceConfig, by_path: Mapping[Path, Clip]) -> tuple[Voice, ...]:
         model = config.model or next(iter(self._models))
         spoken = self._models[model]
-        languages = config.languages or spoken[:1]
+        languages = config.languages or spoken
         title = config.title or files.name
         # Home Assistant never sends a language: with a multilingual model, the voice's name must select it.
         variants = [languages] if len(spoken) == 1 or len(languages) == 1 else [(code,) for code in languages]

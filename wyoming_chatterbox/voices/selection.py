@@ -107,6 +107,11 @@ def same_language(first: str, second: str) -> bool:
     return _primary(first) == _primary(second)
 
 
+def model_language(code: str) -> str:
+    """Returns the code that models use for the language of a tag: "no" for "nb-NO", "zh" for "cmn"."""
+    return _primary(code)
+
+
 def _named(voices: Sequence[Voice], name: str) -> list[Voice]:
     """Returns the speakers of the voice with a name, or an alias; names take precedence over aliases."""
     key = name_key(name)

@@ -22,6 +22,7 @@ import torch
 from ...compute_settings import ComputeSettings
 from ...speech_settings import GenerationSettings
 from ...voices.library import built_in
+from ...voices.selection import model_language
 from ...voices.voice import Voice
 from ..base import CancelToken, EngineError, EngineUnavailable, Samples, StreamMetrics
 from ..built_in_voices import CHATTERBOX_DEFAULT
@@ -42,7 +43,7 @@ from .specs import SPECS, plan_options
 from .speech_length import MAX_SPEECH_TOKENS
 from .streaming import SAMPLE_RATE, Probes, SeamlessDecoder
 from .t3.sampling import CURRENT, STREAMING, sampling_of
-from .text import normalize_punctuation, prepare_text
+from .text import prepare_text, text_tokens
 from .tracing import Timeline
 from .upstream_stream import UpstreamStream, wrap_errors
 
@@ -205,15 +206,17 @@ class ChatterboxEngine:
         cancel.raise_if_set()
         if self.chatterbox is None:
             raise EngineError("the engine is closed")
-        text = prepare_text(text)
-        self._check_length(text)
+        language = model_language(voice.languages[0])
+        if language == "en":
+            text = prepare_text(text)
+        self._check_length(text, language)
         self._warn_of_fixed_sampling(settings)
         kept, key = self._conditionals_and_key(voice)
         conditionals = self._with_exaggeration(kept, settings.exaggeration)
         if settings.decoder == "upstream":
             stream = self._upstream(text, conditionals, settings, cancel)
         else:
-            stream = self._seamless(text, conditionals, key, settings, cancel)
+            stream = self._seamless(text, conditionals, key, settings, cancel, language)
         cacheable = not voice.clips or key.fingerprint == voice.fingerprint
         worked = time.perf_counter() - started
         chunks = samples_made = 0
@@ -257,13 +260,19 @@ class ChatterboxEngine:
             )
 
     def _seamless(
-        self, text: str, conditionals: Any, key: Any, settings: GenerationSettings, cancel: CancelToken
+        self,
+        text: str,
+        conditionals: Any,
+        key: Any,
+        settings: GenerationSettings,
+        cancel: CancelToken,
+        language: str,
     ) -> Generator[Samples, None, None]:
         """Our own decoding."""
         if self.decoder is None:
             raise EngineError("this engine speaks with --decoder upstream only")
         seed = secrets.randbelow(2**31) if settings.seed < 0 else settings.seed
-        stream = self.decoder.stream(text, conditionals, settings, seed, cancel, key, self.timeline)
+        stream = self.decoder.stream(text, conditionals, settings, seed, cancel, key, self.timeline, language)
         with contextlib.closing(stream):
             while True:
                 with wrap_errors(text):
@@ -330,12 +339,12 @@ class ChatterboxEngine:
         self.chatterbox = self.decoder = None
         self._cloned = VoiceConditionals(None, None, "", _ignore)
 
-    def _check_length(self, text: str) -> None:
+    def _check_length(self, text: str, language: str) -> None:
         """Raise EngineError for a text that upstream would answer with an IndexError, or with another text."""
         if not text.strip():
             raise EngineError("there is no text to speak")
         limit = self.chatterbox.t3.hp.max_text_tokens
-        count = len(self.chatterbox.tokenizer.encode(normalize_punctuation(text, self.spec)))
+        count = text_tokens(self.chatterbox.tokenizer, text, self.spec, language).shape[1]
         if count > limit:
             raise EngineError(
                 f"the text is too long for Chatterbox in one piece: {count} tokens ({len(text)} characters), "

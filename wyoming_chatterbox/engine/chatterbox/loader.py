@@ -20,7 +20,7 @@ from .compute.placement import move_to_device, network_layers
 from .compute.plan import Plan
 from .specs import ORIGINAL, ChatterboxSpec
 from .t3.gpt2_module import GPT2T3
-from .tokenizers import GPT2TextTokenizer
+from .tokenizers import GPT2TextTokenizer, MultilingualTokenizer
 from .upstream_stream import describe_error
 
 _LOGGER = logging.getLogger(__name__)
@@ -243,6 +243,8 @@ def _tokenizer(paths: Sequence[Path], spec: ChatterboxSpec) -> Any:
     try:
         if spec.t3.is_gpt2:
             return GPT2TextTokenizer(paths[0].parent)
+        if spec.multilingual:
+            return MultilingualTokenizer(paths)
         return upstream.load_chatterbox().EnTokenizer(str(paths[0]))
     except Exception as error:  # the tokenizers library raises bare Exception, upstream asserts
         raise EngineError(f"{paths[0]} is not {spec.title}'s tokenizer ({describe_error(error)})") from error

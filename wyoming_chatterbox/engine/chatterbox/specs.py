@@ -43,6 +43,9 @@ class ChatterboxSpec:
     sentence_ends: tuple[str, ...] = (".", "!", "?", "-", ",")
     """A text that ends otherwise gets a full stop."""
 
+    multilingual: bool = False
+    """Its tokenizer is told the language of a text."""
+
     upstream_decoder: bool = False
     """chatterbox-streaming has a decoder for it."""
 
@@ -99,11 +102,23 @@ NANO = _turbo("Chatterbox Nano", "GPT2_small")
 """Turbo with a smaller language model, for CPUs."""
 
 
+_MULTILINGUAL_PUNCTUATION = (
+    ("...", ", "),
+    ("…", ", "),
+    (":", ","),
+    (" - ", ", "),
+    (";", ", "),
+    *_TURBO_PUNCTUATION[2:],
+)
+
+
 def _multilingual(title: str) -> ChatterboxSpec:
     return ChatterboxSpec(
         title,
         T3Spec(text_tokens_dict_size=2454),
         S3GenSpec(drops_last_token=True),
+        punctuation=_MULTILINGUAL_PUNCTUATION,
+        multilingual=True,
         sentence_ends=(".", "!", "?", "-", ",", "、", "，", "。", "？", "！"),
     )
 

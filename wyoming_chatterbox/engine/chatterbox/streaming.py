@@ -32,7 +32,7 @@ from .specs import ORIGINAL, ChatterboxSpec
 from .speech_length import max_tokens_for, min_tokens_for
 from .t3.sampling import sampling_of
 from .t3.tokens import TokenGenerator
-from .text import normalize_punctuation
+from .text import text_tokens
 from .token_thread import TokenThread
 from .tracing import Timeline
 from .watermark import StreamingWatermark
@@ -112,6 +112,7 @@ class SeamlessDecoder:
         cancel: CancelToken,
         voice_key: Any = None,
         timeline: Timeline | None = None,
+        language: str = "en",
     ) -> Generator[Samples, None, None]:
         """Speak one piece of text.
 
@@ -122,6 +123,7 @@ class SeamlessDecoder:
             voice_key: what the conditionals are, but for their exaggeration: what is computed of them is kept for
                 utterances with an equal key.
             timeline: where to write down what was done when.
+            language: of the text, a code of the model's.
 
         Yields:
             Samples of shape (n,), n > 0.
@@ -130,14 +132,14 @@ class SeamlessDecoder:
             Cancelled: `cancel` was set.
         """
         timeline = Timeline() if timeline is None else timeline
-        text_tokens = self._model.tokenizer.text_to_tokens(normalize_punctuation(text, self.spec))
+        tokens_of_text = text_tokens(self._model.tokenizer, text, self.spec, language)
         limit = max_tokens_for(text)
 
         def speech_tokens(seed: int) -> Generator[int, None, None]:
             tokens_cancel = CancelToken(cancel)
             tokens = self.token_source(
                 conditionals.t3,
-                text_tokens,
+                tokens_of_text,
                 cfg_weight=self._cfg_weight(settings),
                 temperature=settings.temperature,
                 sampling=sampling_of(settings, self.spec.sampling),

@@ -20,7 +20,10 @@ included, as the tokenizer's pieces of either differ little; a text that ends in
 
 from __future__ import annotations
 
+from typing import Any
+
 import regex
+import torch
 
 from ..english import spoken_colons, spoken_dashes, spoken_signs
 from . import upstream
@@ -52,6 +55,15 @@ def prepare_text(text: str) -> str:
         text = _ELLIPSIS_BEFORE_CLOSER.sub(",", text)
         text = _ELLIPSIS.sub(", ", text)
     return text
+
+
+def text_tokens(tokenizer: Any, text: str, spec: ChatterboxSpec, language: str) -> torch.Tensor:
+    """Returns what a model reads of a text, shape (1, n); `language` is a code of the model's."""
+    text = normalize_punctuation(text, spec)
+    tokens: torch.Tensor = (
+        tokenizer.text_to_tokens(text, language) if spec.multilingual else tokenizer.text_to_tokens(text)
+    )
+    return tokens
 
 
 def normalize_punctuation(text: str, spec: ChatterboxSpec) -> str:

@@ -23,6 +23,9 @@ class WeightLayout:
     tokenizer: tuple[str, ...]
     """All of them are needed; the first one stands for them."""
 
+    optional: tuple[str, ...] = ()
+    """Files of the tokenizer that only some languages need."""
+
 
 ORIGINAL = WeightLayout(
     repository="ResembleAI/chatterbox",
@@ -55,6 +58,21 @@ NANO = WeightLayout(
     voice_encoder=("ve.safetensors",),
     tokenizer=_GPT2_TOKENIZER,
 )
+
+
+def _multilingual(t3: str) -> WeightLayout:
+    return WeightLayout(
+        repository="ResembleAI/chatterbox",
+        t3=(t3,),
+        s3gen=("s3gen.safetensors", "s3gen.pt"),
+        voice_encoder=("ve.safetensors", "ve.pt"),
+        tokenizer=("grapheme_mtl_merged_expanded_v1.json",),
+        optional=("Cangjie5_TC.json",),
+    )
+
+
+MULTILINGUAL_V2 = _multilingual("t3_mtl23ls_v2.safetensors")
+MULTILINGUAL_V3 = _multilingual("t3_mtl23ls_v3.safetensors")
 
 
 @dataclass(frozen=True)
@@ -100,7 +118,10 @@ def find_files(model_dir: Path, layout: WeightLayout = ORIGINAL) -> ModelFiles:
     conditionals = model_dir / "conds.pt"
     return ModelFiles(
         **found,
-        tokenizer=tuple(model_dir / name for name in layout.tokenizer),
+        tokenizer=(
+            *(model_dir / name for name in layout.tokenizer),
+            *(model_dir / name for name in layout.optional if (model_dir / name).is_file()),
+        ),
         conditionals=conditionals if conditionals.is_file() else None,
     )
 
