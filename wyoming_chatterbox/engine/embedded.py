@@ -27,6 +27,7 @@ from .base import CancelToken, Engine, EngineError, EngineUnavailable, NothingTo
 from .built_in_voices import HEART
 from .preload import load_libraries
 from .system_speech import SystemSpeechEngine
+from .tags import keep_tags
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class HibariEngine:
 
     def _parts(self, text: str, seed: int | None) -> Iterator[Samples]:
         try:
-            yield from self._tts.stream(english.spoken_english(text), seed=seed)
+            yield from self._tts.stream(english.spoken_english(keep_tags(text, ())), seed=seed)
         except Exception as error:  # third-party text processing: any text may find its bug
             _LOGGER.debug("The embedded voice failed on %r", text, exc_info=error)
             detail = without_spoken(str(error), text)

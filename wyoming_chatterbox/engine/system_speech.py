@@ -22,6 +22,7 @@ from ..voices.voice import Voice
 from . import english
 from .base import CancelToken, EngineError, EngineUnavailable, NothingToSay, Samples, StreamMetrics
 from .built_in_voices import HEART
+from .tags import keep_tags
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -82,6 +83,9 @@ class SystemSpeechEngine:
     ) -> Iterator[tuple[Samples, StreamMetrics]]:
         """See `Engine`. No setting matters to these programs."""
         started = time.perf_counter()
+        text = keep_tags(text, ())
+        if not text:
+            raise NothingToSay(f"{self._program} makes no sounds but speech")
         raw, _ = self._run(text, cancel)
         samples = trim_silence(raw, self.sample_rate)
         if len(samples) == 0:

@@ -24,9 +24,10 @@ from ...speech_settings import GenerationSettings
 from ...voices.library import built_in
 from ...voices.selection import model_language
 from ...voices.voice import Voice
-from ..base import CancelToken, EngineError, EngineUnavailable, Samples, StreamMetrics
+from ..base import CancelToken, EngineError, EngineUnavailable, NothingToSay, Samples, StreamMetrics
 from ..built_in_voices import CHATTERBOX_DEFAULT
 from ..memory import trim_heap
+from ..tags import keep_tags
 from ..weights.files import ORIGINAL as ORIGINAL_LAYOUT
 from ..weights.files import WeightLayout, find_files, revision_of
 from . import loader, upstream
@@ -207,6 +208,7 @@ class ChatterboxEngine:
         if self.chatterbox is None:
             raise EngineError("the engine is closed")
         language = model_language(voice.languages[0])
+        text = keep_tags(text, self.spec.tags)
         if language == "en":
             text = prepare_text(text)
         self._check_length(text, language)
@@ -342,7 +344,7 @@ class ChatterboxEngine:
     def _check_length(self, text: str, language: str) -> None:
         """Raise EngineError for a text that upstream would answer with an IndexError, or with another text."""
         if not text.strip():
-            raise EngineError("there is no text to speak")
+            raise NothingToSay("there is no text to speak")
         limit = self.chatterbox.t3.hp.max_text_tokens
         count = text_tokens(self.chatterbox.tokenizer, text, self.spec, language).shape[1]
         if count > limit:

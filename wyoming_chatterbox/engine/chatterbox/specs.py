@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ...limits import MIN_TURBO_CLIP_SECONDS
+from ..tags import TURBO_SOUNDS, TURBO_STYLES
 from .compute.plan import PlanOptions
 from .compute.timed_parts import FLOW_CHUNK, MEAN_FLOW_CHUNK, TOKEN_STEP, Layers
 from .s3gen.spec import S3GenSpec
@@ -42,6 +43,9 @@ class ChatterboxSpec:
 
     sentence_ends: tuple[str, ...] = (".", "!", "?", "-", ",")
     """A text that ends otherwise gets a full stop."""
+
+    tags: tuple[str, ...] = ()
+    """Words in brackets that it has tokens for."""
 
     multilingual: bool = False
     """Its tokenizer is told the language of a text."""
@@ -92,6 +96,7 @@ def _turbo(title: str, sizes: str) -> ChatterboxSpec:
         min_clip_seconds=MIN_TURBO_CLIP_SECONDS,
         loudness=-27.0,
         punctuation=_TURBO_PUNCTUATION,
+        tags=TURBO_SOUNDS + TURBO_STYLES,
     )
 
 
