@@ -172,7 +172,7 @@ def test_a_port_in_use_is_one_clear_line_and_status_2(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--temprature", "1"], "--temprature: unknown flag; did you mean --temperature? See "),
-        (["--top-k", "50"], "--top-k: refused, it does not exist for Chatterbox's original model"),
+        (["--speed", "2"], "--speed: refused, it does not exist in chatterbox-streaming"),
         (["--temperature", "9"], "--temperature: 9.0 is out of range (allowed: 0.05 to 5)"),
         (["--uri", "http://127.0.0.1:80"], "--uri: 'http://127.0.0.1:80' is not valid"),
         (["--model-dir", "/nowhere"], "--model-dir: '/nowhere' is not a directory"),
