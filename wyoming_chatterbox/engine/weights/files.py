@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,6 +126,9 @@ def find_files(model_dir: Path, layout: WeightLayout = ORIGINAL) -> ModelFiles:
 
 def revision_of(files: ModelFiles) -> str:
     """Returns what the conditionals of a voice depend on: another value where those weights may be others."""
+    import hashlib  # the settings import this module for the models' names, and --help these for nothing
+    import json
+
     # Not their content: it would take seconds at every start to read it.
     used = [(path.name, path.stat()) for path in (files.voice_encoder, files.s3gen)]
     identities = [(name, status.st_size, status.st_mtime_ns) for name, status in used]
