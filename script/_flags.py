@@ -11,6 +11,7 @@ sys.path.insert(0, str(ROOT))
 from wyoming_chatterbox import __version__
 from wyoming_chatterbox.cli import from_command_line
 from wyoming_chatterbox.commands.arguments import parse
+from wyoming_chatterbox.commands.models import parse as parse_models
 from wyoming_chatterbox.engine.registry import MODELS
 from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.settings import Settings
@@ -29,6 +30,11 @@ def voices_command(arguments: Sequence[str]) -> str:
     """Returns the name of the command in the arguments of `script/voices`. Exits as `server_settings()` does."""
     options, _ = _or_exit(lambda: parse(arguments, program="script/voices"))
     return str(options.command)
+
+
+def check_models_command(arguments: Sequence[str]) -> None:
+    """Exits as `server_settings()` does where the arguments of `script/models` say so."""
+    _or_exit(lambda: parse_models(arguments, program="script/models"))
 
 
 def needs_packages(model: str) -> bool:

@@ -31,6 +31,8 @@ def _clone(folder: Path) -> None:
         (["run", "--exaggeration", "9"], 2, "error: --exaggeration: 9.0 is out of range"),
         (["run", "voices", "list", "--jsn"], 2, "error: --jsn: unknown flag"),
         (["voices", "--help"], 0, "usage: script/voices COMMAND"),
+        (["models", "--help"], 0, "usage: script/models {list,download,verify,remove}"),
+        (["models", "download"], 2, "download: give the name of a model"),
         (["voices", "preview", "--help"], 0, "usage: script/voices preview"),
         (["voices", "add"], 2, "required: FILE; see script/voices add --help"),
         (["say", ""], 2, "the text is empty"),

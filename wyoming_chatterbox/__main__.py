@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if arguments and arguments[0] == "voices":
             return _voices(arguments[1:])
+        if arguments and arguments[0] == "models":
+            return _models(arguments[1:])
         settings = from_command_line(arguments, version=__version__)
     except SettingsError as error:
         return _complain(error)
@@ -109,6 +111,13 @@ def _voices(arguments: Sequence[str]) -> int:
 
     _set_up_logging("CRITICAL")  # what they find they print themselves
     return voices.run(arguments)
+
+
+def _models(arguments: Sequence[str]) -> int:
+    from .commands import models
+
+    _set_up_logging("INFO")  # how far a download is, where no terminal shows a bar
+    return models.run(arguments)
 
 
 def _complain(error: Exception) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from .app_options import read_options
 from .compute_settings import ComputeSettings
 from .errors import SettingsError
-from .installation import server_command, voices_command
+from .installation import models_command, server_command, voices_command
 from .knobs import ENVIRONMENT_PREFIX, UNSUPPORTED, Knob, knobs_of
 from .path_checks import check_paths
 from .settings import Settings
@@ -201,7 +201,9 @@ def _parser(version: str, program: str) -> FlagParser:
     parser = FlagParser(
         prog=program,
         description="Streams Chatterbox speech to Home Assistant over the Wyoming protocol.",
-        usage=f"{program} [--FLAG [VALUE] ...]\n       {voices_command(program)} {{list,check,add,remove,preview}} ...",
+        usage=f"{program} [--FLAG [VALUE] ...]\n"
+        f"       {voices_command(program)} {{list,check,add,remove,preview}} ...\n"
+        f"       {models_command(program)} {{list,download,verify,remove}} ...",
         epilog=f"Every flag is an environment variable too: --sample-rate is {ENVIRONMENT_PREFIX}SAMPLE_RATE.",
         allow_abbrev=False,
     )

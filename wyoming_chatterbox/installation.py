@@ -28,6 +28,12 @@ def voices_command(program: str = "") -> str:
     return "script/voices" if program == "script/run" else f"{program} voices"
 
 
+def models_command(program: str = "") -> str:
+    """Returns the beginning of the command line that lists and downloads models; `program` as of `voices_command`."""
+    program = program or server_command()
+    return "script/models" if program == "script/run" else f"{program} models"
+
+
 def installing(extra: str, package: str = "", and_then: str = "") -> str:
     """Returns how to install what an extra of this program needs.
 

@@ -59,3 +59,22 @@ def test_the_registry_imports_nothing_that_has_to_be_installed() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment(), timeout=60
     )
     assert json.loads(done.stdout) == []
+
+
+def test_downloads_are_as_large_as_their_publisher_says() -> None:
+    assert MODELS["turbo"].download_bytes == 2_987_680_596
+    assert MODELS["nano"].download_bytes == 1_942_099_748
+    hashes = {file.sha256 for spec in MODELS.values() for file in spec.files}
+    assert all(len(sha256) == 64 for sha256 in hashes)
+    by_hash = {(file.sha256, file.size) for spec in MODELS.values() for file in spec.files}
+    assert len(by_hash) == len(hashes), "one file has one size"
+
+
+def test_every_file_that_a_model_is_made_of_is_downloaded() -> None:
+    for spec in MODELS.values():
+        if spec.layout is None:
+            continue
+        names = {file.name for file in spec.files}
+        for part in (spec.layout.t3, spec.layout.s3gen, spec.layout.voice_encoder):
+            assert names & set(part), (spec.name, part)
+        assert names >= {*spec.layout.tokenizer, *spec.layout.optional, "conds.pt"}

@@ -92,7 +92,7 @@ def test_a_second_download_asks_nobody_and_hashes_nothing(
 ) -> None:
     directory = _get(hub, tmp_path)
     hub.requests.clear()
-    monkeypatch.setattr(downloads, "_sha256", _unexpected)
+    monkeypatch.setattr(downloads, "sha256_of", _unexpected)
     assert _get(hub, tmp_path) == directory
     assert hub.requests == []
 
@@ -104,8 +104,8 @@ def _unexpected(*args: Any) -> Any:
 def test_a_touched_file_is_hashed_again(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.utime(_get(hub, tmp_path) / "big.bin", ns=(1, 1))
     hashed = []
-    original = downloads._sha256
-    monkeypatch.setattr(downloads, "_sha256", lambda path, cancel: hashed.append(path.name) or original(path, cancel))
+    original = downloads.sha256_of
+    monkeypatch.setattr(downloads, "sha256_of", lambda path, cancel: hashed.append(path.name) or original(path, cancel))
     _get(hub, tmp_path)
     assert hashed == ["big.bin"]
 
@@ -118,7 +118,7 @@ def test_a_cache_that_cannot_be_written_to_is_hashed_at_every_start(
         marker.unlink()
         marker.mkdir()  # tests may run as root, whom no permission stops
     assert _get(hub, tmp_path) == directory
-    monkeypatch.setattr(downloads, "_sha256", _unexpected)
+    monkeypatch.setattr(downloads, "sha256_of", _unexpected)
     with pytest.raises(AssertionError):
         _get(hub, tmp_path)
 

@@ -148,7 +148,7 @@ class ChatterboxEngine:
             raise EngineUnavailable(
                 f"{model_dir} has no conds.pt, the built-in voice: add it, or a voice of your own (--voices-dir)"
             )
-        wider = without_overflow(plan, model)
+        wider = without_overflow(plan, model, spec)
         if wider != plan:
             del model  # its weights are converted; not beside the new one
             plan, model = wider, loader.load_model(files, device, max(seed, 0), wider, spec)
@@ -207,7 +207,7 @@ class ChatterboxEngine:
         cancel.raise_if_set()
         if self.chatterbox is None:
             raise EngineError("the engine is closed")
-        language = model_language(voice.languages[0])
+        language = self._language_of(voice)
         text = keep_tags(text, self.spec.tags)
         if language == "en":
             text = prepare_text(text)
@@ -240,6 +240,21 @@ class ChatterboxEngine:
             raise EngineError(
                 "Chatterbox made no speech of this text, it ended before the first sound; try another seed"
             )
+
+    def _language_of(self, voice: Voice) -> str:
+        """Returns the code of the language that a voice is listed for; all models but one speak English whatever it is.
+
+        Raises:
+            EngineError: the model does not speak it.
+        """
+        languages = self.spec.languages
+        language = languages[0] if len(languages) == 1 else model_language(voice.languages[0])
+        if language not in languages:
+            raise EngineError(
+                f"{self.spec.title} does not speak {language!r}, for which voice {voice.name!r} is listed; it speaks "
+                f"{', '.join(languages)}"
+            )
+        return language
 
     def _warn_of_fixed_sampling(self, settings: GenerationSettings) -> None:
         """Say once that settings have no effect, where sampling is chatterbox-streaming's."""

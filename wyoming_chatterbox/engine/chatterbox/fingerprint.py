@@ -26,6 +26,7 @@ _PACKAGES = (
     "diffusers",
     "librosa",
     "numpy",
+    "pyloudnorm",
     "resemble-perth",
     "s3tokenizer",
     "torch",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ...limits import MIN_TURBO_CLIP_SECONDS
+from ..built_in_voices import MULTILINGUAL_LANGUAGES
 from ..tags import TURBO_SOUNDS, TURBO_STYLES
 from .compute.plan import PlanOptions
 from .compute.timed_parts import FLOW_CHUNK, MEAN_FLOW_CHUNK, TOKEN_STEP, Layers
@@ -47,11 +48,16 @@ class ChatterboxSpec:
     tags: tuple[str, ...] = ()
     """Words in brackets that it has tokens for."""
 
-    multilingual: bool = False
-    """Its tokenizer is told the language of a text."""
+    languages: tuple[str, ...] = ("en",)
+    """Codes of the languages that it speaks; with several, its tokenizer is told which one."""
 
     upstream_decoder: bool = False
     """chatterbox-streaming has a decoder for it."""
+
+    @property
+    def multilingual(self) -> bool:
+        """Whether its tokenizer is told the language of a text."""
+        return len(self.languages) > 1
 
 
 SILENCE_TOKEN = 4299
@@ -123,7 +129,7 @@ def _multilingual(title: str) -> ChatterboxSpec:
         T3Spec(text_tokens_dict_size=2454),
         S3GenSpec(drops_last_token=True),
         punctuation=_MULTILINGUAL_PUNCTUATION,
-        multilingual=True,
+        languages=MULTILINGUAL_LANGUAGES,
         sentence_ends=(".", "!", "?", "-", ",", "、", "，", "。", "？", "！"),
     )
 

@@ -121,7 +121,7 @@ def _damage(path: Path, file: RemoteFile, verified: _Verified, cancel: CancelTok
             return f"{size} bytes instead of {file.size}"
         if verified.has(path, file):
             return None
-        found = _sha256(path, cancel)
+        found = sha256_of(path, cancel)
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     if found != file.sha256:
@@ -130,7 +130,8 @@ def _damage(path: Path, file: RemoteFile, verified: _Verified, cancel: CancelTok
     return None
 
 
-def _sha256(path: Path, cancel: CancelToken) -> str:
+def sha256_of(path: Path, cancel: CancelToken) -> str:
+    """Returns a file's hash, 64 hexadecimal digits. Raises Cancelled, OSError."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(_HASH_BLOCK):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import unicodedata
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wyoming_chatterbox.engine.base import CancelToken, Samples
+from wyoming_chatterbox.engine.base import CancelToken, EngineError, Samples
 from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 from wyoming_chatterbox.engine.chatterbox.language_preparation import LanguagePreparation, decompose_hangul
 from wyoming_chatterbox.engine.chatterbox.specs import MULTILINGUAL_V3
@@ -49,6 +50,12 @@ def test_every_language_has_a_voice_and_speaks_as_itself(engine: ChatterboxEngin
     assert len({samples.tobytes() for samples in heard.values()}) == 4, "the token of the language is read"
     bokmal = np.concatenate(_speak(engine, "Radio 7", "nb-NO"))
     assert np.array_equal(bokmal, np.concatenate(_speak(engine, "Radio 7", "no")))
+
+
+def test_a_language_that_it_does_not_speak_is_named(engine: ChatterboxEngine) -> None:
+    voice = dataclasses.replace(engine.voices[0], languages=("uk",))
+    with pytest.raises(EngineError, match="Multilingual v3 does not speak 'uk', for which voice 'default' is listed"):
+        next(engine.generate_stream("Radio 7", voice, GenerationSettings(), CancelToken()))
 
 
 def test_the_last_speech_token_is_cut_off(engine: ChatterboxEngine) -> None:

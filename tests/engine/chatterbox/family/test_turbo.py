@@ -20,6 +20,7 @@ from tests.engine.chatterbox.tiny import agreement
 from wyoming_chatterbox.compute_settings import ComputeSettings
 from wyoming_chatterbox.engine.base import Cancelled, CancelToken, EngineError, Samples
 from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
+from wyoming_chatterbox.engine.chatterbox.overflow import without_overflow
 from wyoming_chatterbox.engine.chatterbox.t3.sampling import Sampling, SamplingTensors, draw
 from wyoming_chatterbox.engine.registry import MODELS, create_voices
 from wyoming_chatterbox.engine.weights.repository import WeightsError
@@ -172,3 +173,15 @@ def test_upstreams_decoder_is_refused_and_files_that_lack_are_named(engine: Chat
         _chunks(engine, decoder="upstream")
     with pytest.raises(WeightsError, match=r"no t3_nano_v1\.safetensors, .*no vocab\.json.*chatterbox-nano"):
         _load(tmp_path)
+
+
+def test_where_float16_is_too_narrow_it_is_computed_in_float32(engine: ChatterboxEngine) -> None:
+    """As on GPUs before Ampere."""
+    plan = dataclasses.replace(engine.plan, token_precision="half")
+    assert without_overflow(plan, engine.chatterbox, engine.spec) == plan
+    head = engine.chatterbox.t3.speech_head.weight.data
+    head.mul_(1e6)
+    try:
+        assert without_overflow(plan, engine.chatterbox, engine.spec).token_precision == "float32"
+    finally:
+        head.div_(1e6)
