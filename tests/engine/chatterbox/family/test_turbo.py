@@ -179,9 +179,9 @@ def test_where_float16_is_too_narrow_it_is_computed_in_float32(engine: Chatterbo
     """As on GPUs before Ampere."""
     plan = dataclasses.replace(engine.plan, token_precision="half")
     assert without_overflow(plan, engine.chatterbox, engine.spec) == plan
-    head = engine.chatterbox.t3.speech_head.weight.data
-    head.mul_(1e6)
+    weight = engine.chatterbox.t3.tfmr.h[0].mlp.c_fc.weight.data
+    weight.mul_(1e6)
     try:
         assert without_overflow(plan, engine.chatterbox, engine.spec).token_precision == "float32"
     finally:
-        head.div_(1e6)
+        weight.div_(1e6)
