@@ -33,13 +33,13 @@ def create_catalog(settings: Settings) -> ModelCatalog:
         SettingsError: the chosen model can never speak here and nothing may speak in its place.
     """
     embedded = _create_model(EMBEDDED, settings)
-    spec = MODELS[choose_model(settings)]
+    spec = MODELS[choose_model(settings)].speaking(settings.house_languages)
     if not spec.clones:
         for path in _clips(settings):
             _LOGGER.warning(
                 "%s is of no use to the %s voice; voices are cloned with --model %s", path, spec.name, CLONING_MODELS[0]
             )
-    if spec is EMBEDDED:
+    if spec.name == EMBEDDED.name:
         if settings.unload_after:
             _LOGGER.warning("--unload-after is for the original model: the embedded voice is small, and stays")
         return ModelCatalog(embedded, embedded)
@@ -90,6 +90,7 @@ def _builder(spec: ModelSpec, settings: Settings) -> EngineBuilder:
         utterance=settings.utterance,
         compute=settings.compute,
         default_voice=settings.default_voice,
+        languages=settings.house_languages,
         stays_loaded=not settings.unload_after,
     )
 

@@ -79,7 +79,9 @@ class Server:
         self._settings = settings
         if models is None:
             models = create_catalog(settings)
-            library = create_library(settings.voice_folders, settings.reference_clip, models.primary.name)
+            library = create_library(
+                settings.voice_folders, settings.reference_clip, models.primary.name, settings.house_languages
+            )
         self.models = models
         self.library = None if models.primary_is_fallback else library
         """The voices that can be cloned; None where the model cannot."""

@@ -17,6 +17,7 @@ from .engine.registry import MODELS
 from .errors import SettingsError
 from .knobs import check_knobs, knob, same_knob
 from .speech_settings import GenerationSettings, UtteranceSettings
+from .voices.selection import model_language
 
 __all__ = ["CLONING_MODELS", "ComputeSettings", "GenerationSettings", "Settings", "SettingsError", "UtteranceSettings"]
 
@@ -76,6 +77,14 @@ class Settings:
         "Language of requests that name neither a voice nor a language, e.g. en",
         kind=str,
         group="Voice",
+    )
+    languages: tuple[str, ...] = knob(
+        (),
+        "Languages of the house, such as de,en: with a model of several languages every voice is listed for these, for "
+        "the first one under its own name (default: all that the model speaks)",
+        kind=str,
+        group="Voice",
+        repeatable=True,
     )
     reference_clip: Path | None = knob(
         None,
@@ -269,6 +278,12 @@ class Settings:
     def utterance(self) -> UtteranceSettings:
         """Settings of an utterance whose voice and request change nothing."""
         return UtteranceSettings(self.generation, self.gain, self.sentence_silence)
+
+    @property
+    def house_languages(self) -> tuple[str, ...]:
+        """Codes of `languages` as models call them; none: all that the model speaks."""
+        codes = (code.strip() for entry in self.languages for code in entry.split(","))
+        return tuple(dict.fromkeys(model_language(code) for code in codes if code))
 
     @property
     def default_voice(self) -> str | None:

@@ -11,6 +11,7 @@ import pytest
 
 from wyoming_chatterbox.app_options import OPTIONS
 from wyoming_chatterbox.engine.registry import MODELS, ModelSpec
+from wyoming_chatterbox.errors import SettingsError
 from wyoming_chatterbox.knobs import knobs_of
 from wyoming_chatterbox.model_factory import create_catalog
 from wyoming_chatterbox.settings import CLONING_MODELS, Settings
@@ -78,3 +79,14 @@ def test_every_file_that_a_model_is_made_of_is_downloaded() -> None:
         for part in (spec.layout.t3, spec.layout.s3gen, spec.layout.voice_encoder):
             assert names & set(part), (spec.name, part)
         assert names >= {*spec.layout.tokenizer, *spec.layout.optional, "conds.pt"}
+
+
+def test_a_house_has_its_languages_in_its_order() -> None:
+    multilingual = MODELS["multilingual"]
+    spec = multilingual.speaking(("de", "en"))
+    assert [(voice.name, voice.languages) for voice in spec.voices] == [("default", ("de",)), ("default-en", ("en",))]
+    assert spec.languages == ("de", "en") and multilingual.speaking(()) is multilingual
+    assert MODELS["nano"].speaking(("de",)) is MODELS["nano"]
+    with pytest.raises(SettingsError, match="languages: 'uk' is not spoken by model multilingual"):
+        multilingual.speaking(("de", "uk"))
+    assert Settings(languages=("de-AT, nb", "de")).house_languages == ("de", "no")

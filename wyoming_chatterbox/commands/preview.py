@@ -45,7 +45,7 @@ def preview(name: str, output: Path, text: str, settings: Settings, screen: Outp
 
 
 async def _preview(name: str, output: Path, text: str, settings: Settings, screen: Output) -> dict[str, Any]:
-    library = create_library(settings.voice_folders, settings.reference_clip, settings.model)
+    library = create_library(settings.voice_folders, settings.reference_clip, settings.model, settings.house_languages)
     library.scan(patient=False)  # nothing else happens in this loop yet
     models = create_catalog(settings)
     model = models.primary

@@ -5,6 +5,7 @@ Importing it imports neither numpy nor torch; what builds an engine imports what
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..compute_settings import ComputeSettings
+from ..errors import SettingsError
 from ..knobs import Knob, knobs_of
 from ..limits import MIN_CLIP_SECONDS, MIN_TURBO_CLIP_SECONDS
 from ..speech_settings import GenerationSettings, UtteranceSettings
@@ -59,6 +61,9 @@ class BuildOptions:
     """The cloned voices that exist."""
 
     default_voice: str | None = None
+    languages: tuple[str, ...] = ()
+    """Of the house; none: all that the model speaks."""
+
     stays_loaded: bool = True
     """The engine is never unloaded."""
 
@@ -123,6 +128,26 @@ class ModelSpec:
     extra: str = ""
     """The extra of the distribution with the packages that it needs; empty: the light server has them."""
 
+    def speaking(self, languages: Sequence[str]) -> ModelSpec:
+        """Returns this model for a house of these languages, codes of its own; as it is for none, or where it speaks
+        only one. The voice of the first language has the built-in one's own name.
+
+        Raises:
+            SettingsError: it does not speak one of them.
+        """
+        if not languages or len(self.languages) == 1:
+            return self
+        for language in languages:
+            if language not in self.languages:
+                spoken = ", ".join(self.languages)
+                raise SettingsError(f"languages: {language!r} is not spoken by model {self.name} (it speaks {spoken})")
+        by_language = {voice.languages[0]: voice for voice in self.voices}
+        voices = tuple(
+            dataclasses.replace(by_language[language], name=f"default-{language}" if number else "default")
+            for number, language in enumerate(languages)
+        )
+        return dataclasses.replace(self, languages=tuple(languages), voices=voices)
+
     @property
     def files(self) -> tuple[RemoteFile, ...]:
         """The files of its weights, pinned by size and checksum."""
@@ -154,7 +179,7 @@ def _build_chatterbox(name: str, options: BuildOptions, progress: BuildProgress,
     from .preload import gc_paused
     from .weights import download
 
-    spec = MODELS[name]
+    spec = MODELS[name].speaking(options.languages)
     assert spec.repository is not None and spec.layout is not None
     directory = options.model_dir
     if directory is None:
@@ -317,6 +342,7 @@ def create_library(
     folders: Sequence[Path],
     reference_clip: Path | None = None,
     model: str = CHATTERBOX_DEFAULT.model,
+    languages: Sequence[str] = (),
     models: Mapping[str, tuple[str, ...]] = CLONING_MODELS,
 ) -> VoiceLibrary:
     """Returns the library of the voices in these folders, and of one more clip, for the models that clone.
@@ -325,12 +351,14 @@ def create_library(
 
     Args:
         model: the one whose voices are those that name none.
+        languages: of the house, for a model of several.
         models: the languages of the models that clone, by the model's name.
     """
     from ..voices.library import VoiceLibrary
 
     if model in models:
-        models = {model: models[model], **models}
+        spoken = MODELS[model].speaking(languages).languages if languages else models[model]
+        models = {model: spoken, **{name: codes for name, codes in models.items() if name != model}}
     # The voice that answers while no other can must be there under its own name.
     reserved = [voice.name for voice in EMBEDDED.voices]
     return VoiceLibrary(folders, reference_clip, models=models, reserved_names=reserved)
