@@ -67,6 +67,20 @@ def test_a_model_is_downloaded_listed_verified_and_removed(
     assert not [path for path in tmp_path.rglob("blobs/*") if path.is_file()]
 
 
+def test_what_another_revision_has_in_common_stays(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _run(capsys, tmp_path, "download", "nano")
+    snapshot = next(tmp_path.rglob("snapshots/*/big.bin")).parent
+    other = snapshot.parent / "another-revision"
+    other.mkdir()
+    (other / "same.bin").symlink_to((snapshot / "big.bin").resolve())
+    _run(capsys, tmp_path, "remove", "nano", "--yes")
+    _, out, _ = _run(capsys, tmp_path, "remove", "turbo", "--yes")
+    assert "2 bytes are free again" in out and not (snapshot / "big.bin").exists()
+    assert (other / "same.bin").read_bytes() == FILES["big.bin"]
+
+
 def test_what_differs_from_the_published_file_is_named_with_what_came(
     hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

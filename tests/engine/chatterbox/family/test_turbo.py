@@ -158,6 +158,12 @@ def test_a_clip_becomes_a_voice_and_one_that_is_too_short_says_so(engine: Chatte
     assert len(heard[0]) != len(heard[1]) or not np.array_equal(*heard)
 
 
+def test_the_language_model_reads_15_seconds_of_a_clip(engine: ChatterboxEngine, tmp_path: Path) -> None:
+    write_clip(tmp_path / "long.wav", seconds=12.0)
+    (voice,) = create_voices(tmp_path / "long.wav")
+    assert engine._conditionals_of(voice).t3.cond_prompt_speech_tokens.shape[1] == pytest.approx(25 * 12, abs=2)
+
+
 def test_loudness_of_a_clip_does_not_matter(engine: ChatterboxEngine) -> None:
     from wyoming_chatterbox.engine.chatterbox.conditionals import at_loudness
 
