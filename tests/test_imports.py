@@ -117,12 +117,12 @@ ROOMS["openmp"] = set()
 for _room in ("engine", "__main__"):
     ROOMS[_room].add("openmp")
 for _rooms in ROOMS.values():
-    _rooms.update({"installation", "errors", "limits"})
+    _rooms.update({"installation", "errors", "limits", "language_codes"})
     if "settings" in _rooms:
         _rooms.update(SETTINGS)
 ROOMS["settings"] |= SETTINGS
-ROOMS |= {"installation": set(), "errors": set(), "limits": set()}
-"""Leaves for all: which command works here, the root of all exceptions, every bound."""
+ROOMS |= {"installation": set(), "errors": set(), "limits": set(), "language_codes": set()}
+"""Leaves for all: which command works here, the root of all exceptions, every bound, what a language code means."""
 
 ROOMS["testing"] = set(ROOMS)
 """Nothing of the package imports it."""

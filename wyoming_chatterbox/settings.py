@@ -16,8 +16,8 @@ from .compute_settings import ComputeSettings
 from .engine.registry import MODELS
 from .errors import SettingsError
 from .knobs import check_knobs, knob, same_knob
+from .language_codes import model_language
 from .speech_settings import GenerationSettings, UtteranceSettings
-from .voices.selection import model_language
 
 __all__ = ["CLONING_MODELS", "ComputeSettings", "GenerationSettings", "Settings", "SettingsError", "UtteranceSettings"]
 

@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from wyoming_chatterbox.voices.selection import MalformedName, UnknownVoice, find_voice, same_language, split_name
+from wyoming_chatterbox.language_codes import same_language
+from wyoming_chatterbox.voices.selection import MalformedName, UnknownVoice, find_voice, split_name
 from wyoming_chatterbox.voices.voice import Voice
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from ..language_codes import same_language
 from ..limits import MAX_CLIP_BYTES, MAX_VOICE_CONFIG_BYTES
 from . import clips
 from .audio_files import TRUNCATED, is_complete
@@ -15,7 +16,6 @@ from .clips import Clip
 from .errors import ClipError, Problem, VoiceError
 from .files import read_file
 from .folder import StatKey, VoiceFiles
-from .selection import same_language
 from .voice import Voice
 from .voice_config import VoiceConfig, parse_voice_config
 

@@ -7,16 +7,13 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import parse_qsl
 
 from ..errors import WyomingChatterboxError
+from ..language_codes import language_tag, same_language
 from ..limits import MAX_NAME_SETTINGS
 from .names import name_key
 from .voice import Voice
 
 _MAX_LISTED = 20
 """Names in an error message; the complete list is available from the server."""
-
-_SAME_LANGUAGE = {"nb": "no", "nn": "no", "iw": "he", "in": "id", "ji": "yi", "fil": "tl", "cmn": "zh"}
-"""Language codes → the codes that models use for the same language: Bokmål is what Norwegian usually means, the others
-are former or narrower codes."""
 
 
 class UnknownVoice(WyomingChatterboxError, LookupError):
@@ -102,16 +99,6 @@ def find_voice(
     raise UnknownVoice(f"No voice speaks {language!r}; available languages: {codes}")
 
 
-def same_language(first: str, second: str) -> bool:
-    """Returns True if two codes mean the same language, whatever script or region they name."""
-    return _primary(first) == _primary(second)
-
-
-def model_language(code: str) -> str:
-    """Returns the code that models use for the language of a tag: "no" for "nb-NO", "zh" for "cmn"."""
-    return _primary(code)
-
-
 def _named(voices: Sequence[Voice], name: str) -> list[Voice]:
     """Returns the speakers of the voice with a name, or an alias; names take precedence over aliases."""
     key = name_key(name)
@@ -159,19 +146,10 @@ def _unknown_name(voices: Sequence[Voice], name: str) -> str:
 def _best_match(voices: Iterable[Voice], language: str) -> list[Voice]:
     """Returns the speakers of the first voice for exactly this language tag, else for the same language."""
     voices = list(voices)
-    exact = [voice for voice in voices if any(_tag(code) == _tag(language) for code in voice.languages)]
+    exact = [voice for voice in voices if any(language_tag(code) == language_tag(language) for code in voice.languages)]
     matches = exact or [voice for voice in voices if _speaks(voice, language)]
     return [voice for voice in matches if voice.name == matches[0].name]
 
 
 def _speaks(voice: Voice, language: str) -> bool:
     return any(same_language(code, language) for code in voice.languages)
-
-
-def _tag(language: str) -> str:
-    return language.replace("_", "-").casefold()
-
-
-def _primary(language: str) -> str:
-    primary = _tag(language).split("-")[0]
-    return _SAME_LANGUAGE.get(primary, primary)

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 
 from ...compute_settings import ComputeSettings
+from ...language_codes import model_language
 from ...speech_settings import GenerationSettings
 from ...voices.library import built_in
-from ...voices.selection import model_language
 from ...voices.voice import Voice
 from ..base import CancelToken, EngineError, EngineUnavailable, NothingToSay, Samples, StreamMetrics
 from ..built_in_voices import CHATTERBOX_DEFAULT
