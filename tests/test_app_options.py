@@ -95,15 +95,8 @@ BAD = [
     ({"cfg_weight": True}, "cfg_weight: True is not a valid value"),
     ({"temperature": None}, "temperature: None is not a valid value"),
     ({"temperature": 0}, "temperature: 0 is out of range"),
-    ({"profile": "quick"}, "profile: 'quick' is unknown (allowed: exact, balanced, fast)"),
-    (
-        {"model": "auto"},
-        "model: 'auto' is not for the app (allowed: embedded, multilingual, ",
-    ),
-    (
-        {"model": "piper"},
-        "model: 'piper' is not for the app (allowed: embedded, multilingual, ",
-    ),
+    ({"profile": "quick"}, "profile: 'quick' is unknown (allowed: auto, exact, balanced, fast)"),
+    ({"model": "piper"}, "model: 'piper' is unknown (allowed: auto, original, "),
     ({"voice": 7}, "voice: 7 is not a valid value"),
     ({"voice": ["anna"]}, "voice: ['anna'] is not a valid value"),
     ({"http": "http://0.0.0.0:80"}, "http: 'http://0.0.0.0:80' is not a valid value (allowed: true, false)"),

@@ -58,7 +58,8 @@ ROOMS: dict[str, set[str]] = {
         "faults",
         "private_files",
     },
-    "model_factory": {"speech", "hosting", "engine", "voices", "settings", "blocking"},
+    "model_choice": {"engine", "settings", "blocking"},
+    "model_factory": {"model_choice", "speech", "hosting", "engine", "voices", "settings", "blocking"},
     "commands": {"cli", "engine", "model_factory", "speech", "voices", "audio", "settings", "timeouts", "blocking"},
     "discovery": {"settings", "timeouts", "blocking"},
     "protocol": {

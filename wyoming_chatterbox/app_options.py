@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .engine.registry import EMBEDDED, MODELS
+from .engine.registry import EMBEDDED
 from .errors import SettingsError
 from .knobs import Knob, knobs_of, unknown_setting
 from .settings import Settings
@@ -32,9 +32,6 @@ class Option:
     setting: str = ""
     """The setting it becomes, where that has another name."""
 
-    choices: tuple[str, ...] = ()
-    """The allowed values, where the app offers fewer than the setting has."""
-
     on: object = None
     """For a switch (true or false) of the app whose setting is none: what the setting is when it is on."""
 
@@ -50,13 +47,11 @@ class Option:
             if not isinstance(value, bool):
                 raise SettingsError(f"{self.name}: {value!r} is not a valid value (allowed: true, false)")
             return self.on if value else None
-        if self.choices and value not in self.choices:
-            raise SettingsError(f"{self.name}: {value!r} is not for the app (allowed: {', '.join(self.choices)})")
         return self.knob.coerce(value)
 
 
 OPTIONS = (
-    Option("model", EMBEDDED.name, choices=tuple(sorted(MODELS))),  # an app has no GPU that `auto` could find
+    Option("model", EMBEDDED.name),
     Option("voice", ""),
     Option("language", ""),
     Option("profile", "fast"),

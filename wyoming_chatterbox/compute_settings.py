@@ -1,4 +1,4 @@
-"""How the original model is computed: speed against fidelity, and the parts of that choice."""
+"""How a Chatterbox model is computed: speed against fidelity, and the parts of that choice."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from .knobs import check_knobs, knob
 
 @dataclass(frozen=True)
 class ComputeSettings:
-    """How the original model is computed; decided when it is loaded.
+    """How a Chatterbox model is computed; decided when it is loaded.
 
     The profile and the machine choose what is `auto` or 0 here, see engine/chatterbox/compute/plan.py.
     """
 
     profile: str = knob(
-        "exact",
+        "auto",
         "Speed against fidelity: exact computes what upstream computes, balanced and fast trade some of it for "
-        "speed (docs/performance.md); the settings below override single parts of a profile",
-        choices=("exact", "balanced", "fast"),
+        "speed (docs/performance.md); auto is fast for nano on a CPU, otherwise exact. The settings below override "
+        "single parts of a profile",
+        choices=("auto", "exact", "balanced", "fast"),
         group="Speed",
     )
     dtype: str = knob(

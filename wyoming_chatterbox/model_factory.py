@@ -10,7 +10,6 @@ from pathlib import Path
 
 from .blocking import call_within
 from .engine.base import CancelToken, Engine
-from .engine.hardware import nvidia_gpu_present
 from .engine.registry import EMBEDDED, MODELS, ORIGINAL, BuildOptions, ModelSpec
 from .engine.requirements import INSTALL_HINT, is_installed
 from .errors import SettingsError
@@ -18,6 +17,7 @@ from .hosting.base import EngineSpec, LoadPhase, StatusReport
 from .hosting.thread import EngineBuilder, ThreadHost
 from .knobs import knobs_of
 from .limits import PATH_SECONDS
+from .model_choice import resolve_auto
 from .settings import CLONING_MODELS, Settings
 from .speech.catalog import ModelCatalog
 from .speech.model import Model
@@ -32,8 +32,9 @@ def create_catalog(settings: Settings) -> ModelCatalog:
     Raises:
         SettingsError: the chosen model can never speak here and nothing may speak in its place.
     """
+    settings = resolve_auto(settings)
     embedded = _create_model(EMBEDDED, settings)
-    spec = MODELS[choose_model(settings)].speaking(settings.house_languages)
+    spec = MODELS[settings.model].speaking(settings.house_languages)
     if not spec.clones:
         for path in _clips(settings):
             _LOGGER.warning(
@@ -56,19 +57,6 @@ def _check_settings(spec: ModelSpec, settings: Settings) -> None:
     for knob in knobs_of(GenerationSettings):
         if knob.name not in spec.parameters and getattr(settings.generation, knob.name) != knob.default:
             _LOGGER.warning("%s has no effect: model %s has no such setting", knob.flag, spec.name)
-
-
-def choose_model(settings: Settings) -> str:
-    """Returns the name of the chosen model: what `auto` means on this machine, or the one that was asked for."""
-    if settings.model != "auto":
-        return settings.model
-    if not nvidia_gpu_present():
-        _LOGGER.info("Model auto: no NVIDIA GPU here, the embedded voice speaks (--model original to change that)")
-        return EMBEDDED.name
-    if not is_installed():
-        _LOGGER.warning("Model auto: an NVIDIA GPU is here, but %s; the embedded voice speaks", INSTALL_HINT)
-        return EMBEDDED.name
-    return ORIGINAL.name
 
 
 def _create_model(spec: ModelSpec, settings: Settings) -> Model:

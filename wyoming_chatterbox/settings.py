@@ -45,8 +45,8 @@ class Settings:
         "auto",
         "Which model speaks: original (English), multilingual (23 languages; multilingual-v2 is the version before), "
         "turbo (English, for GPUs; it laughs), nano (turbo made small, for CPUs) or embedded (a small voice that is "
-        "always there). auto is the original one where an NVIDIA GPU and its packages "
-        "are present, otherwise embedded",
+        "always there). auto is, with an NVIDIA GPU, original or turbo by its memory, or multilingual for --languages; "
+        "without one nano where its packages are installed and the processor is fast enough, otherwise embedded",
         choices=MODEL_CHOICES,
         group="Model",
     )

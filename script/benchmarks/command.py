@@ -27,7 +27,13 @@ _USUAL = {"decoders", "seams", "gpu", "sockets"}
 
 _NEED_THE_MODEL = {"decoders", "seams", "gpu", "busy"}
 
-PROFILES: tuple[str, ...] = next(knob.choices for knob in knobs_of(ComputeSettings) if knob.name == "profile")
+PROFILES: tuple[str, ...] = tuple(
+    choice
+    for knob in knobs_of(ComputeSettings)
+    if knob.name == "profile"
+    for choice in knob.choices
+    if choice != "auto"
+)
 
 _QUICK_SECONDS = 570.0
 """Of ten minutes; the rest is for what follows the last decoder."""

@@ -27,8 +27,8 @@ def element(option: Option) -> str:
     knob = option.knob
     if knob.kind is bool or isinstance(option.default, bool):
         return "bool"
-    if option.choices or knob.choices:
-        return f"list({'|'.join(option.choices or knob.choices)})"
+    if knob.choices:
+        return f"list({'|'.join(knob.choices)})"
     if knob.kind in (int, float):
         assert knob.minimum is not None and knob.maximum is not None
         return f"{knob.kind.__name__}({knob.minimum:g},{knob.maximum:g})"

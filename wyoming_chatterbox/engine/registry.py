@@ -225,7 +225,8 @@ def effective_compute(compute: ComputeSettings, decoder: str) -> ComputeSettings
     """Returns how to compute a model: upstream's decoder can do nothing but what upstream does."""
     if decoder != "upstream":
         return compute
-    if compute.profile != "exact" or compute.dtype not in ("auto", "float32") or compute.quantize == "int8":
+    other_precision = compute.dtype not in ("auto", "float32") or compute.quantize == "int8"
+    if other_precision or compute.profile not in ("auto", "exact"):
         _LOGGER.warning("--decoder upstream computes in float32: --profile, --dtype and --quantize have no effect")
     return ComputeSettings(dtype="float32", threads=compute.threads)
 

@@ -211,7 +211,7 @@ def test_what_is_timed_are_real_products(monkeypatch: pytest.MonkeyPatch, precis
     monkeypatch.setattr(microbench, "_BYTES", 1.0)
     monkeypatch.setattr(timed_parts, "weight_first_is_faster", lambda: False)
     few, many = (
-        min(microbench.duration(work) for work in [dataclasses.replace(real, rows=rows).work(precision)] * 3)
+        min(microbench.duration(work) for work in [dataclasses.replace(real, rows=rows).work(precision)] * 9)
         for rows in (2, 512)
     )
     assert 0 < few < many

@@ -33,7 +33,7 @@ from ..weights.files import WeightLayout, find_files, revision_of
 from . import loader, upstream
 from .compute import gpu
 from .compute.device import pick_device
-from .compute.plan import Plan, choose_plan
+from .compute.plan import Plan, choose_plan, with_profile
 from .compute.threads import use_threads
 from .conditionals import VoiceConditionals
 from .conditionals_store import ConditionalsCache
@@ -123,7 +123,7 @@ class ChatterboxEngine:
             device: auto, cpu, mps, cuda or cuda:N.
             voices: cloned ones, the default first; others can be spoken with as well. None: only the built-in one.
             seed: of the noise that upstream's decoder has; -1 counts as 0, since the noise is part of the voice.
-            compute: speed against fidelity; None: exact.
+            compute: speed against fidelity; None: the defaults.
             cache: where what is computed of voices is kept; None: only in memory.
             warm_up_settings: how the first voice will mostly be spoken, to be warm for it.
             probes: look into our decoder, for measurements.
@@ -141,7 +141,9 @@ class ChatterboxEngine:
         threads = use_threads(compute.threads if compute is not None else 0)
         if device.startswith("cuda"):
             gpu.set_up(device)  # on this thread, which is the one that speaks, too
-        plan = choose_plan(compute or ComputeSettings(), torch.device(device), plan_options(spec))
+        options = plan_options(spec)
+        compute = with_profile(compute or ComputeSettings(), torch.device(device), options)
+        plan = choose_plan(compute, torch.device(device), options)
         model = loader.load_model(files, device, max(seed, 0), plan, spec)
         voices = (*(voices or ()), *built_in(built_in_voices if model.conds is not None else (), voices or ()))
         if not voices:
@@ -152,7 +154,7 @@ class ChatterboxEngine:
         if wider != plan:
             del model  # its weights are converted; not beside the new one
             plan, model = wider, loader.load_model(files, device, max(seed, 0), wider, spec)
-        _LOGGER.info("Profile %s: %s", (compute or ComputeSettings()).profile, plan)
+        _LOGGER.info("Profile %s: %s", compute.profile, plan)
         with torch.no_grad():
             engine = cls(model, voices, plan, cache, revision_of(files), warm_up_settings, name)
             engine.fingerprint = fingerprint(files.fingerprint(), device, max(seed, 0), plan, threads)

@@ -154,6 +154,7 @@ def plan_options(spec: ChatterboxSpec) -> PlanOptions:
         token_step=_token_step(spec.t3),
         flow_chunk=MEAN_FLOW_CHUNK if spec.s3gen.mean_flow else FLOW_CHUNK,
         mean_flow=spec.s3gen.mean_flow,
+        cpu_profile="fast" if spec is NANO else "exact",
     )
 
 

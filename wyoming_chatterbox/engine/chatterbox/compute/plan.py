@@ -15,6 +15,7 @@ from layer to layer in float32, and the flow decoder in float32.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,6 +59,9 @@ class PlanOptions:
 
     mean_flow: bool = False
     """See `S3GenSpec`."""
+
+    cpu_profile: str = "exact"
+    """What profile auto means on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,7 @@ def choose_plan(settings: ComputeSettings, device: torch.device, options: PlanOp
         EngineError: the settings ask for what this device cannot do.
     """
     options = options or PlanOptions()
+    settings = with_profile(settings, device, options)
     cpu, on_cuda, profile = device.type == "cpu", device.type == "cuda", settings.profile
     if settings.quantize == "int8" and not cpu:
         raise EngineError(f"--quantize int8 is for CPUs, not for {device}; leave it away, or use --dtype bfloat16")
@@ -180,6 +185,13 @@ def choose_plan(settings: ComputeSettings, device: torch.device, options: PlanOp
         parallel=on_cuda,
         graphs=on_cuda and settings.cuda_graphs,
     )
+
+
+def with_profile(settings: ComputeSettings, device: torch.device, options: PlanOptions) -> ComputeSettings:
+    """Returns settings that name their profile: what auto means for a model on a device."""
+    if settings.profile != "auto":
+        return settings
+    return dataclasses.replace(settings, profile=options.cpu_profile if device.type == "cpu" else "exact")
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:

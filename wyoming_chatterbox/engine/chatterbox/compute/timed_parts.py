@@ -40,19 +40,28 @@ class Layers:
         shapes = ", ".join(f"{self.rows} x {inputs} x {outputs}" for inputs, outputs in self.products)
         return f"{shapes}; {self.heads} heads, {self.keys} positions"
 
+    @property
+    def copies(self) -> int:
+        """How many times `work` computes the block: so many of them are in no cache when their turn comes again."""
+        weights = sum(inputs * outputs for inputs, outputs in self.products)
+        return microbench.copies(weights + self._memory)
+
+    @property
+    def _memory(self) -> int:
+        """Numbers in keys and values."""
+        return 2 * (2 if self.guided else 1) * self.heads * self.keys * 64
+
     def work(self, precision: str) -> Callable[[], Any]:
         """Returns what computes the block once for each of several copies. Raises what a missing instruction raises."""
         random = torch.Generator().manual_seed(0)
         dtype = activations(precision)
-        weights = sum(inputs * outputs for inputs, outputs in self.products)
         rows = 2 if self.guided else 1
-        memory = 2 * rows * self.heads * self.keys * 64  # keys and values
         weight_first = precision == "float32" and self.rows == FEW_ROWS and weight_first_is_faster()
         with torch.inference_mode():
             blocks = []
             randoms = [torch.rand(outputs, inputs, generator=random) for inputs, outputs in self.products]
             past = torch.rand(2, rows, self.heads, self.keys, 64, generator=random).to(dtype)
-            for _ in range(microbench.copies(weights + memory)):
+            for _ in range(self.copies):
                 layers = [
                     Linear(
                         weight.clone(), None, precision, weight_first=weight_first
@@ -80,6 +89,8 @@ class Convolutions:
     name: str
     convolutions: tuple[tuple[int, int, int], ...]
     """(channels in and out, kernel, outputs) of each."""
+
+    copies = 1
 
     @property
     def shapes(self) -> str:

@@ -9,7 +9,6 @@ import functools
 import hashlib
 import json
 import logging
-import platform
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ import torch
 from ....blocking import call_within
 from ....limits import PATH_SECONDS
 from ....private_files import make_folder, write_file
+from ...hardware import processor
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -24,9 +24,6 @@ _MAX_BYTES = 64 * 1024
 """A verdict takes about 200 bytes and a machine has 4, so this is room for 80 machines or versions of torch."""
 
 _TIMED_FILES = ("compute/attention.py", "s3gen/incremental_hift.py", "compute/linear.py", "compute/timed_parts.py")
-
-_CPU_FACTS = ("vendor_id", "cpu family", "model", "model name", "stepping", "CPU implementer", "CPU part", "Features")
-"""Lines of /proc/cpuinfo that say which processor it is: in virtual machines its name is that of a whole family."""
 
 
 class Verdicts:
@@ -86,13 +83,7 @@ def _code() -> str:
 
 @functools.cache
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
-    except OSError:
-        lines = []
-    known = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    stored = [known[fact] for fact in _CPU_FACTS if fact in known] or [platform.processor()]
-    return " ".join([platform.machine(), *stored, torch.backends.cpu.get_cpu_capability()])
+    return f"{processor()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _read(path: Path) -> dict[str, str]:
