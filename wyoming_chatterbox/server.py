@@ -39,6 +39,9 @@ _EMBEDDED_SECONDS = 30.0
 _VOICES_SECONDS = 30.0
 """Longest wait for the clips to be opened; 500 take 8 s, a network share that is not there takes for ever."""
 
+_LANGUAGES_SECONDS = 30.0
+"""Longest wait for what tells languages apart; it takes 0.1 s for each of them, from a slow card some seconds."""
+
 _FORCED_CLOSE_TIMEOUT = 1.0
 """Seconds after the shutdown's deadline in which clients may be told that their utterance ends early."""
 
@@ -120,6 +123,7 @@ class Server:
                 await edge.bind()
             await self.service.cache.open()
             await self._open_voices()
+            await self._load_languages()
             self._load_models()
             fallback = self.models.fallback
             if fallback is not None:
@@ -230,6 +234,10 @@ class Server:
             )
         if library is None or library.is_open:
             self.service.check_default_voice()
+
+    async def _load_languages(self) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await run_blocking(self.service.load_languages, timeout=_LANGUAGES_SECONDS, name="languages")
 
     def _offer_voices(self) -> None:
         if self.library is not None:

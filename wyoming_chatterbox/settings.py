@@ -86,6 +86,12 @@ class Settings:
         group="Voice",
         repeatable=True,
     )
+    detect_language: bool = knob(
+        True,
+        "Speak requests that name neither a voice nor a language in the default voice's language, rather than in the "
+        "one of --languages that each sentence is written in",
+        group="Voice",
+    )
     reference_clip: Path | None = knob(
         None,
         "Audio file of a voice to clone, which becomes the default voice; it is named after the file",

@@ -6,6 +6,7 @@ import contextlib
 import logging
 
 from ..errors import SettingsError
+from ..language_codes import model_language, same_language
 from ..settings import Settings
 from ..speech_settings import UtteranceSettings
 from ..voices.selection import MalformedName, UnknownVoice, find_voice, split_name
@@ -18,6 +19,7 @@ from .fallback import ModelRoute
 from .metrics import Observer
 from .outbox import AudioStore
 from .request import SpeechRequest, TextStream
+from .text.language import LanguageDetector, UtteranceLanguage
 from .text_turns import TextTurns
 from .utterance import SpeechResources, Utterance
 
@@ -38,6 +40,7 @@ class SpeechService:
         self.observers: list[Observer] = []
         """Told of every utterance at its end."""
 
+        self._detector = _language_detector(settings, models)
         self.sample_rate = settings.sample_rate or DEFAULT_SAMPLE_RATE
         self._resources = SpeechResources(
             settings, self.sample_rate, self._admission, AudioStore(), TextTurns(), self.cache, self.observers
@@ -65,7 +68,7 @@ class SpeechService:
         Raises:
             VoiceNotFound, InvalidSetting: as its utterance would.
         """
-        return self._resolve(request)[0].voice
+        return self.resolve(request)[0].voice
 
     @property
     def default_voice(self) -> Voice | None:
@@ -108,7 +111,25 @@ class SpeechService:
 
     def speak(self, request: SpeechRequest) -> Utterance:
         """Returns the utterance that speaks a request; nothing happens until its `chunks()` are read."""
-        return Utterance(request, self._resolve, self._resources)
+        return Utterance(request, self, self._resources)
+
+    def load_languages(self) -> None:
+        """Load what tells the languages of the house apart; it blocks all threads, 0.1 s for each of them."""
+        if self._detector is not None:
+            self._detector.load()
+
+    def detected_language(self, request: SpeechRequest) -> UtteranceLanguage | None:
+        """Returns what finds the language of a request's sentences; None where request or settings name a language or a
+        voice, or there is but one language."""
+        if self._detector is None or request.language or self._settings.language:
+            return None
+        try:
+            if split_name(request.voice)[0] is not None:
+                return None
+        except MalformedName:
+            return None
+        default = self.default_voice
+        return None if default is None else UtteranceLanguage(self._detector, model_language(default.languages[0]))
 
     def _find_voice(self, name: str | None = None, language: str | None = None, speaker: str | None = None) -> Voice:
         if name is None and language is None and self._settings.language is not None:
@@ -120,15 +141,15 @@ class SpeechService:
         default = self._settings.default_voice
         return find_voice(self.voices, name=name, language=language, speaker=speaker, default=default)
 
-    def _resolve(self, request: SpeechRequest) -> tuple[ModelRoute, UtteranceSettings]:
-        """Returns which model speaks a request, in which voice and how.
+    def resolve(self, request: SpeechRequest, language: str | None = None) -> tuple[ModelRoute, UtteranceSettings]:
+        """Returns which model speaks a request, in which voice and how; in a language, where the request names none.
 
         An utterance's own settings win over its voice's, and those over the server's. A setting in the voice's name
         wins over the same one in the request.
         """
         try:
             name, in_name = split_name(request.voice)
-            voice = self._find_requested_voice(request, name)
+            voice = self._find_requested_voice(request, name, request.language or language)
             asked = {**request.settings, **in_name}
             route = self._models.route(voice)
             route.model.check_parameters(asked)
@@ -140,14 +161,24 @@ class SpeechService:
         except (MalformedName, SettingsError) as error:
             raise InvalidSetting(str(error)) from None
 
-    def _find_requested_voice(self, request: SpeechRequest, name: str | None) -> Voice:
+    def _find_requested_voice(self, request: SpeechRequest, name: str | None, language: str | None) -> Voice:
         of_model = self._models.voices_of(request.model)
         if not of_model:
-            return self._find_voice(name, request.language, request.speaker)
+            return self._find_voice(name, language, request.speaker)
         if name is None:
             chosen = None if self.default_voice in of_model else of_model[0].name
-            return self._find_voice(chosen, request.language, request.speaker)
-        voice = self._find_voice(name, request.language, request.speaker)
+            return self._find_voice(chosen, language, request.speaker)
+        voice = self._find_voice(name, language, request.speaker)
         if voice not in of_model:
             raise UnknownVoice(f"Voice {voice.name!r} is spoken by model {voice.model!r}, not by {request.model!r}")
         return voice
+
+
+def _language_detector(settings: Settings, models: ModelCatalog) -> LanguageDetector | None:
+    """Returns what tells the languages of the house apart; None where there is one, or nobody asks."""
+    languages = [
+        language
+        for language in settings.house_languages
+        if any(same_language(language, code) for voice in models.voices for code in voice.languages)
+    ]
+    return LanguageDetector(languages) if settings.detect_language and len(languages) > 1 else None

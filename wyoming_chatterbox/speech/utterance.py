@@ -7,12 +7,14 @@ neither an engine nor a slot in the queue.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -31,6 +33,7 @@ from .outbox import AudioStore, Outbox
 from .request import SpeechRequest
 from .sentence_reader import read_sentences
 from .text.cleaning import clean
+from .text.language import UtteranceLanguage
 from .text_turns import TextTurns
 
 _LOGGER = logging.getLogger(__name__)
@@ -38,8 +41,16 @@ _LOGGER = logging.getLogger(__name__)
 _CLAUSE_PAUSE = 0.4
 """The pause inside a sentence that was cut at a clause, as a share of that between sentences."""
 
-Resolver = Callable[[SpeechRequest], "tuple[ModelRoute, UtteranceSettings]"]
-"""Finds which model speaks a request, in which voice and how. Raises SpeechError if it asks for what there is not."""
+
+class Resolver(Protocol):
+    """Finds out what a request means."""
+
+    def resolve(self, request: SpeechRequest, language: str | None = None) -> tuple[ModelRoute, UtteranceSettings]:
+        """Returns which model speaks a request, in which voice and how; in this language, where one is given. Raises
+        SpeechError if it asks for what there is not."""
+
+    def detected_language(self, request: SpeechRequest) -> UtteranceLanguage | None:
+        """Returns what finds the language of a request's sentences; None where the request or its voice says it."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +71,12 @@ class SpeechResources:
 class Utterance:
     """Speaks one request, once; for the event loop."""
 
-    def __init__(self, request: SpeechRequest, resolve: Resolver, resources: SpeechResources) -> None:
+    def __init__(self, request: SpeechRequest, resolver: Resolver, resources: SpeechResources) -> None:
         self.request = request
         self.metrics = UtteranceMetrics(request.id, request.streamed, request.received, request.edge)
         """What it has cost so far."""
 
-        self._resolve = resolve
+        self._resolver = resolver
         self._resources = resources
         self._encoder = PCMEncoder(resources.sample_rate)
         self._slot = QueueSlot(resources.admission)
@@ -74,6 +85,10 @@ class Utterance:
 
         self._route: ModelRoute
         self._settings: UtteranceSettings
+        self._routes: dict[str | None, tuple[ModelRoute, UtteranceSettings]] = {}
+        """By the language that was detected; None: that of the request."""
+
+        self._leases = contextlib.ExitStack()
         self._outbox: Outbox
 
     async def chunks(self) -> AsyncGenerator[AudioChunk, None]:
@@ -125,14 +140,15 @@ class Utterance:
             self._outbox.end(error)
 
     async def _speak(self) -> None:
-        self._route, self._settings = self._resolve(self.request)
-        metrics, route, voice = self.metrics, self._route, self._route.voice
-        metrics.voice, metrics.model = voice.name, voice.model
-        unspoken: EngineFailed | None = None
-        if self.request.streamed:
-            # A text that is still written is hardly one that is cached; the model can be loaded meanwhile.
-            route.model.request_load()
-        with route.model.lease(voice):
+        with self._leases:
+            self._take_route()
+            metrics, voice = self.metrics, self._route.voice
+            metrics.voice, metrics.model = voice.name, voice.model
+            unspoken: EngineFailed | None = None
+            detected = self._resolver.detected_language(self.request)
+            if self.request.streamed:
+                # A text that is still written is hardly one that is cached; the model can be loaded meanwhile.
+                self._route.model.request_load()
             reading = read_sentences(self.request, self._resources.settings, self._resources.text_turns, self._slot)
             async with aclosing(reading) as sentences:
                 async for sentence in sentences:
@@ -143,6 +159,9 @@ class Utterance:
                         self._slot.release()
                         await self._outbox.room()
                     await self._slot.acquire()
+                    if detected is not None:
+                        with contextlib.suppress(SpeechError):  # nobody speaks it, or not as the request asks
+                            self._take_route(detected.next(text))
                     metrics.begin_sentence(len(text))
                     try:
                         await self._speak_sentence(text)
@@ -155,6 +174,14 @@ class Utterance:
         if unspoken is not None and not metrics.audio:
             raise unspoken
         self._send_rest()
+
+    def _take_route(self, language: str | None = None) -> None:
+        """Go on with the model and the voice that speak a language; None: those of the request."""
+        if language not in self._routes:
+            self._routes[language] = self._resolver.resolve(self.request, language)
+            route = self._routes[language][0]
+            self._leases.enter_context(route.model.lease(route.voice))
+        self._route, self._settings = self._routes[language]
 
     async def _speak_sentence(self, text: str) -> None:
         async with aclosing(self._sentence_chunks(text)) as chunks:

@@ -37,6 +37,9 @@ class ToneEngine:
         self.chunks = chunks
         self.samples = samples
         self.texts: list[str] = []
+        self.spoken_by: list[str] = []
+        """Names of the voices, of every text."""
+
         self.settings: list[GenerationSettings] = []
         self.threads: set[int] = set()
 
@@ -47,6 +50,7 @@ class ToneEngine:
         self, text: str, voice: Voice, settings: GenerationSettings, cancel: CancelToken
     ) -> Iterator[tuple[Samples, StreamMetrics]]:
         self.texts.append(text)
+        self.spoken_by.append(voice.name)
         self.settings.append(settings)
         self.threads.add(threading.get_ident())
         value = len(self.texts) / 1000
