@@ -65,6 +65,27 @@ def test_the_manner_is_that_of_the_yaml_beside_or_inside(tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.parametrize(
+    ("config", "guidance"),
+    [
+        ("", [None, None, None]),
+        ("clip_language: nb_NO\n", [0.0, 0.0, None]),
+        ("clip_language: de\n", [None, 0.0, 0.0]),
+        ("clip_language: de\ncfg_weight: 0.3\n", [0.3, 0.3, 0.3]),
+    ],
+)
+def test_a_clip_in_another_language_is_spoken_without_guidance(
+    tmp_path: Path, config: str, guidance: list[float | None]
+) -> None:
+    write(tmp_path / "anna.wav")
+    (tmp_path / "anna.yaml").write_text(f"model: many\nlanguages: [de, en, 'no']\n{config}")
+    voices = library_of(tmp_path, models=MANY).voices
+    assert [voice.settings.get("cfg_weight") for voice in voices] == guidance
+    (tmp_path / "anna.yaml").write_text(config)
+    (english,) = library_of(tmp_path, models=MANY).voices
+    assert english.settings.get("cfg_weight") == (0.3 if "0.3" in config else None)
+
+
 def test_a_model_of_several_languages_has_one_voice_for_each(tmp_path: Path) -> None:
     write(tmp_path / "anna.wav")
     (tmp_path / "anna.yaml").write_text("model: many\nlanguages: [de, en, nb]\ntitle: Anna\naliases: mum\n")
@@ -115,6 +136,8 @@ def test_short_clips_are_enough_together(tmp_path: Path) -> None:
         ("aliases: ['a?b']", "aliases: a voice's name cannot contain '?'"),
         ("seed: 1\nseed: 2", "seed: appears twice; remove one of them"),
         ("language: en\nlanguages: [de]", "languages: appears twice, in two spellings; remove one of them"),
+        ("clip_language: [de, en]", "clip_language: has 2 entries (allowed: 1); give a clip of one language"),
+        ("clip_language: German", "clip_language: 'German' is not a language code"),
         ("a: &a [x]\nb: *a", "anchors and aliases (& and *) are not allowed"),
         ("title: !!python/object/apply:os.system [id]", "line 1: it is not YAML (could not determine a constructor"),
         ("- a\n- b", "it is not a list of settings"),

@@ -170,7 +170,7 @@ class VoiceInspector:
                 attribution_url=config.url or "https://github.com/resemble-ai/chatterbox",
                 clips=paths,
                 folder=files.root,
-                settings=config.settings,
+                settings=_settings(config, variant[0]) if len(spoken) > 1 else config.settings,
                 fingerprint=clips.fingerprint([by_path[path].fingerprint for path in paths]),
                 speaker=speaker,
                 base=files.name,
@@ -194,6 +194,14 @@ class VoiceInspector:
             f"language: model {model} only speaks {supported}; the voice is listed for {', '.join(unsupported)} anyway"
         )
         return [Problem(files.configs[0].name, text, fatal=False)]
+
+
+def _settings(config: VoiceConfig, language: str) -> Mapping[str, object]:
+    """Returns a voice's settings for texts in a language. Where its clip is in another one they are without guidance, as
+    upstream advises, so that the clip's accent does not come along (resemble-ai/chatterbox, README)."""
+    if not config.clip_language or same_language(config.clip_language, language):
+        return config.settings
+    return {"cfg_weight": 0.0, **config.settings}
 
 
 def _relative(path: Path, files: VoiceFiles) -> str:

@@ -27,6 +27,9 @@ class VoiceConfig:
 
     title: str = ""
     languages: tuple[str, ...] = ()
+    clip_language: str = ""
+    """Code of the language that is spoken in the clips; empty: unknown."""
+
     model: str = ""
     attribution: str = ""
     url: str = ""
@@ -139,6 +142,13 @@ def _languages(key: str, value: object) -> tuple[str, ...]:
     return codes
 
 
+def _one_language(key: str, value: object) -> str:
+    codes = _languages(key, value)
+    if len(codes) > 1:
+        raise VoiceError(f"{key}: has {len(codes)} entries (allowed: 1); give a clip of one language")
+    return codes[0]
+
+
 def _aliases(key: str, value: object) -> tuple[str, ...]:
     try:
         return tuple(check_name(alias) for alias in _texts(key, value, MAX_VOICE_ALIASES))
@@ -168,6 +178,7 @@ _READERS: dict[str, tuple[str, Callable[[str, object], object]]] = {
     "title": ("title", _text),
     "language": ("languages", _languages),
     "languages": ("languages", _languages),
+    "clip_language": ("clip_language", _one_language),
     "model": ("model", _text),
     "attribution": ("attribution", _text),
     "url": ("url", _url),
