@@ -212,7 +212,7 @@ async def test_an_unloaded_model_gives_its_memory_back_and_speaks_as_before_when
             assert (after.start["model"], after.start["fallback"]) == ("original", False)
             assert after.pcm == before.pcm, "same text, voice, settings and seed: same samples"
             assert given_back > 100, "40 MB of weights, and what the heap kept for itself"
-            for state in ("unloaded, loads again with the next request", "loading weights", "warming up"):
+            for state in ("not loaded, loads with the next request", "loading weights", "warming up"):
                 assert any(f"model original {state}; the embedded voice" in said for said in watch.said)
             worst.append(watch.longest)
         assert min(worst) < 0.1, f"{worst}: describe is answered within 100 ms whatever happens"

@@ -51,6 +51,9 @@ class Knob:
     """Smallest value apart from 0, for a setting where 0 means "choose automatically"."""
 
     choices: tuple[str, ...] = ()
+    several: bool = False
+    """Several of the choices may be given, with commas between them."""
+
     repeatable: bool = False
     server_only: bool = False
     """A setting of speech that no voice and no request can change."""
@@ -111,8 +114,10 @@ class Knob:
 
     def check(self, value: Any) -> None:
         """Raises SettingsError if a value of the right type is not an allowed one."""
-        if self.choices and value not in self.choices:
-            raise SettingsError(f"{self.name}: {value!r} is unknown{self._remedy()}")
+        given = str(value).split(",") if self.several else [value]
+        unknown = [one for one in given if one not in self.choices] if self.choices else []
+        if unknown:
+            raise SettingsError(f"{self.name}: {unknown[0]!r} is unknown{self._remedy()}")
         if self.kind in (int, float) and self.minimum is not None and self.maximum is not None:
             # "not (a <= b <= c)" rather than two comparisons: nan must fail too.
             if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -146,6 +151,7 @@ def knob(
     bounds: tuple[float, float] | None = None,
     nonzero_minimum: float | None = None,
     choices: tuple[str, ...] = (),
+    several: bool = False,
     kind: type | None = None,
     group: str = "",
     repeatable: bool = False,
@@ -162,6 +168,7 @@ def knob(
         "maximum": maximum,
         "nonzero_minimum": nonzero_minimum,
         "choices": choices,
+        "several": several,
         "group": group,
         "repeatable": repeatable,
         "server_only": server_only,

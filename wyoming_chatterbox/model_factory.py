@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 from pathlib import Path
 
 from .blocking import call_within
 from .engine.base import CancelToken, Engine
+from .engine.hardware import free_memory, nvidia_gpu_memory, nvidia_gpu_present
 from .engine.registry import EMBEDDED, MODELS, ORIGINAL, BuildOptions, ModelSpec
 from .engine.requirements import INSTALL_HINT, is_installed
 from .errors import SettingsError
@@ -20,34 +22,59 @@ from .limits import PATH_SECONDS
 from .model_choice import resolve_auto
 from .settings import CLONING_MODELS, Settings
 from .speech.catalog import ModelCatalog
+from .speech.memory_room import MemoryRoom
 from .speech.model import Model
 from .speech_settings import GenerationSettings
 
 _LOGGER = logging.getLogger(__name__)
 
 
+OTHERS_UNLOAD_AFTER = 30.0
+"""Minutes without speech after which a model that is not the primary one is unloaded, where nobody says."""
+
+
 def create_catalog(settings: Settings) -> ModelCatalog:
-    """Returns the chosen model with the embedded voice as its fallback, if it may have one. Nothing is loaded yet.
+    """Returns the chosen models with the embedded voice as their fallback, if they may have one. Nothing is loaded yet.
 
     Raises:
-        SettingsError: the chosen model can never speak here and nothing may speak in its place.
+        SettingsError: a chosen model can never speak here and nothing may speak in its place.
     """
     settings = resolve_auto(settings)
     embedded = _create_model(EMBEDDED, settings)
-    spec = MODELS[settings.model].speaking(settings.house_languages)
-    if not spec.clones:
+    specs = [MODELS[name].speaking(settings.house_languages) for name in settings.models]
+    primary = specs[0]
+    if not primary.clones:
         for path in _clips(settings):
             _LOGGER.warning(
-                "%s is of no use to the %s voice; voices are cloned with --model %s", path, spec.name, CLONING_MODELS[0]
+                "%s is of no use to the %s voice; voices are cloned with --model %s",
+                path,
+                primary.name,
+                CLONING_MODELS[0],
             )
-    if spec.name == EMBEDDED.name:
+    if primary.name == EMBEDDED.name:
         if settings.unload_after:
-            _LOGGER.warning("--unload-after is for the original model: the embedded voice is small, and stays")
+            _LOGGER.warning("--unload-after is for the other models: the embedded voice is small, and stays")
         return ModelCatalog(embedded, embedded)
-    _check_settings(spec, settings)
-    if not settings.fallback and spec.extra and not is_installed():
-        raise SettingsError(f"model: {spec.name!r} cannot be used: {INSTALL_HINT}")
-    return ModelCatalog(_create_model(spec, settings), embedded if settings.fallback else None)
+    for spec in specs:
+        _check_settings(spec, settings)
+        if not settings.fallback and spec.extra and not is_installed():
+            raise SettingsError(f"model: {spec.name!r} cannot be used: {INSTALL_HINT}")
+    # Nobody chooses a further model without naming one of its voices, so that it has no default voice to prepare.
+    unload_after = settings.unload_after or OTHERS_UNLOAD_AFTER
+    of_others = dataclasses.replace(settings, unload_after=unload_after, voice=None, reference_clip=None)
+    others = [_create_model(spec.beside_another(), of_others, on_demand=True) for spec in specs[1:]]
+    room = MemoryRoom({spec.name: spec.memory_gb for spec in specs}, functools.partial(_free_memory, settings.device))
+    return ModelCatalog(_create_model(primary, settings), embedded if settings.fallback else None, others, room)
+
+
+def _free_memory(device: str) -> float:
+    """Returns the GB that are free where models are computed."""
+    if device != "cpu" and nvidia_gpu_present():
+        _, _, index = device.partition(":")
+        free = nvidia_gpu_memory(int(index) if index else None, free=True)
+        if free is not None:
+            return free
+    return free_memory()
 
 
 def _check_settings(spec: ModelSpec, settings: Settings) -> None:
@@ -59,13 +86,13 @@ def _check_settings(spec: ModelSpec, settings: Settings) -> None:
             _LOGGER.warning("%s has no effect: model %s has no such setting", knob.flag, spec.name)
 
 
-def _create_model(spec: ModelSpec, settings: Settings) -> Model:
+def _create_model(spec: ModelSpec, settings: Settings, on_demand: bool = False) -> Model:
     """Returns a model of the registry over a thread of its own; nothing is loaded yet."""
     host = ThreadHost(spec.name, _builder(spec, settings), chunk_timeout=settings.engine_timeout)
     unload_after = None if spec is EMBEDDED else settings.unload_after * 60 or None
     # The embedded voice answers for others, and takes what is theirs.
     parameters = spec.parameters if spec.clones else None
-    return Model(spec.name, spec.voices, host, unload_after=unload_after, parameters=parameters)
+    return Model(spec.name, spec.voices, host, unload_after=unload_after, parameters=parameters, on_demand=on_demand)
 
 
 def _builder(spec: ModelSpec, settings: Settings) -> EngineBuilder:
@@ -78,7 +105,7 @@ def _builder(spec: ModelSpec, settings: Settings) -> EngineBuilder:
         utterance=settings.utterance,
         compute=settings.compute,
         default_voice=settings.default_voice,
-        languages=settings.house_languages,
+        built_in_voices=spec.voices,
         stays_loaded=not settings.unload_after,
     )
 

@@ -83,7 +83,10 @@ class Server:
         if models is None:
             models = create_catalog(settings)
             library = create_library(
-                settings.voice_folders, settings.reference_clip, models.primary.name, settings.house_languages
+                settings.voice_folders,
+                settings.reference_clip,
+                [model.name for model in models.speakers],
+                settings.house_languages,
             )
         self.models = models
         self.library = None if models.primary_is_fallback else library
@@ -229,9 +232,10 @@ class Server:
                 library.check_reference_clip()
             self._offer_voices()
             self._background_tasks.append(asyncio.create_task(watch_folders(library)))
-            self._background_tasks.append(
-                asyncio.create_task(self.models.primary.prepare_voices(self._settings.default_voice))
-            )
+            self._background_tasks += [
+                asyncio.create_task(model.prepare_voices(self._settings.default_voice))
+                for model in self.models.speakers
+            ]
         if library is None or library.is_open:
             self.service.check_default_voice()
 
@@ -241,8 +245,8 @@ class Server:
 
     def _offer_voices(self) -> None:
         if self.library is not None:
-            model = self.models.primary
-            model.set_cloned_voices([voice for voice in self.library.voices if voice.model == model.name])
+            for model in self.models.speakers:
+                model.set_cloned_voices([voice for voice in self.library.voices if voice.model == model.name])
 
     def _load_models(self) -> None:
         for model in self.models.models:
@@ -252,8 +256,13 @@ class Server:
     async def _stop_when_broken(self) -> None:
         """Stop the server when its engine can do nothing any more in this process, as after a GPU's failure, so that a
         service manager starts a new one. What is being spoken is finished by the embedded voice."""
-        model = self.models.primary
-        await model.broken.wait()
+        broken = {asyncio.create_task(model.broken.wait()): model for model in self.models.speakers}
+        try:
+            done, _ = await asyncio.wait(broken, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in broken:
+                task.cancel()
+        model = broken[done.pop()]
         if not self._settings.exit_on_gpu_failure:
             _LOGGER.error("Restart the server to get model %s back (--no-exit-on-gpu-failure)", model.name)
             return
@@ -276,10 +285,13 @@ class Server:
         if fallback is not None:
             with contextlib.suppress(asyncio.TimeoutError):
                 await wait_for(_EMBEDDED_SECONDS, fallback.wait_until_decided())
+        if not is_primary:
+            await model.run()
+            return
         await model.load()
-        if is_primary and model.ready:
+        if model.ready:
             _LOGGER.info("Model %s speaks, %.1f s after the start", model.name, time.perf_counter() - self._started)
-        elif is_primary and fallback is not None:
+        elif fallback is not None:
             _LOGGER.warning("The embedded voice speaks in the place of model %s", model.name)
         await model.unload_when_idle()
 

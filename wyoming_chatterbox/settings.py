@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .addresses import check_host_name, check_origin, check_uri, http_address
 from .compute_settings import ComputeSettings
-from .engine.registry import MODELS
+from .engine.registry import EMBEDDED, MODELS
 from .errors import SettingsError
 from .knobs import check_knobs, knob, same_knob
 from .language_codes import model_language
@@ -46,8 +46,11 @@ class Settings:
         "Which model speaks: original (English), multilingual (23 languages; multilingual-v2 is the version before), "
         "turbo (English, for GPUs; it laughs), nano (turbo made small, for CPUs) or embedded (a small voice that is "
         "always there). auto is, with an NVIDIA GPU, original or turbo by its memory, or multilingual for --languages; "
-        "without one nano where its packages are installed and the processor is fast enough, otherwise embedded",
+        "without one nano where its packages are installed and the processor is fast enough, otherwise embedded. "
+        "Several, such as turbo,multilingual: the first speaks unless a request chooses another, which is loaded when "
+        "it is asked for",
         choices=MODEL_CHOICES,
+        several=True,
         group="Model",
     )
     model_dir: Path | None = knob(
@@ -268,6 +271,17 @@ class Settings:
         check_knobs(self)
         for uri in self.uri:
             check_uri(uri)
+        for name in ("auto", EMBEDDED.name):
+            if name in self.models and len(self.models) > 1:
+                reason = "finds one model" if name == "auto" else "is there beside every model"
+                raise SettingsError(f"model: {name!r} cannot be combined, it {reason}; leave it out")
+        if len(set(self.models)) < len(self.models):
+            raise SettingsError(f"model: {self.model!r} names a model twice; name each once")
+        if self.model_dir is not None and len(self.models) > 1:
+            raise SettingsError(
+                f"model_dir: {str(self.model_dir)!r} has the weights of one model, and --model names "
+                f"{len(self.models)}; leave it out, or name one model"
+            )
         if len(self.uri) > 1 and "stdio://" in self.uri:
             raise SettingsError("uri: 'stdio://' serves one client on standard input and cannot be combined")
         name, _, index = self.device.partition(":")
@@ -279,6 +293,11 @@ class Settings:
             check_host_name(name)
         for origin in self.http_cors_origin:
             check_origin(origin)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models of `model`; the first is the primary one."""
+        return tuple(self.model.split(","))
 
     @property
     def utterance(self) -> UtteranceSettings:

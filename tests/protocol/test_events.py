@@ -48,8 +48,8 @@ FROM_CLIENTS: list[tuple[Event, Any]] = [
 ]
 
 REFUSED: list[tuple[type[Any], dict[str, Any], type[SpeechError], str]] = [
-    (events.SelectProgram, {}, ProgramNotFound, f"There is no program None; there is: {PROGRAM_NAME}"),
-    (events.SelectProgram, {"name": "x" * 99}, ProgramNotFound, "..."),
+    (events.SelectProgram, {}, InvalidEvent, "The program is NoneType, not a string"),
+    (events.SelectProgram, {"name": 7}, InvalidEvent, "The program is a number, not a string"),
     (events.Synthesize, {}, EmptyText, "The synthesize event has no text"),
     (events.Synthesize, {"text": 7}, InvalidEvent, "The text is a number, not a string"),
     (events.Synthesize, {"text": "a", "text_format": 1}, UnsupportedTextFormat, "The text format 1 is unknown"),

@@ -102,7 +102,7 @@ async def test_an_idle_model_is_closed_and_the_next_request_brings_it_back(caplo
         await eventually(lambda: bool(loader.engines[0].closed_on), "the engine was not closed")
         assert set(loader.engines[0].closed_on) == loader.engines[0].threads, "closed where it lived"
         text, voices = await info(client)
-        assert "original unloaded, loads again with the next request; the embedded voice speaks in its place" in text
+        assert "original not loaded, loads with the next request; the embedded voice speaks in its place" in text
         assert voices == ["anna", "default", "embedded"]
         assert len(loader.engines) == 1, "describe is no request"
         assert speaker(await synthesize(client, "Good morning.", voice="default")) == ("embedded", True)

@@ -37,7 +37,7 @@ def preview(name: str, output: Path, text: str, settings: Settings, screen: Outp
     """
     if not output.absolute().parent.is_dir():
         raise VoiceError(f"{output}: there is no directory {output.parent}; make it, or name another file")
-    model = settings.model if settings.model in CLONING_MODELS else CLONING_MODELS[0]
+    model = settings.models[0] if settings.models[0] in CLONING_MODELS else CLONING_MODELS[0]
     # Nobody is helped by hearing the embedded voice, or what was said before.
     settings = dataclasses.replace(settings, model=model, fallback=False, cache_size=0)
     screen.spoken(asyncio.run(_preview(name, output, text, settings, screen)))
@@ -45,7 +45,7 @@ def preview(name: str, output: Path, text: str, settings: Settings, screen: Outp
 
 
 async def _preview(name: str, output: Path, text: str, settings: Settings, screen: Output) -> dict[str, Any]:
-    library = create_library(settings.voice_folders, settings.reference_clip, settings.model, settings.house_languages)
+    library = create_library(settings.voice_folders, settings.reference_clip, settings.models, settings.house_languages)
     library.scan(patient=False)  # nothing else happens in this loop yet
     models = create_catalog(settings)
     model = models.primary

@@ -138,7 +138,7 @@ def _preview(options: Any, settings: Settings, screen: Output) -> int:
 
 
 def _scanned(settings: Settings, screen: Output) -> VoiceLibrary:
-    library = create_library(settings.voice_folders, settings.reference_clip, settings.model, settings.house_languages)
+    library = create_library(settings.voice_folders, settings.reference_clip, settings.models, settings.house_languages)
     with screen.counting("Looking at the voices") as progress:
         library.scan(patient=False, progress=progress)
     return library

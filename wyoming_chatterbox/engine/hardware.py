@@ -16,6 +16,12 @@ _CPU_INFO = Path("/proc/cpuinfo")
 _MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Of the container that this process runs in, if it does."""
 
+_MEMORY_USED = (
+    Path("/sys/fs/cgroup/memory.current"),
+    Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+_MEMORY_INFO = Path("/proc/meminfo")
+
 _CPU_FACTS = ("vendor_id", "cpu family", "model", "model name", "stepping", "CPU implementer", "CPU part", "Features")
 """Lines of /proc/cpuinfo that say which processor it is: in virtual machines its name is that of a whole family."""
 
@@ -36,9 +42,14 @@ def nvidia_gpu_present() -> bool:
     return listing is not None and "GPU" in listing
 
 
-def nvidia_gpu_memory(index: int | None = None) -> float | None:
-    """Returns the GB (10^9 bytes) of an NVIDIA GPU, or of the largest one; None where the driver does not say."""
-    listing = _nvidia_smi("--query-gpu=memory.total", "--format=csv,noheader,nounits")
+def nvidia_gpu_memory(index: int | None = None, free: bool = False) -> float | None:
+    """Returns the GB (10^9 bytes) of an NVIDIA GPU, or of the largest one; None where the driver does not say.
+
+    Args:
+        free: only what nobody uses.
+    """
+    query = f"--query-gpu=memory.{'free' if free else 'total'}"
+    listing = _nvidia_smi(query, "--format=csv,noheader,nounits")
     sizes = [float(line) * 2**20 / 1e9 for line in (listing or "").split() if line.isdigit()]  # in MiB
     if index is not None:
         return sizes[index] if index < len(sizes) else None
@@ -54,6 +65,18 @@ def memory() -> float:
         with contextlib.suppress(OSError, ValueError):  # there is none, or it is "max"
             limits.append(int(path.read_text()))
     return min(limits, default=float("inf")) / 1e9
+
+
+def free_memory() -> float:
+    """Returns the GB (10^9 bytes) that are free for this process; infinity where the system does not say."""
+    free = []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        line = next(line for line in _MEMORY_INFO.read_text().splitlines() if line.startswith("MemAvailable:"))
+        free.append(int(line.split()[1]) * 1024)
+    for limit, used in zip(_MEMORY_LIMITS, _MEMORY_USED, strict=True):
+        with contextlib.suppress(OSError, ValueError):
+            free.append(max(0, int(limit.read_text()) - int(used.read_text())))
+    return min(free, default=float("inf")) / 1e9
 
 
 def processor() -> str:

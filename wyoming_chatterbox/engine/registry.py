@@ -61,8 +61,8 @@ class BuildOptions:
     """The cloned voices that exist."""
 
     default_voice: str | None = None
-    languages: tuple[str, ...] = ()
-    """Of the house; none: all that the model speaks."""
+    built_in_voices: tuple[Voice, ...] = ()
+    """Of the model, as they are to be named."""
 
     stays_loaded: bool = True
     """The engine is never unloaded."""
@@ -116,6 +116,9 @@ class ModelSpec:
     min_clip_seconds: float = 0.0
     """Shortest speech that a voice can be cloned from."""
 
+    memory_gb: float = 0.2
+    """What it takes once it is loaded, at most, on a GPU or beside the server."""
+
     repository: Repository | None = None
     """Where its weights are; None: in a package that is installed with the server."""
 
@@ -148,6 +151,14 @@ class ModelSpec:
         )
         return dataclasses.replace(self, languages=tuple(languages), voices=voices)
 
+    def beside_another(self) -> ModelSpec:
+        """Returns this model for a server whose `default` voice is another model's: its own is called as it is."""
+        voices = tuple(
+            dataclasses.replace(voice, name=voice.name.replace("default", self.name, 1), base=self.name)
+            for voice in self.voices
+        )
+        return dataclasses.replace(self, voices=voices)
+
     @property
     def files(self) -> tuple[RemoteFile, ...]:
         """The files of its weights, pinned by size and checksum."""
@@ -179,7 +190,7 @@ def _build_chatterbox(name: str, options: BuildOptions, progress: BuildProgress,
     from .preload import gc_paused
     from .weights import download
 
-    spec = MODELS[name].speaking(options.languages)
+    spec = MODELS[name]
     assert spec.repository is not None and spec.layout is not None
     directory = options.model_dir
     if directory is None:
@@ -204,7 +215,7 @@ def _build_chatterbox(name: str, options: BuildOptions, progress: BuildProgress,
             options.utterance.with_overrides(voices[0].settings if voices else {}).generation,
             name=name,
             layout=spec.layout,
-            built_in_voices=spec.voices,
+            built_in_voices=options.built_in_voices,
         )
 
 
@@ -271,6 +282,7 @@ ORIGINAL = _chatterbox(
     pins.CHATTERBOX,
     files.ORIGINAL,
     {name: knob for name, knob in _parameters().items() if name != "top_k"},
+    memory_gb=5.0,
     min_clip_seconds=MIN_CLIP_SECONDS,
     upstream_decoder=True,
 )
@@ -282,6 +294,7 @@ TURBO = _chatterbox(
     files.TURBO,
     _TURBO_PARAMETERS,
     tags=TURBO_SOUNDS,
+    memory_gb=3.5,
     min_clip_seconds=MIN_TURBO_CLIP_SECONDS,
 )
 """A faster English model, for GPUs, that laughs."""
@@ -292,6 +305,7 @@ NANO = _chatterbox(
     files.NANO,
     _TURBO_PARAMETERS,
     tags=TURBO_SOUNDS,
+    memory_gb=2.5,
     min_clip_seconds=MIN_TURBO_CLIP_SECONDS,
 )
 """Turbo with a smaller language model, for CPUs."""
@@ -307,6 +321,7 @@ MULTILINGUAL = _chatterbox(
     pins.MULTILINGUAL_V3,
     files.MULTILINGUAL_V3,
     _MULTILINGUAL_PARAMETERS,
+    memory_gb=5.0,
     min_clip_seconds=MIN_CLIP_SECONDS,
 )
 """23 languages; the third version."""
@@ -316,6 +331,7 @@ MULTILINGUAL_V2 = _chatterbox(
     pins.MULTILINGUAL_V2,
     files.MULTILINGUAL_V2,
     _MULTILINGUAL_PARAMETERS,
+    memory_gb=5.0,
     min_clip_seconds=MIN_CLIP_SECONDS,
 )
 """The version before it, which its developers' code still takes unless told otherwise."""
@@ -342,7 +358,7 @@ CLONING_MODELS: Mapping[str, tuple[str, ...]] = {spec.name: spec.languages for s
 def create_library(
     folders: Sequence[Path],
     reference_clip: Path | None = None,
-    model: str = CHATTERBOX_DEFAULT.model,
+    running: Sequence[str] = (),
     languages: Sequence[str] = (),
     models: Mapping[str, tuple[str, ...]] = CLONING_MODELS,
 ) -> VoiceLibrary:
@@ -351,18 +367,18 @@ def create_library(
     Nothing is read yet.
 
     Args:
-        model: the one whose voices are those that name none.
+        running: the models that speak the voices that name none, the primary one first; none: nobody knows yet.
         languages: of the house, for a model of several.
         models: the languages of the models that clone, by the model's name.
     """
     from ..voices.library import VoiceLibrary
 
-    if model in models:
-        spoken = MODELS[model].speaking(languages).languages if languages else models[model]
-        models = {model: spoken, **{name: codes for name, codes in models.items() if name != model}}
+    running = [name for name in running if name in models]
+    spoken = {name: MODELS[name].speaking(languages).languages if languages else models[name] for name in running}
+    models = {**spoken, **{name: codes for name, codes in models.items() if name not in spoken}}
     # The voice that answers while no other can must be there under its own name.
     reserved = [voice.name for voice in EMBEDDED.voices]
-    return VoiceLibrary(folders, reference_clip, models=models, reserved_names=reserved)
+    return VoiceLibrary(folders, reference_clip, models=models, running=running, reserved_names=reserved)
 
 
 def create_voices(clip: Path) -> tuple[Voice, ...]:

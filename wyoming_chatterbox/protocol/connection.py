@@ -19,7 +19,7 @@ from wyoming.ping import Pong
 from ..faults import log_fault
 from ..limits import LARGE_EVENTS, MAX_EVENT_FAULTS, MAX_UNANSWERED, STALLED_SECONDS
 from ..settings import Settings
-from ..speech.errors import InvalidEvent, ServerBusy, ShuttingDown, SpeechError
+from ..speech.errors import InvalidEvent, ProgramNotFound, ServerBusy, ShuttingDown, SpeechError
 from ..speech.request import SpeechRequest
 from ..speech.service import SpeechService
 from ..speech.turns import TurnQueue
@@ -35,7 +35,7 @@ from .events import (
     SynthesizeStart,
     truncate,
 )
-from .info import describe
+from .info import PROGRAM_NAME, describe, program_of
 from .pool import Activity, Standing, elapsed
 from .reader import EventReader
 from .requests import PendingRequest
@@ -94,6 +94,7 @@ class Connection:
         self._responder = Responder(
             service, self._writer, settings.text_timeout, lambda: self._state is ConnectionState.STOPPING
         )
+        self._model: str | None = None  # of the program that was selected
         self._faults = 0
 
     @property
@@ -221,7 +222,7 @@ class Connection:
         elif event.type == Ping.type:
             await self._writer.write(Pong(text=Ping.from_event(event).text).event())
         elif event.type == SelectProgram.type:
-            SelectProgram.from_event(event)  # there is one, so nothing changes
+            self._model = self._model_of(SelectProgram.from_event(event).name)
         elif event.type == Synthesize.type:
             self._streaming.on_synthesize(functools.partial(self._new_request, event))
         elif event.type == SynthesizeStart.type:
@@ -233,9 +234,19 @@ class Connection:
         else:
             _LOGGER.debug("Ignoring an event of type %s", truncate(event.type))
 
+    def _model_of(self, program: str) -> str | None:
+        """Returns the model of a program; None: any, by the voice. Raises ProgramNotFound."""
+        models: dict[str, str | None] = {PROGRAM_NAME: None}
+        models.update((program_of(model.name), model.name) for model in self._service.further_models)
+        if program not in models:
+            raise ProgramNotFound(f"There is no program {truncate(program)}; available: {', '.join(models)}")
+        return models[program]
+
     def _new_request(self, event: Event) -> PendingRequest:
         """Returns the request that a `synthesize` or `synthesize-start` is, refused if it cannot be answered."""
-        request = SpeechRequest(self._service.new_text(), streamed=event.type == SynthesizeStart.type)
+        request = SpeechRequest(
+            self._service.new_text(), model=self._model, streamed=event.type == SynthesizeStart.type
+        )
         error: SpeechError | None = None
         try:
             if request.streamed:

@@ -16,7 +16,7 @@ from wyoming.event import Event
 
 from ..audio import CHANNELS, SAMPLE_WIDTH
 from ..limits import MAX_NAME_CHARS, MAX_QUOTED_CHARS
-from ..speech.errors import EmptyText, InvalidEvent, ProgramNotFound, SpeechError, UnsupportedTextFormat
+from ..speech.errors import EmptyText, InvalidEvent, SpeechError, UnsupportedTextFormat
 from ..voices.voice import Voice
 from .info import PROGRAM_NAME
 
@@ -72,17 +72,17 @@ class Ping:
 
 @dataclass(frozen=True)
 class SelectProgram:
-    """Names the program of Info that is to speak; there is one."""
+    """Names the program of Info that is to speak, from now on."""
 
     type: ClassVar = "select-program"
     name: str = PROGRAM_NAME
 
     @classmethod
     def from_event(cls, event: Event) -> SelectProgram:
-        """Raises ProgramNotFound."""
+        """Raises InvalidEvent."""
         name = event.data.get("name")
-        if name != PROGRAM_NAME:
-            raise ProgramNotFound(f"There is no program {truncate(name)}; there is: {PROGRAM_NAME}")
+        if not isinstance(name, str):
+            raise not_a_string("program", name)
         return cls(name)
 
 

@@ -17,19 +17,30 @@ _URL = "https://github.com/resemble-ai/chatterbox"
 
 
 def describe(service: SpeechService) -> Info:
-    """Returns the Info event's content; takes microseconds, whatever the model is doing."""
-    return Info(
-        tts=[
-            TtsProgram(
-                name=PROGRAM_NAME,
-                description=service.describe(),
-                attribution=Attribution(name="Resemble AI", url=_URL),
-                installed=True,
-                version=__version__,
-                voices=_voices(service.voices),
-                supports_synthesize_streaming=service.streaming,
-            )
-        ]
+    """Returns the Info event's content; takes microseconds, whatever the model is doing.
+
+    The first program has the voices of all models: Home Assistant looks at no other.
+    """
+    programs = [_program(PROGRAM_NAME, service.describe(), service.voices, service.streaming)]
+    for model in service.further_models:
+        programs.append(_program(program_of(model.name), model.description, model.voices, service.streaming))
+    return Info(tts=programs)
+
+
+def program_of(model: str) -> str:
+    """Returns the name of the program of a model beside the primary one."""
+    return f"{PROGRAM_NAME}-{model}"
+
+
+def _program(name: str, description: str, voices: Iterable[Voice], streaming: bool) -> TtsProgram:
+    return TtsProgram(
+        name=name,
+        description=description,
+        attribution=Attribution(name="Resemble AI", url=_URL),
+        installed=True,
+        version=__version__,
+        voices=_voices(voices),
+        supports_synthesize_streaming=streaming,
     )
 
 

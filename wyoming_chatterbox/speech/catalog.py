@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from ..voices.voice import Voice
 from .fallback import ModelRoute
+from .memory_room import MemoryRoom
 from .model import Model, ModelStatus
 
 
@@ -24,17 +28,42 @@ class Readiness:
 class ModelCatalog:
     """The models of a server; for the event loop."""
 
-    def __init__(self, primary: Model, fallback: Model | None = None) -> None:
+    def __init__(
+        self,
+        primary: Model,
+        fallback: Model | None = None,
+        others: Sequence[Model] = (),
+        room: MemoryRoom | None = None,
+    ) -> None:
         """
         Args:
             primary: the chosen model.
             fallback: the model, loaded within a second, that speaks while another one cannot; None where nothing may.
                 It can be the primary one itself.
+            others: further models, which are loaded when they are asked for.
+            room: the memory that all but the fallback share; None: there is enough.
         """
         self.primary = primary
         self.fallback = fallback
         self.models: tuple[Model, ...] = (primary,) if fallback in (None, primary) else (fallback, primary)
+        self.others = tuple(others)
+        self.models += self.others
         """All models, in the order in which they are to be loaded."""
+
+        if room is not None and others:
+            for model in self.speakers:
+                model.room = functools.partial(self._room, room, model)
+
+    @property
+    def speakers(self) -> tuple[Model, ...]:
+        """All models but the fallback; the primary one first."""
+        return (self.primary, *self.others)
+
+    @contextlib.asynccontextmanager
+    async def _room(self, room: MemoryRoom, model: Model) -> AsyncIterator[float]:
+        """Makes room for a model; yields the GB that are lacking. The primary one is always tried."""
+        async with room.for_loading(model, [other for other in self.speakers if other is not model]) as lacking:
+            yield 0.0 if model is self.primary else lacking
 
     @property
     def primary_is_fallback(self) -> bool:
@@ -44,7 +73,8 @@ class ModelCatalog:
     @property
     def voices(self) -> tuple[Voice, ...]:
         """All voices that can be requested; the first is the primary model's default."""
-        return tuple(voice for model in reversed(self.models) for voice in model.voices)
+        fallback = () if self.fallback is None or self.primary_is_fallback else (self.fallback,)
+        return tuple(voice for model in (*self.speakers, *fallback) for voice in model.voices)
 
     def voices_of(self, model: str | None) -> tuple[Voice, ...]:
         """Returns the voices of the model with this name, in any case; none if there is no such model."""
@@ -61,7 +91,8 @@ class ModelCatalog:
 
     def readiness(self) -> Readiness:
         """Returns which model would speak now; takes microseconds."""
-        speaks = next((model.name for model in reversed(self.models) if model.ready), None)
+        answering = (self.primary,) if self.fallback is None else (self.primary, self.fallback)
+        speaks = next((model.name for model in answering if model.ready), None)
         return Readiness(self.primary.name, self.primary.status, speaks)
 
     def describe(self) -> str:
@@ -72,3 +103,7 @@ class ModelCatalog:
             return f"{summary}, but failed last: {primary.last_error}" if primary.last_error else summary
         instead = "nothing speaks" if self.fallback is None else "the embedded voice speaks"
         return f"{summary}; {instead} in its place"
+
+    def describe_other(self, model: Model) -> str:
+        """Returns what a model that is not the primary one does, in one line for people."""
+        return f"Chatterbox speech, model {model.name} {model.status}"

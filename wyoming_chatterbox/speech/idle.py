@@ -21,6 +21,10 @@ class IdleTracker:
     def __exit__(self, *args: object) -> None:
         self.end()
 
+    @property
+    def in_use(self) -> bool:
+        return bool(self._users)
+
     def begin(self) -> None:
         """Add a user."""
         self._users += 1

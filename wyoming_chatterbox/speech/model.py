@@ -7,8 +7,8 @@ import contextlib
 import enum
 import logging
 import time
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 
 from ..engine.base import Cancelled, EngineBroken, EngineError, NothingToSay
@@ -49,7 +49,7 @@ class ModelState(enum.Enum):
     LOADING = "loading weights"
     WARMING = "warming up"
     READY = "ready"
-    UNLOADED = "unloaded, loads again with the next request"
+    UNLOADED = "not loaded, loads with the next request"
     FAILED = "failed"
 
 
@@ -77,6 +77,12 @@ class ModelStatus:
         return f"{self.state.value}: {self.error}" if self.error else self.state.value
 
 
+@contextlib.asynccontextmanager
+async def _enough_room() -> AsyncIterator[float]:
+    """Yields that no memory is lacking."""
+    yield 0.0
+
+
 class _EngineLost(EngineError):
     """The engine was unloaded, broke or hung while a job waited for its turn."""
 
@@ -93,6 +99,7 @@ class Model:
         retry_seconds: tuple[float, ...] = RETRY_SECONDS,
         unload_after: float | None = None,
         parameters: Collection[str] | None = None,
+        on_demand: bool = False,
     ) -> None:
         """
         Args:
@@ -102,13 +109,17 @@ class Model:
             retry_seconds: see RETRY_SECONDS.
             unload_after: seconds without speech after which `unload_when_idle` unloads the engine; None: never.
             parameters: the settings of speech that it has; None: all of them, or none that matters.
+            on_demand: it is not loaded before somebody asks for it.
         """
         self.name = name
         self._parameters = parameters
         self._warned_of: set[str] = set()
         """Names of voices."""
 
-        self.status = ModelStatus()
+        self.status = ModelStatus(ModelState.UNLOADED if on_demand else ModelState.WAITING)
+        self.room: Callable[[], AbstractAsyncContextManager[float]] = _enough_room
+        """Entered while it is loaded: makes room in memory first, and yields the GB that are lacking."""
+
         self.last_error: str | None = None
         """The kind of error that kept the last sentence from being spoken; None if it was spoken. It may be shown to
         anybody: it contains no message, which might quote a text."""
@@ -128,6 +139,10 @@ class Model:
         self._order = SentenceOrder()
         self._usage = IdleTracker()
         self._load_requested = asyncio.Event()
+        self._on_demand = on_demand
+        self._makes_way = asyncio.Event()  # another model needs its memory
+        self._unloaded = asyncio.Event()
+        self._unloaded.set()
         self._was_loaded = False
         self._engine: EngineInfo | None = None
         self._decided = asyncio.Event()
@@ -154,6 +169,11 @@ class Model:
         if self._parameters is None:
             return []
         return [name for name in names if hasattr(GenerationSettings, name) and name not in self._parameters]
+
+    @property
+    def loaded(self) -> bool:
+        """Its engine takes memory."""
+        return self._engine is not None
 
     @property
     def ready(self) -> bool:
@@ -233,6 +253,15 @@ class Model:
 
     async def _try_to_load(self) -> bool:
         """Load the engine once; returns True if it failed and may succeed later."""
+        async with self.room() as lacking:
+            if lacking:
+                error = f"it needs {lacking:.1f} GB more memory than are free"
+                self._set_status(ModelStatus(ModelState.FAILED, error=error))
+                self._decided.set()
+                return True
+            return await self._load_engine()
+
+    async def _load_engine(self) -> bool:
         started = time.perf_counter()
         self._set_status(ModelStatus(ModelState.LOADING))
         try:
@@ -254,6 +283,7 @@ class Model:
         self._built_in_voices = tuple(voice for voice in engine.voices if not voice.clips)
         self._preparation.requeue_all()
         self._set_status(ModelStatus(ModelState.READY))
+        self._unloaded.clear()
         self._usable.set()
         self._decided.set()
         _LOGGER.info(
@@ -269,17 +299,59 @@ class Model:
     def _on_status(self, phase: LoadPhase, progress: float | None) -> None:
         self._set_status(ModelStatus(_PHASES[phase], progress))
 
+    async def run(self) -> None:
+        """Load the model, or wait until it is asked for, and give its memory back when it is not needed. Runs until it
+        is cancelled; returns where the model cannot be used, or is never to be unloaded."""
+        if self._on_demand:
+            await self._load_requested.wait()
+        await self.load()
+        await self.unload_when_idle()
+
     async def unload_when_idle(self) -> None:
-        """Unload a loaded model whenever it has said nothing for `unload_after` seconds, and load it again when it is
-        requested. Runs until it is cancelled; returns at once if the model is never to be unloaded."""
-        while self._unload_after is not None and self._engine is not None:
-            await self._usage.idle(self._unload_after)
+        """Unload a loaded model whenever it has said nothing for `unload_after` seconds, or another one needs its
+        memory, and load it again when it is requested. Runs until it is cancelled; returns at once if the model is
+        never to be unloaded."""
+        while self._engine is not None and (self._unload_after is not None or self.room is not _enough_room):
+            await self._until_to_be_unloaded()
             # No request can come between these two; the next one finds it unloaded.
-            _LOGGER.info("Model %s was not used for %g min: unloading it", self.name, self._unload_after / 60)
+            if self._makes_way.is_set():
+                _LOGGER.info("Model %s makes way for another: unloading it", self.name)
+            else:
+                _LOGGER.info(
+                    "Model %s was not used for %g min: unloading it", self.name, (self._unload_after or 0) / 60
+                )
             await self._unload()
             await self._load_requested.wait()
             _LOGGER.info("Reloading model %s", self.name)
             await self.load()
+
+    async def _until_to_be_unloaded(self) -> None:
+        """Wait until it has not been used for long enough; nobody uses it at the moment this returns."""
+        while True:
+            waiting = [asyncio.create_task(self._until_it_makes_way())]
+            if self._unload_after is not None:
+                waiting.append(asyncio.create_task(self._usage.idle(self._unload_after)))
+            try:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in waiting:
+                    task.cancel()
+            if not self._usage.in_use:
+                return
+
+    async def _until_it_makes_way(self) -> None:
+        await self._makes_way.wait()
+        await self._usage.idle(0.0)
+
+    async def make_way(self) -> None:
+        """Have it unloaded once nobody uses it: another one needs the memory. Returns when it is."""
+        if self._engine is None:
+            return
+        self._makes_way.set()
+        try:
+            await self._unloaded.wait()
+        finally:
+            self._makes_way.clear()
 
     async def _unload(self) -> None:
         self._engine = None
@@ -293,6 +365,7 @@ class Model:
             _LOGGER.exception("Model %s broke while it was unloaded", self.name)
         else:
             _LOGGER.info("Model %s is unloaded, memory given back: %s", self.name, released)
+        self._unloaded.set()
 
     @contextlib.contextmanager
     def lease(self, voice: Voice) -> Iterator[None]:

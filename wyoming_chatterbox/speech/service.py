@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from dataclasses import dataclass
 
 from ..errors import SettingsError
 from ..language_codes import model_language, same_language
@@ -27,6 +28,17 @@ _LOGGER = logging.getLogger(__name__)
 
 DEFAULT_SAMPLE_RATE = 24000
 """The rate of Chatterbox and the embedded voice."""
+
+
+@dataclass(frozen=True)
+class FurtherModel:
+    """A model beside the primary one."""
+
+    name: str
+    description: str
+    """What it does, in one line for people."""
+
+    voices: tuple[Voice, ...]
 
 
 class SpeechService:
@@ -100,6 +112,13 @@ class SpeechService:
     def describe(self) -> str:
         """Returns which model speaks, in one line for people."""
         return self._models.describe()
+
+    @property
+    def further_models(self) -> tuple[FurtherModel, ...]:
+        """The models beside the primary one, which a request has to name."""
+        return tuple(
+            FurtherModel(model.name, self._models.describe_other(model), model.voices) for model in self._models.others
+        )
 
     def new_text(self) -> TextStream:
         """Returns a text for a request whose pieces will be fed one by one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..language_codes import same_language
@@ -86,9 +86,14 @@ class TrackedVoice:
 class VoiceInspector:
     """Opens the files of voices. Remembers the result for each clip until the clip changes."""
 
-    def __init__(self, models: Mapping[str, tuple[str, ...]]) -> None:
-        """`models`: the models that can clone voices: name → languages."""
+    def __init__(self, models: Mapping[str, tuple[str, ...]], running: Sequence[str] = ()) -> None:
+        """
+        Args:
+            models: the models that can clone voices: name → languages.
+            running: see `VoiceLibrary`.
+        """
         self._models = models
+        self._running = tuple(running)
         self._clips: dict[tuple[StatKey, str], Clip | ClipError] = {}
 
     def inspect(self, files: VoiceFiles) -> Inspection:
@@ -123,7 +128,7 @@ class VoiceInspector:
             warnings += [Problem(where, warning, fatal=False) for warning in too_short]
         voices = () if problems else self._voices_of(files, config, by_path)
         if not problems:
-            problems += self._unsupported_languages(files, config)
+            problems += [*self._unsupported_languages(files, config), *self._absent_model(files, config)]
         seconds = {path: clip.seconds for path, clip in by_path.items()}
         return Inspection(voices, (*problems, *warnings), seconds, complete)
 
@@ -154,23 +159,19 @@ class VoiceInspector:
         return known, True
 
     def _voices_of(self, files: VoiceFiles, config: VoiceConfig, by_path: Mapping[Path, Clip]) -> tuple[Voice, ...]:
-        model = config.model or next(iter(self._models))
-        spoken = self._models[model]
-        languages = config.languages or spoken
         title = config.title or files.name
-        # Home Assistant never sends a language: with a multilingual model, the voice's name must select it.
-        variants = [languages] if len(spoken) == 1 or len(languages) == 1 else [(code,) for code in languages]
+        variants = self._variants_of(files.name, config)
         return tuple(
             Voice(
-                name=files.name if number == 0 else f"{files.name}-{variant[0]}",
+                name=name,
                 model=model,
-                description=title if len(variants) == 1 else f"{title} ({variant[0]})",
-                languages=variant,
+                description=title if len(variants) == 1 else f"{title} ({self._label(name, files, model, languages)})",
+                languages=languages,
                 attribution=config.attribution or "Resemble AI",
                 attribution_url=config.url or "https://github.com/resemble-ai/chatterbox",
                 clips=paths,
                 folder=files.root,
-                settings=_settings(config, variant[0]) if len(spoken) > 1 else config.settings,
+                settings=_settings(config, languages[0]) if len(self._models[model]) > 1 else config.settings,
                 fingerprint=clips.fingerprint([by_path[path].fingerprint for path in paths]),
                 speaker=speaker,
                 base=files.name,
@@ -178,27 +179,71 @@ class VoiceInspector:
                 hidden=config.hidden,
                 licence=config.licence,
             )
-            for number, variant in enumerate(variants)
+            for number, (name, model, languages) in enumerate(variants)
             for speaker, paths in files.speakers
         )
 
+    def _models_of(self, config: VoiceConfig) -> tuple[str, ...]:
+        """Returns the models that speak a voice, the primary one first."""
+        return (config.model,) if config.model else self._running or (next(iter(self._models)),)
+
+    def _variants_of(self, name: str, config: VoiceConfig) -> list[tuple[str, str, tuple[str, ...]]]:
+        """Returns (name, model, languages) of each voice that a voice's files are: Home Assistant never sends a
+        language or a model, so the name must select them."""
+        variants: list[tuple[str, str, tuple[str, ...]]] = []
+        for model in self._models_of(config):
+            known = self._models[model]
+            earlier = [code for _, _, languages in variants for code in languages]
+            languages = config.languages or known
+            if variants:
+                languages = tuple(code for code in languages if _among(code, known))
+            together = len(known) == 1 or len(languages) == 1
+            for part in [languages] if together and languages else [(code,) for code in languages]:
+                labels: tuple[str, ...] = (part[0],)
+                if not variants:
+                    labels = ()
+                elif len(known) == 1:
+                    labels = (model,)
+                elif _among(part[0], earlier):
+                    labels = (model, part[0])
+                variants.append(("-".join((name, *labels)), model, part))
+        return variants
+
+    def _label(self, name: str, files: VoiceFiles, model: str, languages: tuple[str, ...]) -> str:
+        """Returns what tells a variant from the others, for people: its language, its model, or both."""
+        if name != files.name:
+            return name[len(files.name) + 1 :]
+        return model if len(self._models[model]) == 1 else languages[0]
+
+    def _absent_model(self, files: VoiceFiles, config: VoiceConfig) -> list[Problem]:
+        if not config.model or not self._running or config.model in self._running:
+            return []
+        text = (
+            f"model: {config.model} does not run here, so that the voice is not offered; remove the line, or start "
+            f"with --model {','.join((*self._running, config.model))}"
+        )
+        return [Problem(files.configs[0].name, text, fatal=False)]
+
     def _unsupported_languages(self, files: VoiceFiles, config: VoiceConfig) -> list[Problem]:
-        model = config.model or next(iter(self._models))
-        unsupported = [
-            code for code in config.languages if not any(same_language(code, known) for known in self._models[model])
-        ]
+        models = self._models_of(config)
+        spoken = tuple(dict.fromkeys(code for model in models for code in self._models[model]))
+        unsupported = [code for code in config.languages if not _among(code, spoken)]
         if not unsupported:
             return []
-        supported = ", ".join(self._models[model])
+        supported, model = ", ".join(spoken), " and ".join(models)
         text = (
             f"language: model {model} only speaks {supported}; the voice is listed for {', '.join(unsupported)} anyway"
         )
         return [Problem(files.configs[0].name, text, fatal=False)]
 
 
+def _among(code: str, languages: Iterable[str]) -> bool:
+    return any(same_language(code, other) for other in languages)
+
+
 def _settings(config: VoiceConfig, language: str) -> Mapping[str, object]:
-    """Returns a voice's settings for texts in a language. Where its clip is in another one they are without guidance, as
-    upstream advises, so that the clip's accent does not come along (resemble-ai/chatterbox, README)."""
+    """Returns a voice's settings for texts in a language. Where its clip is in another one they are without guidance,
+    as upstream advises, so that the clip's accent does not come along (resemble-ai/chatterbox, README)."""
     if not config.clip_language or same_language(config.clip_language, language):
         return config.settings
     return {"cfg_weight": 0.0, **config.settings}

@@ -47,6 +47,7 @@ class VoiceLibrary:
         reference_clip: Path | None = None,
         *,
         models: Mapping[str, tuple[str, ...]],
+        running: Sequence[str] = (),
         reserved_names: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -54,7 +55,9 @@ class VoiceLibrary:
         Args:
             folders: in order of precedence. New voices are added to the first.
             reference_clip: an additional clip from anywhere; its name takes precedence over those in the folders.
-            models: the models that can clone voices: name → languages. The first speaks the voices that name no model.
+            models: the models that can clone voices: name → languages.
+            running: those of them that run, each of which speaks the voices that name no model; none: the first of
+                `models` does, and nobody knows which run.
             reserved_names: names that no cloned voice may have.
             clock: returns seconds; only differences count.
         """
@@ -70,7 +73,7 @@ class VoiceLibrary:
         self._is_open = False
         self._voices: tuple[Voice, ...] = ()
         self._problems: tuple[Problem, ...] = ()
-        self._inspector = VoiceInspector(models)
+        self._inspector = VoiceInspector(models, running)
         self._tracked: dict[str, TrackedVoice] = {}  # by the path of the clip or folder
 
     @property
