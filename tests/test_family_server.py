@@ -70,3 +70,26 @@ async def test_multilingual_has_a_voice_for_each_language_of_the_house(tiny_chec
     assert [answer.start["voice"] for answer in answers] == ["default", "default-no", "anna-no", "ben-en-GB"]
     assert len({answer.pcm for answer in answers}) >= 3, "languages sound different"
     assert all(seconds(answer) == pytest.approx(19 / 25, abs=0.01) for answer in answers)
+
+
+async def test_a_single_language_pack_speaks_its_language(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    weights = build(tmp_path / "weights", model="multilingual", eos_at=20)
+    (weights / "t3_mtl23ls_v3.safetensors").rename(weights / "t3_pt_br.safetensors")
+    (weights / "s3gen.safetensors").rename(weights / "s3gen_v3.safetensors")
+    voices = tmp_path / "voices"
+    voices.mkdir()
+    shutil.copy(weights / CLIP, voices / "anna.wav")
+    flags = ("--model", "multilingual", "--model-dir", str(weights), "--voices-dir", str(voices))
+    with spawned(tmp_path, *flags, program=PROGRAM) as server:
+        server.wait_for("Model multilingual is ready")
+        async with AsyncTcpClient("127.0.0.1", server.port) as client:
+            listed = Info.from_event(await describe(client)).tts[0].voices
+            answers = [await synthesize(client, "Radio 7", voice=name) for name in ("default", "anna")]
+        log = server.log
+    assert [(voice.name, voice.languages) for voice in listed] == [
+        ("default", ["pt"]),
+        ("anna", ["pt"]),
+        ("embedded", ["en"]),
+    ]
+    assert [(answer.start["model"], answer.start["fallback"]) for answer in answers] == [("multilingual", False)] * 2
+    assert "has a single-language pack: model multilingual speaks pt" in log

@@ -14,6 +14,7 @@ from .engine.base import CancelToken, Engine
 from .engine.hardware import free_memory, nvidia_gpu_memory, nvidia_gpu_present
 from .engine.registry import EMBEDDED, MODELS, ORIGINAL, BuildOptions, ModelSpec
 from .engine.requirements import INSTALL_HINT, is_installed
+from .engine.weights.files import pack_in
 from .errors import SettingsError
 from .hosting.base import EngineSpec, LoadPhase, StatusReport
 from .hosting.thread import EngineBuilder, ThreadHost
@@ -41,7 +42,7 @@ def create_catalog(settings: Settings) -> ModelCatalog:
     """
     settings = resolve_auto(settings)
     embedded = _create_model(EMBEDDED, settings)
-    specs = [MODELS[name].speaking(settings.house_languages) for name in settings.models]
+    specs = [_spec(name, settings) for name in settings.models]
     primary = specs[0]
     if not primary.clones:
         for path in _clips(settings):
@@ -65,6 +66,21 @@ def create_catalog(settings: Settings) -> ModelCatalog:
     others = [_create_model(spec.beside_another(), of_others, on_demand=True) for spec in specs[1:]]
     room = MemoryRoom({spec.name: spec.memory_gb for spec in specs}, functools.partial(_free_memory, settings.device))
     return ModelCatalog(_create_model(primary, settings), embedded if settings.fallback else None, others, room)
+
+
+def spoken_languages(settings: Settings) -> tuple[str, ...]:
+    """Returns the languages that a model of several is to speak: those of the house, or the one that its folder of
+    weights is for; none: all."""
+    pack = call_within(PATH_SECONDS, pack_in, settings.model_dir) if settings.model_dir is not None else None
+    return settings.house_languages if pack is None else (pack[0],)
+
+
+def _spec(name: str, settings: Settings) -> ModelSpec:
+    """Returns a model as these settings have it. Raises SettingsError if it does not speak the house's languages."""
+    spec = call_within(PATH_SECONDS, MODELS[name].in_folder, settings.model_dir)
+    if spec.layout != MODELS[name].layout:
+        _LOGGER.info("%s has a single-language pack: model %s speaks %s", settings.model_dir, name, spec.languages[0])
+    return spec.speaking(settings.house_languages)
 
 
 def _free_memory(device: str) -> float:
@@ -106,6 +122,7 @@ def _builder(spec: ModelSpec, settings: Settings) -> EngineBuilder:
         compute=settings.compute,
         default_voice=settings.default_voice,
         built_in_voices=spec.voices,
+        layout=spec.layout,
         stays_loaded=not settings.unload_after,
     )
 

@@ -18,7 +18,7 @@ from .edge import Edge
 from .engine.registry import create_library
 from .errors import SettingsError
 from .installation import installing
-from .model_factory import create_catalog
+from .model_factory import create_catalog, spoken_languages
 from .protocol.edge import WyomingEdge
 from .settings import Settings
 from .speech.catalog import ModelCatalog
@@ -86,7 +86,7 @@ class Server:
                 settings.voice_folders,
                 settings.reference_clip,
                 [model.name for model in models.speakers],
-                settings.house_languages,
+                spoken_languages(settings),
             )
         self.models = models
         self.library = None if models.primary_is_fallback else library

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wyoming_chatterbox.engine.base import EngineError
+from wyoming_chatterbox.engine.registry import MODELS, ORIGINAL
 from wyoming_chatterbox.engine.weights.files import find_files
 from wyoming_chatterbox.testing import random_checkpoint
 
@@ -37,6 +38,9 @@ CLIP_SECONDS = 10.5
 
 # The format is what upstream's own loader reads.
 _OPTIONS = ("--clip-seconds", str(CLIP_SECONDS), "--format", "pt")
+
+_TINY_OPTIONS = {name: ("--clip-seconds", "6") for name in ("turbo", "nano")}
+"""They take no clip of 5 s or less."""
 
 _FULL_SIZE = 3.3e9
 """Bytes on disk: 3.2 GB, and the clip and the voice."""
@@ -62,17 +66,20 @@ class Checkpoint:
 
 
 @contextlib.contextmanager
-def checkpoint(model_dir: Path | None, tiny: bool, progress: Progress) -> Iterator[Checkpoint]:
+def checkpoint(
+    model_dir: Path | None, tiny: bool, progress: Progress, model: str = ORIGINAL.name
+) -> Iterator[Checkpoint]:
     """The weights to measure with.
 
     Args:
         model_dir: the user's; with `tiny`, a tiny checkpoint of wyoming_chatterbox/testing/random_checkpoint.py.
+        model: the one that the weights are of.
 
     Raises:
         BenchError: they are not there, or the machine is too small for them.
     """
     if model_dir is not None:
-        check_model_dir(model_dir)
+        check_model_dir(model_dir, model)
     if tiny:
         described = "tiny random weights, a voice prompt of 3 s: the figures say nothing"
         if model_dir is not None:
@@ -81,7 +88,7 @@ def checkpoint(model_dir: Path | None, tiny: bool, progress: Progress) -> Iterat
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             path = Path(folder, "checkpoint")
             progress.say("building a tiny random checkpoint: about 10 s")
-            _build(path, "--tiny")
+            _build(path, model, "--tiny", *_TINY_OPTIONS.get(model, ()))
             yield Checkpoint(path, True, True, described)
         return
     if model_dir is not None:
@@ -89,7 +96,7 @@ def checkpoint(model_dir: Path | None, tiny: bool, progress: Progress) -> Iterat
         yield Checkpoint(model_dir, False, False, f"the weights in {model_dir}, its built-in voice")
         return
     described = "random weights of full size, a voice prompt of 10 s"
-    yield Checkpoint(_cached(progress), True, False, described)
+    yield Checkpoint(_cached(progress, model), True, False, described)
 
 
 def cache_folder() -> Path:
@@ -120,12 +127,14 @@ def check_memory(needed: float) -> None:
         )
 
 
-def check_model_dir(model_dir: Path) -> None:
+def check_model_dir(model_dir: Path, model: str = ORIGINAL.name) -> None:
     """Raise BenchError where the weights are not in a directory."""
     if not model_dir.is_dir():
         raise BenchError(f"--model-dir {model_dir} is not a directory; give the one with the weights")
     try:
-        files = find_files(model_dir)
+        layout = MODELS[model].layout
+        assert layout is not None
+        files = find_files(model_dir, layout)
     except EngineError as error:
         what = str(error).split(";")[0]
         raise BenchError(f"--model-dir: {what}; without --model-dir random weights are made") from error
@@ -135,12 +144,13 @@ def check_model_dir(model_dir: Path) -> None:
         )
 
 
-def _cached(progress: Progress) -> Path:
+def _cached(progress: Progress, model: str) -> Path:
     """Returns the random checkpoint of full size; made once, and again when the program that makes it changes."""
     check_memory(_MEMORY_TO_SPEAK)
     folder = cache_folder()
     recipe = hashlib.sha256(_BUILDER.read_bytes() + " ".join(_OPTIONS).encode()).hexdigest()[:12]
-    path = folder / f"{_PREFIX}{recipe}"
+    prefix = _PREFIX if model == ORIGINAL.name else f"{_PREFIX}{model}-"
+    path = folder / f"{prefix}{recipe}"
     if path.is_dir():
         progress.say(f"random weights of full size: {path}")
         return path
@@ -148,6 +158,8 @@ def _cached(progress: Progress) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob(f"{_PREFIX}*"):
+            if recipe in old.name:  # another model's
+                continue
             if not old.name.startswith(_UNFINISHED) or time.time() - old.stat().st_mtime > _GIVEN_UP:
                 progress.say(f"removing {old}, which is out of date")
                 shutil.rmtree(old)
@@ -155,7 +167,7 @@ def _cached(progress: Progress) -> Path:
         progress.say("building random weights of full size, 3.2 GB: about 30 s")
         with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=folder) as aside:
             made = Path(aside, "made")
-            _build(made, *_OPTIONS)
+            _build(made, model, *_OPTIONS)
             made.rename(path)
     except OSError as error:
         raise BenchError(
@@ -166,9 +178,9 @@ def _cached(progress: Progress) -> Path:
     return path
 
 
-def _build(path: Path, *options: str) -> None:
+def _build(path: Path, model: str, *options: str) -> None:
     # More than 999 tokens: it never ends by itself.
-    words = [sys.executable, str(_BUILDER), str(path), "--eos-at", "1000", *options]
+    words = [sys.executable, str(_BUILDER), str(path), "--model", model, "--eos-at", "1000", *options]
     env = {INDUCTOR_CACHE: str(path.parent), **os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(words, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wyoming_chatterbox.compute_settings import ComputeSettings
+from wyoming_chatterbox.engine.registry import MODELS, ORIGINAL
 from wyoming_chatterbox.knobs import knobs_of
 
 from . import busy, comparison, gpu, plot, report, sockets
@@ -34,6 +35,9 @@ PROFILES: tuple[str, ...] = tuple(
     for choice in knob.choices
     if choice != "auto"
 )
+
+_ORIGINAL_ONLY = frozenset({"busy", "sockets"})
+"""Parts that are not measured with another model; the sockets need none."""
 
 _QUICK_SECONDS = 570.0
 """Of ten minutes; the rest is for what follows the last decoder."""
@@ -65,6 +69,12 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="real weights (default: random ones of full size, kept in a cache)",
+    )
+    made.add_argument(
+        "--model",
+        choices=[spec.name for spec in MODELS.values() if spec.clones],
+        default=ORIGINAL.name,
+        help="whose decoders and seams are measured; upstream has one for the original alone (default: %(default)s)",
     )
     made.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N (default: %(default)s)")
     made.add_argument("--rounds", type=int, metavar="N", help="requests for each latency through the socket")
@@ -100,6 +110,10 @@ def needs_the_model(arguments: Sequence[str]) -> bool:
 
 def _measure(options: argparse.Namespace, arguments: list[str]) -> int:
     parts = set(options.only or _USUAL)
+    if options.model != ORIGINAL.name:
+        if options.only and parts & _ORIGINAL_ONLY:
+            raise BenchError(f"--only {' '.join(sorted(parts & _ORIGINAL_ONLY))}: for the original model only")
+        parts -= _ORIGINAL_ONLY
     profiles = _profiles(options.profiles)
     _check(options)
     progress = Progress()
@@ -133,7 +147,7 @@ def _measure(options: argparse.Namespace, arguments: list[str]) -> int:
         found["sockets"] = sockets.measure(rounds, progress)
         _show(report.table("Through the socket", report.SOCKETS, found["sockets"]))
     if parts & _NEED_THE_MODEL:
-        with checkpoint(options.model_dir, options.tiny, progress) as weights:
+        with checkpoint(options.model_dir, options.tiny, progress, options.model) as weights:
             found["weights"] = weights.described
             print(f"\nWeights: {weights.described}", flush=True)
             if parts & {"decoders", "seams"}:
@@ -143,7 +157,9 @@ def _measure(options: argparse.Namespace, arguments: list[str]) -> int:
                 found["errors"] += errors
                 _show(report.table("Beside a program that keeps all cores busy", report.BUSY, found["busy"]))
             if "gpu" in parts:
-                found["gpu"], errors = gpu.measure(weights, facts["device"], profiles, progress, quick=options.quick)
+                found["gpu"], errors = gpu.measure(
+                    weights, facts["device"], profiles, progress, quick=options.quick, model=options.model
+                )
                 found["errors"] += errors
                 _show(report.table("Several utterances at once", report.GPU, found["gpu"]))
     for heading in ("left_out", "errors"):
@@ -176,6 +192,7 @@ def _compare(
         with_seams="seams" in parts,
         repeat_within=0.0 if options.quick or "decoders" not in parts else _REPEAT_WITHIN,
         until=progress.began + _QUICK_SECONDS if options.quick else None,
+        model=options.model,
     )
     found["speed"], found["processes"] = compared.speed, compared.processes
     found["seams"], found["timelines"] = compared.seams, compared.timelines
@@ -215,7 +232,7 @@ def _profiles(given: str) -> list[str]:
 def _check(options: argparse.Namespace) -> None:
     """What would otherwise be noticed only later."""
     if options.model_dir is not None:
-        check_model_dir(options.model_dir)
+        check_model_dir(options.model_dir, options.model)
     for flag, path in (("--json", options.json), ("--plot", options.plot)):
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise BenchError(f"{flag} {path}: give a file in a folder that is there")

@@ -27,6 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from wyoming_chatterbox.engine.registry import MODELS, ORIGINAL
+
 from . import seams
 from .checkpoint import INDUCTOR_CACHE, ROOT, Checkpoint
 from .job import Job, Utterance
@@ -80,17 +82,21 @@ def compare(
     with_seams: bool,
     repeat_within: float,
     until: float | None,
+    model: str = ORIGINAL.name,
 ) -> Comparison:
-    """Measure upstream, then our profiles.
+    """Measure upstream, where it has a decoder for the model, then our profiles.
 
     Args:
+        model: the one that the weights are of.
         until: see Job.
     """
     comparison = Comparison()
     given: dict[str, list[int]] = {}
     exact: dict[str, Any] = {}
     results: dict[str, dict[str, Any]] = {}
-    names = [UPSTREAM, *sorted(profiles, key=lambda profile: profile != EXACT)]
+    names = sorted(profiles, key=lambda profile: profile != EXACT)
+    if MODELS[model].upstream_decoder:
+        names = [UPSTREAM, *names]
     for index, name in enumerate(names):
         theirs = name == UPSTREAM
         job = Job(
@@ -100,6 +106,7 @@ def compare(
             name=name,
             compute={} if theirs else {"profile": name},
             tiny=checkpoint.tiny,
+            model=model,
             ends_where_told=checkpoint.ends_where_told,
             began=progress.began,
             utterances=[dataclasses.replace(each, given=given.get(each.name)) for each in utterances],

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from wyoming_chatterbox.engine.registry import ORIGINAL
+
 from .checkpoint import Checkpoint
 from .comparison import EXACT, UTTERANCES, per_second, run
 from .job import Job
@@ -37,7 +39,13 @@ def variants(profiles: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def measure(
-    checkpoint: Checkpoint, device: str, profiles: Sequence[str], progress: Progress, *, quick: bool
+    checkpoint: Checkpoint,
+    device: str,
+    profiles: Sequence[str],
+    progress: Progress,
+    *,
+    quick: bool,
+    model: str = ORIGINAL.name,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Returns a row for every variant and number of utterances, and what went wrong.
 
@@ -46,7 +54,7 @@ def measure(
     """
     if not device.startswith("cuda"):
         raise ValueError(f"{device} is no GPU of NVIDIA")
-    return in_turns(checkpoint, device, variants(profiles), QUICK_AT_ONCE if quick else AT_ONCE, progress)
+    return in_turns(checkpoint, device, variants(profiles), QUICK_AT_ONCE if quick else AT_ONCE, progress, model=model)
 
 
 def in_turns(
@@ -57,6 +65,7 @@ def in_turns(
     progress: Progress,
     *,
     timeout: float | None = None,
+    model: str = ORIGINAL.name,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """As `measure`, on any device; a variant that takes longer than `timeout` seconds counts as gone wrong."""
     rows: list[dict[str, Any]] = []
@@ -74,6 +83,7 @@ def in_turns(
             name=name,
             compute=compute,
             tiny=checkpoint.tiny,
+            model=model,
             ends_where_told=checkpoint.ends_where_told,
             began=progress.began,
             in_turns=utterance,

@@ -42,6 +42,9 @@ class Job:
     utterances: list[Utterance] = field(default_factory=list)
     """Spoken one after the other."""
 
+    model: str = "original"
+    """Which one of the family it is."""
+
     seams: bool = False
     """Whether to decode the last of them in one chunk too."""
 

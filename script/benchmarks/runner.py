@@ -28,7 +28,9 @@ from wyoming_chatterbox.engine.chatterbox.compute.device import pick_device
 from wyoming_chatterbox.engine.chatterbox.compute.plan import choose_plan
 from wyoming_chatterbox.engine.chatterbox.engine import ChatterboxEngine
 from wyoming_chatterbox.engine.chatterbox.streaming import Probes
+from wyoming_chatterbox.engine.chatterbox.text import text_tokens
 from wyoming_chatterbox.engine.chatterbox.tracing import Timeline
+from wyoming_chatterbox.engine.registry import MODELS, ORIGINAL
 from wyoming_chatterbox.speech_settings import GenerationSettings
 from wyoming_chatterbox.testing import random_checkpoint
 
@@ -73,7 +75,19 @@ class Run:
 
 def _ours(job: Job, probes: Probes) -> ChatterboxEngine:
     compute = ComputeSettings(**job.compute)
-    return ChatterboxEngine.load(Path(job.model_dir), job.device, None, 0, compute, probes=probes)
+    spec = MODELS[job.model]
+    assert spec.layout is not None
+    return ChatterboxEngine.load(
+        Path(job.model_dir),
+        job.device,
+        None,
+        0,
+        compute,
+        probes=probes,
+        name=spec.name,
+        layout=spec.layout,
+        built_in_voices=spec.voices,
+    )
 
 
 def _theirs(job: Job) -> ChatterboxEngine:
@@ -119,12 +133,13 @@ class Speaker:
     def stream(self, utterance: Utterance, **settings: Any) -> Generator[Samples, None, None]:
         """Yields samples, chunk by chunk."""
         if self._job.ends_where_told:
-            random_checkpoint.set_eos_at(self._model.t3, utterance.tokens)
+            random_checkpoint.set_eos_at(self._model.t3, utterance.tokens + self._positions_before(utterance.text))
         chosen = GenerationSettings(
             seed=self._job.seed,
             temperature=self._job.temperature,
             decoder=self._job.decoder,
-            sampling="streaming",  # upstream has no other, and both are to draw the same tokens
+            # Upstream has no other, and both are to draw the same tokens.
+            sampling="streaming" if self._job.model == ORIGINAL.name else "current",
         )
         stream = self.engine.generate_stream(
             utterance.text, self.engine.voices[0], dataclasses.replace(chosen, **settings), CancelToken()
@@ -132,6 +147,14 @@ class Speaker:
         with contextlib.closing(stream):
             for samples, _ in stream:
                 yield samples
+
+    def _positions_before(self, text: str) -> int:
+        """Returns how many positions come before the first speech token: none, but Turbo and Nano count on from the
+        speaker, the clip's tokens, the text and the start of speech."""
+        if not self.engine.spec.t3.is_gpt2:
+            return 0
+        prompt = self._model.conds.t3.cond_prompt_speech_tokens.shape[1]
+        return int(1 + prompt + text_tokens(self._model.tokenizer, text, self.engine.spec, "en").shape[1] + 1)
 
     def speak(self, utterance: Utterance, *, with_t3: bool = True, **settings: Any) -> Run:
         """Speak to the end, and take all as fast as it comes.

@@ -67,6 +67,7 @@ def test_a_device_that_is_not_here_is_refused(capsys: pytest.CaptureFixture[str]
         pytest.skip("there is a GPU")
     assert "finds no CUDA GPU" in refused(capsys, "--device", "cuda", "--only", "decoders")
     assert "needs a GPU of NVIDIA" in refused(capsys, "--device", "cpu", "--only", "gpu")
+    assert "--only busy: for the original model only" in refused(capsys, "--model", "nano", "--only", "busy")
 
 
 def test_too_small_a_machine_is_said_before_anything_is_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -87,8 +88,8 @@ def test_the_random_checkpoint_is_built_once_and_replaced_when_its_recipe_change
 ) -> None:
     built = []
 
-    def build(path: Path, *options: str) -> None:
-        built.append(options)
+    def build(path: Path, model: str, *options: str) -> None:
+        built.append((model, *options))
         path.mkdir()
         (path / "weights").write_text("")
 
@@ -106,7 +107,12 @@ def test_the_random_checkpoint_is_built_once_and_replaced_when_its_recipe_change
             paths.append(weights.path)
             assert list(folder.iterdir()) == [weights.path]
     assert paths[0] == paths[1] != paths[2]
-    assert built == [("--clip-seconds", "10.5"), ("--clip-seconds", "11.0")]
+    assert built == [("original", "--clip-seconds", "10.5"), ("original", "--clip-seconds", "11.0")]
+    with checkpoint.checkpoint(None, False, Progress(), "nano") as weights:
+        assert "nano" in weights.path.name
+    with checkpoint.checkpoint(None, False, Progress()) as weights:
+        assert weights.path == paths[2], "another model's weights stay"
+    assert len(built) == 3
 
 
 def test_the_random_checkpoint_is_really_built() -> None:

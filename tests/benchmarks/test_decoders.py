@@ -138,3 +138,22 @@ def test_the_other_program_works_while_it_is_wanted() -> None:
     with busy.competitor(2):
         pass
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before > 0.05
+
+
+def test_another_model_of_the_family_is_measured(tmp_path: Path) -> None:
+    options = ["--model", "nano", "--tiny", "--device", "cpu", "--quick", "--profiles", "fast", "--only", "decoders"]
+    done = subprocess.run(
+        [sys.executable, "-m", "script.benchmarks", *options, "--json", str(tmp_path / "bench.json")],
+        cwd=ROOT,
+        env=environment(XDG_CACHE_HOME=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "bench.json").read_text())["speed"]
+    assert [(row["decoder"], row["utterance"], row["tokens"]) for row in rows] == [
+        ("fast", "2 s", 50),
+        ("fast", "5 s", 125),
+    ]
+    assert all(row["audio_s"] == pytest.approx(row["tokens"] / 25, abs=0.5) for row in rows)

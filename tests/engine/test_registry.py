@@ -88,3 +88,13 @@ def test_a_house_has_its_languages_in_its_order() -> None:
     with pytest.raises(SettingsError, match="languages: 'uk' is not spoken by model multilingual"):
         multilingual.speaking(("de", "uk"))
     assert Settings(languages=("de-AT, nb", "de")).house_languages == ("de", "no")
+
+
+def test_a_folder_with_the_weights_for_all_languages_is_no_pack(tmp_path: Path) -> None:
+    (tmp_path / "t3_hi.safetensors").touch()
+    hindi = MODELS["multilingual"].in_folder(tmp_path)
+    assert (hindi.languages, [voice.name for voice in hindi.voices]) == (("hi",), ["default"])
+    assert hindi.layout is not None and hindi.layout.t3 == ("t3_hi.safetensors",)
+    assert MODELS["turbo"].in_folder(tmp_path) is MODELS["turbo"]
+    (tmp_path / "t3_mtl23ls_v3.safetensors").touch()
+    assert MODELS["multilingual"].in_folder(tmp_path) is MODELS["multilingual"]

@@ -62,7 +62,10 @@ class BuildOptions:
 
     default_voice: str | None = None
     built_in_voices: tuple[Voice, ...] = ()
-    """Of the model, as they are to be named."""
+    """Of the model, as they are to be named; none: as they are called."""
+
+    layout: WeightLayout | None = None
+    """What the files of its weights are called, where it is not as usual."""
 
     stays_loaded: bool = True
     """The engine is never unloaded."""
@@ -151,6 +154,16 @@ class ModelSpec:
         )
         return dataclasses.replace(self, languages=tuple(languages), voices=voices)
 
+    def in_folder(self, folder: Path | None) -> ModelSpec:
+        """Returns this model as a folder has it; with a single-language pack there, it speaks that language only."""
+        if folder is None or self.layout is None or len(self.languages) == 1:
+            return self
+        pack = files.pack_in(folder)
+        if pack is None:
+            return self
+        language, layout = pack
+        return dataclasses.replace(self.speaking((language,)), layout=layout)
+
     def beside_another(self) -> ModelSpec:
         """Returns this model for a server whose `default` voice is another model's: its own is called as it is."""
         voices = tuple(
@@ -191,7 +204,8 @@ def _build_chatterbox(name: str, options: BuildOptions, progress: BuildProgress,
     from .weights import download
 
     spec = MODELS[name]
-    assert spec.repository is not None and spec.layout is not None
+    layout = options.layout or spec.layout
+    assert spec.repository is not None and layout is not None
     directory = options.model_dir
     if directory is None:
         directory = download.download(
@@ -203,7 +217,7 @@ def _build_chatterbox(name: str, options: BuildOptions, progress: BuildProgress,
         )
     progress.loading()
     VERDICTS.keep_in(options.data / "timed-tests.json")
-    voices = _voices_to_prepare(options, directory, spec.layout)
+    voices = _voices_to_prepare(options, directory, layout)
     with gc_paused(keep=options.stays_loaded):
         return ChatterboxEngine.load(
             directory,
@@ -214,8 +228,8 @@ def _build_chatterbox(name: str, options: BuildOptions, progress: BuildProgress,
             _conditionals_cache(options.data / "conditionals"),
             options.utterance.with_overrides(voices[0].settings if voices else {}).generation,
             name=name,
-            layout=spec.layout,
-            built_in_voices=options.built_in_voices,
+            layout=layout,
+            built_in_voices=options.built_in_voices or spec.voices,
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +73,31 @@ def _multilingual(t3: str) -> WeightLayout:
 
 MULTILINGUAL_V2 = _multilingual("t3_mtl23ls_v2.safetensors")
 MULTILINGUAL_V3 = _multilingual("t3_mtl23ls_v3.safetensors")
+
+
+PACKS: Mapping[str, tuple[str, WeightLayout]] = {
+    t3: (
+        language,
+        dataclasses.replace(MULTILINGUAL_V3, repository=repository, t3=(t3,), s3gen=("s3gen_v3.safetensors",)),
+    )
+    for t3, language, repository in (
+        ("t3_pt_br.safetensors", "pt", "ResembleAI/Chatterbox-Multilingual-pt-br"),
+        ("t3_pt_pt.safetensors", "pt", "ResembleAI/Chatterbox-Multilingual-pt-pt"),
+        ("t3_es_es.safetensors", "es", "ResembleAI/Chatterbox-Multilingual-es-es"),
+        ("t3_es_mx_latam.safetensors", "es", "ResembleAI/Chatterbox-Multilingual-es-mx-latam"),
+        ("t3_hi.safetensors", "hi", "ResembleAI/Chatterbox-Multilingual-hi"),
+        ("t3_zh_cmn.safetensors", "zh", "ResembleAI/Chatterbox-Multilingual-zh-cmn"),
+    )
+}
+"""Multilingual trained for one language: its language model's file → the language, and what its files are called."""
+
+
+def pack_in(folder: Path) -> tuple[str, WeightLayout] | None:
+    """Returns the language and the layout of the single-language pack in a folder; None if there is none, or where the
+    weights for all languages are too. Raises nothing."""
+    if any((folder / name).is_file() for layout in (MULTILINGUAL_V2, MULTILINGUAL_V3) for name in layout.t3):
+        return None
+    return next((pack for t3, pack in PACKS.items() if (folder / t3).is_file()), None)
 
 
 @dataclass(frozen=True)
