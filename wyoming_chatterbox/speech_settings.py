@@ -81,7 +81,7 @@ class GenerationSettings:
     chunk_size: int = knob(
         0,
         "Speech tokens (25 per second) of the first chunk, at least 5; a smaller chunk plays sooner and costs more "
-        "(seamless: at least 12). 0 suits the profile and the device (12 or 16; upstream: 25)",
+        "(seamless: at least 12). 0 suits the profile and the device (12 to 28; upstream: 25)",
         unit="tokens",
         bounds=(0, 500),
         nonzero_minimum=5,

@@ -17,6 +17,7 @@ from wyoming_chatterbox.engine.chatterbox.compute import plan as plans
 from wyoming_chatterbox.engine.chatterbox.compute.timed_parts import FLOW_CHUNK, TOKEN_STEP, VOCODER_CHUNK
 from wyoming_chatterbox.engine.chatterbox.compute.verdicts import VERDICTS
 from wyoming_chatterbox.engine.chatterbox.overflow import without_overflow
+from wyoming_chatterbox.engine.chatterbox.specs import NANO, TURBO, plan_options
 from wyoming_chatterbox.engine.chatterbox.t3.tokens import TokenGenerator
 from wyoming_chatterbox.engine.registry import effective_compute
 
@@ -247,3 +248,16 @@ def test_upstreams_decoder_computes_what_upstream_does(caplog: pytest.LogCapture
     assert not caplog.text
     assert compute("upstream", profile="fast") == ComputeSettings(dtype="float32")
     assert "--decoder upstream computes in float32: --profile" in caplog.text
+
+
+def test_nano_is_fast_without_gaps_on_a_processor_unless_somebody_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plans, "fastest", lambda choices, part: choices[-1])
+    options = plan_options(NANO)
+    plan = plans.choose_plan(ComputeSettings(), torch.device("cpu"), options)
+    assert (plan.flow_steps, plan.chunk_size, plan.chunk_growth) == (1, 28, 1.0)
+    plan = plans.choose_plan(ComputeSettings(profile="balanced"), torch.device("cpu"), options)
+    assert (plan.flow_steps, plan.chunk_size, plan.chunk_growth) == (2, 12, 3.0)
+    plan = plans.choose_plan(ComputeSettings(), torch.device("cpu"), plan_options(TURBO))
+    assert (plan.flow_steps, plan.flow_prompt, plan.chunk_size) == (2, 10.0, 12), "exact, as the others"
